@@ -1,0 +1,7 @@
+"""`python -m imginav`."""
+
+import sys
+
+from imginav.cli import main
+
+sys.exit(main())

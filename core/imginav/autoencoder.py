@@ -1,0 +1,98 @@
+"""Encoder and decoder as one module."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from imginav.components import DataSpec, Decoder, Encoder
+from imginav.errors import UserError
+from imginav.seeds import Seeds
+
+LATENT_OUTPUTS = ("latent", "mean", "log_variance")
+"""Outputs that are the encoder's, not a head's; the last two of a variational encoder only."""
+
+
+class Autoencoder(nn.Module):
+    """From images to latents and back: the module that is trained, saved and handed on."""
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, *, variational: bool, heads: tuple[str, ...]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.variational = variational
+        self.output_names = (*heads, *LATENT_OUTPUTS[: 3 if variational else 1])
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the latents (N, C, h, w) of images (N, 3, H, W) in [-1, 1]; of a variational encoder the mean."""
+        return self._posterior(images)[0]
+
+    def decode(self, latents: Tensor) -> dict[str, Tensor]:
+        """Return the outputs of all heads by name for latents (N, C, h, w); `rgb` is (N, 3, H, W) in [-1, 1]."""
+        return cast(dict[str, Tensor], self.decoder(latents))
+
+    def forward(self, images: Tensor, noise: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Return all outputs by name for images (N, 3, H, W) in [-1, 1].
+
+        With a `noise` generator a variational latent is drawn from its distribution; without one it is the mean.
+        """
+        mean, log_variance = self._posterior(images)
+        if log_variance is None:
+            return {**self.decode(mean), "latent": mean}
+        latent = mean
+        if noise is not None:
+            drawn = torch.randn(mean.shape, generator=noise, device=mean.device, dtype=torch.float32)
+            latent = mean + torch.exp(0.5 * log_variance) * drawn
+        return {**self.decode(latent), "latent": latent, "mean": mean, "log_variance": log_variance}
+
+    def _posterior(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        encoded: Tensor = self.encoder(images)
+        if not self.variational:
+            return encoded, None
+        mean, log_variance = encoded.float().chunk(2, dim=1)
+        # exp stays finite, and far from zero, in fp32.
+        return mean, log_variance.clamp(-30.0, 20.0)
+
+
+def build_autoencoder(encoder: Encoder, decoder: Decoder, spec: DataSpec, seeds: Seeds) -> Autoencoder:
+    """Return a freshly initialised autoencoder, the same one for the same seed.
+
+    Raises UserError where the decoder's stated shapes contradict the encoder's.
+    """
+    check_shapes(encoder, decoder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeds.derive("initialisation"))
+        try:
+            return Autoencoder(
+                encoder.build(),
+                decoder.build(encoder, spec),
+                variational=encoder.variational,
+                heads=tuple(decoder.heads),
+            )
+        except ValueError as error:
+            raise UserError(f"the autoencoder cannot be built: {error}") from error
+
+
+def check_shapes(encoder: Encoder, decoder: Decoder) -> None:
+    """Raise UserError where the decoder's stated shapes contradict the encoder's, or a head's name is taken."""
+    pairs = {
+        "latent_channels": (decoder.latent_channels, encoder.latent_channels, "latent_channels"),
+        "upsampling_steps": (decoder.upsampling_steps, encoder.downsampling_steps, "downsampling_steps"),
+    }
+    for key, (stated, needed, encoder_key) in pairs.items():
+        if stated is not None and stated != needed:
+            raise UserError(
+                f"decoder.{key} = {stated} contradicts encoder.{encoder_key} = {needed}; "
+                f"leave decoder.{key} out, and it follows the encoder"
+            )
+    if not decoder.heads:
+        raise UserError('decoder.heads is empty; name at least one, such as rgb = { type = "rgb" }')
+    if taken := sorted(set(decoder.heads) & set(LATENT_OUTPUTS)):
+        raise UserError(f"decoder.heads.{taken[0]}: the name {taken[0]!r} is the encoder's; choose another")
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Return the number of trainable parameters."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -1,0 +1,212 @@
+"""What a plugin can be: one frozen attrs class for each kind of component.
+
+The fields of a component are its keys in a manifest; `build` (or a call, for a loss) is what it does. What is
+known at run time only (a channel count, the classes of the data set) is an argument of `build`.
+Images are (N, 3, H, W) in [-1, 1], latents are (N, C, h, w).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
+
+from attrs import field, frozen
+
+from imginav.checks import at_least, from_to
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+    from torch.optim import Optimizer as TorchOptimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+    from imginav.palette import Palette
+
+# In quotes, so that importing this file does not import torch, which takes seconds.
+Sample: TypeAlias = "dict[str, NDArray[np.uint8]]"
+LossFunction: TypeAlias = "Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]"
+
+
+@frozen(kw_only=True)
+class Component(ABC):
+    """What every plugin class derives from, through the class of its kind."""
+
+    kind: ClassVar[str]  # the first argument of `registry.add`
+
+
+@frozen(kw_only=True)
+class DataSpec:
+    """What the layouts of a data set are made of; heads take their sizes from it."""
+
+    palette: Palette  # the classes of a pixel
+    labels: tuple[str, ...]  # the types of a layout, such as room and scene
+    targets: tuple[str, ...]  # what a batch holds for losses to compare with: rgb, segmentation, label
+
+
+class LayoutSource(ABC):
+    """An opened data set: whole layouts by index."""
+
+    spec: DataSpec
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def read(self, index: int) -> Sample:
+        """Return `rgb` (H, W, 3) bytes and, where the spec names them, `segmentation` (H, W) class indices
+        (255 where no class matches) and `label` (a 0-d class index; 255 where it is not known).
+        """
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """Return what a person would call this layout: its path, or its number."""
+
+    def scene(self, index: int) -> str | None:
+        """Return the scene that this layout is a part of, where it is known; scenes are not split apart."""
+        return None
+
+    def describe(self) -> str:
+        """Return one line for the log: what these layouts are, and what was noticed in opening them."""
+        return f"{len(self)} layouts"
+
+
+@frozen(kw_only=True)
+class Dataset(Component):
+    """Where the layouts come from."""
+
+    kind: ClassVar[str] = "dataset"
+    embedded: ClassVar[bool] = False  # whether it needs no files, so that a first run is a trial
+
+    image_size: int = field(default=512, validator=at_least(16))  # side of a whole layout, in pixels
+    crop: int | None = field(
+        default=None, validator=at_least(8)
+    )  # side of training crops in pixels; none: whole layouts
+    count: int | None = field(default=None, validator=at_least(2))  # how many layouts to use; none: all there are
+
+    def __attrs_post_init__(self) -> None:
+        if self.crop is not None and self.crop > self.image_size:
+            raise ValueError(f"expected a crop of at most image_size = {self.image_size}, found {self.crop}")
+
+    @abstractmethod
+    def open(self) -> LayoutSource:
+        """Open the layouts; raises UserError where files are missing or broken, before any training."""
+
+
+@frozen(kw_only=True)
+class Encoder(Component):
+    """From images (N, 3, H, W) to latents (N, latent_channels, H / 2^steps, W / 2^steps)."""
+
+    kind: ClassVar[str] = "encoder"
+
+    latent_channels: int = field(default=16, validator=at_least(1))
+    base_channels: int = field(default=32, validator=at_least(1))  # width of the first level
+    downsampling_steps: int = field(default=4, validator=from_to(1, 8))  # each halves height and width
+    variational: bool = False  # whether it gives a mean and a log-variance, of which latents are drawn
+
+    @property
+    def downsampling_factor(self) -> int:
+        """Pixels of the image per cell of the latent, along each side."""
+        return int(2**self.downsampling_steps)
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """Return a module from images to (N, C, h, w), where C is `latent_channels`, or twice as many for a
+        variational encoder: the mean first, then the logarithm of the variance.
+        """
+
+
+@frozen(kw_only=True)
+class Head(Component):
+    """One output of a decoder, computed from its last features."""
+
+    kind: ClassVar[str] = "head"
+
+    @abstractmethod
+    def build(self, in_channels: int, spec: DataSpec) -> nn.Module:
+        """Return a module from features (N, in_channels, H, W) to the output of this head."""
+
+
+@frozen(kw_only=True)
+class Decoder(Component):
+    """From latents back to images; its shapes follow the encoder's unless they are stated."""
+
+    kind: ClassVar[str] = "decoder"
+
+    latent_channels: int | None = field(default=None, validator=at_least(1))  # none: the encoder's
+    base_channels: int | None = field(default=None, validator=at_least(1))  # none: the encoder's
+    upsampling_steps: int | None = field(default=None, validator=from_to(1, 8))  # none: the encoder's
+    heads: dict[str, Head] = field(factory=dict)  # by the name of their output
+
+    @abstractmethod
+    def build(self, encoder: Encoder, spec: DataSpec) -> nn.Module:
+        """Return a module from latents (N, C, h, w) to a dictionary of outputs by head."""
+
+
+@frozen(kw_only=True)
+class Loss(Component):
+    """A term of the training objective: an output compared with a target of the batch."""
+
+    kind: ClassVar[str] = "loss"
+
+    output: str = "rgb"  # the decoder head, `latent`, or for variational encoders `mean` or `log_variance`
+    target: str = "rgb"  # what it is compared with: rgb, segmentation or label
+    weight: float = field(default=1.0, validator=at_least(0))  # its share in the objective
+
+    def required_outputs(self) -> Sequence[str]:
+        """Name the outputs that the loss reads."""
+        return (self.output,)
+
+    def required_targets(self) -> Sequence[str]:
+        """Name the targets that the loss reads."""
+        return (self.target,)
+
+    def build(self) -> LossFunction:
+        """Return the function of the outputs and the batch, each by name, to a scalar; the loss itself by default.
+
+        A loss with weights of its own (a feature network) loads them here and returns a module; it is moved
+        to the device of the run, is never trained and never stands in a checkpoint.
+        """
+        return self
+
+    def __call__(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
+        raise TypeError(f"{type(self).__name__} defines neither __call__ nor build")
+
+
+@frozen(kw_only=True)
+class Optimizer(Component):
+    """How weights follow their gradients."""
+
+    kind: ClassVar[str] = "optimizer"
+
+    learning_rate: float = field(default=1e-4, validator=at_least(0))
+
+    @abstractmethod
+    def build(self, model: nn.Module) -> TorchOptimizer:
+        """Return the optimizer of the model's trainable parameters."""
+
+
+@frozen(kw_only=True)
+class LRSchedule(Component):
+    """How the learning rate changes, from step to step."""
+
+    kind: ClassVar[str] = "lr_schedule"
+
+    @abstractmethod
+    def build(self, optimizer: TorchOptimizer, total_steps: int) -> LRScheduler:
+        """Return the schedule of a run of `total_steps` optimizer steps; it is stepped after each of them."""
+
+
+@frozen(kw_only=True)
+class Callback(Component):
+    """What accompanies a run: an object with `@hookimpl` methods named after the events in `imginav.hookspecs`."""
+
+    kind: ClassVar[str] = "callback"
+
+    def build(self) -> object:
+        """Return the object whose hooks are called; the component itself where it keeps no state.
+
+        What must survive a restart has `state_dict()` and `load_state_dict(state)`.
+        """
+        return self

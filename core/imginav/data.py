@@ -1,0 +1,187 @@
+"""From a data set to batches: the split, the order, the crops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from attrs import frozen
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Dataset as TorchDataset
+
+from imginav.components import Dataset, LayoutSource, Sample
+from imginav.errors import UserError
+from imginav.manifest import Train
+from imginav.seeds import Seeds
+
+
+@frozen
+class Split:
+    """Which layouts are trained on and which validate, by index."""
+
+    train: tuple[int, ...]
+    validation: tuple[int, ...]
+    by: str  # what was kept together: scenes, or single layouts where no scene is known
+
+
+@frozen
+class Draw:
+    """One layout of one epoch; all that is random in reading it follows from these numbers."""
+
+    epoch: int
+    index: int
+
+
+class Data:
+    """A data set that was opened and split, as batches of bytes."""
+
+    def __init__(self, source: LayoutSource, dataset: Dataset, train: Train, seeds: Seeds, workers: int) -> None:
+        """Split the layouts; raises UserError where one side would be empty."""
+        self.source = source
+        self.image_size = dataset.image_size
+        self.batch_size = train.batch_size
+        self.split = split_layouts(source, train.split, train.split_by, seeds)
+        self._order = EpochOrder(self.split.train, seeds)
+        reader = LayoutReader(source, dataset.crop, seeds)
+        pinned = torch.cuda.is_available()
+        self._train = DataLoader(
+            reader,
+            batch_size=train.batch_size,
+            sampler=self._order,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=pinned,
+            collate_fn=collate,
+            generator=torch.Generator(),  # its own, or each pass would draw from the global one
+        )
+        # Whole layouts in batches of as many pixels as a batch of crops has, so that memory holds for both.
+        share = (dataset.crop / dataset.image_size) ** 2 if dataset.crop else 1.0
+        self._validation = DataLoader(
+            LayoutReader(source, None, seeds),
+            batch_size=max(1, int(train.batch_size * share)),
+            sampler=[Draw(0, index) for index in self.split.validation],
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=pinned,
+            collate_fn=collate,
+            generator=torch.Generator(),  # its own, or each pass would draw from the global one
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in which every training layout is seen once."""
+        return len(self._train)
+
+    @property
+    def validation_steps(self) -> int:
+        """Batches of one validation."""
+        return len(self._validation)
+
+    def train_batches(self, epoch: int) -> Iterator[dict[str, Tensor]]:
+        """Return an epoch's batches, each layout once, in the order of this epoch."""
+        self._order.epoch = epoch
+        return _readable(self._train)
+
+    def validation_batches(self) -> Iterator[dict[str, Tensor]]:
+        """Return the validation layouts, whole, always in the same order."""
+        return _readable(self._validation)
+
+    def validation_samples(self, count: int) -> dict[str, Tensor]:
+        """Return the first `count` validation layouts as one batch of bytes, always the same ones."""
+        return stack([_bytes(self.source.read(index)) for index in self.split.validation[:count]])
+
+
+def split_layouts(source: LayoutSource, share: float, by: Literal["scene", "layout"], seeds: Seeds) -> Split:
+    """Split the layouts at random, so that about `share` of them are trained on and none of a scene is apart."""
+    scenes = [source.scene(index) if by == "scene" else None for index in range(len(source))]
+    kept_together: dict[str | int, list[int]] = {}
+    for index, scene in enumerate(scenes):
+        kept_together.setdefault(index if scene is None else scene, []).append(index)
+    groups = list(kept_together.values())
+    order = torch.randperm(len(groups), generator=seeds.generator("split")).tolist()
+    train: list[int] = []
+    validation: list[int] = []
+    for group in (groups[position] for position in order):
+        (train if len(train) < round(share * len(source)) else validation).extend(group)
+    if not train or not validation:
+        raise UserError(
+            f"train.split = {share} leaves {len(train)} layouts to train on and {len(validation)} to validate, out of "
+            f"{len(source)} in {len(groups)} groups; both need at least one: change train.split or train.split_by, "
+            "or take more layouts"
+        )
+    return Split(tuple(train), tuple(validation), "scene" if any(scene is not None for scene in scenes) else "layout")
+
+
+class EpochOrder(Sampler[Draw]):
+    """The training layouts in an order that depends on the seed and the epoch alone."""
+
+    def __init__(self, indices: Sequence[int], seeds: Seeds) -> None:
+        self._indices = indices
+        self._seeds = seeds
+        self.epoch = 0
+
+    def __iter__(self) -> Iterator[Draw]:
+        order = torch.randperm(len(self._indices), generator=self._seeds.generator("shuffle", self.epoch))
+        return (Draw(self.epoch, self._indices[position]) for position in order.tolist())
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+
+class LayoutReader(TorchDataset[dict[str, Tensor] | UserError]):
+    """Reads layouts, and cuts a square out of each where crops are asked for.
+
+    A layout that cannot be read is given as its error: raised in a loading process, it would come out as a traceback.
+    """
+
+    def __init__(self, source: LayoutSource, crop: int | None, seeds: Seeds) -> None:
+        self._source = source
+        self._crop = crop
+        self._seeds = seeds
+
+    def __getitem__(self, draw: Draw) -> dict[str, Tensor] | UserError:
+        try:
+            sample = self._source.read(draw.index)
+        except UserError as error:
+            return error
+        if self._crop is not None:
+            # Seeded by the draw itself, so that the crop is the same in whichever process it is read.
+            rng = np.random.default_rng((self._seeds.seed, draw.epoch, draw.index))
+            sample = crop(sample, self._crop, rng)
+        return _bytes(sample)
+
+
+def crop(sample: Sample, side: int, rng: np.random.Generator) -> Sample:
+    """Return a square of `side` pixels at a random place, the same one of everything that has pixels."""
+    height, width = sample["rgb"].shape[:2]
+    top = int(rng.integers(height - side + 1))
+    left = int(rng.integers(width - side + 1))
+    return {
+        name: array[top : top + side, left : left + side] if array.ndim >= 2 else array
+        for name, array in sample.items()
+    }
+
+
+def collate(samples: Sequence[dict[str, Tensor] | UserError]) -> dict[str, Tensor] | UserError:
+    """Return samples as one batch of bytes, or the first error among them."""
+    errors = [sample for sample in samples if isinstance(sample, UserError)]
+    return errors[0] if errors else stack([sample for sample in samples if not isinstance(sample, UserError)])
+
+
+def stack(samples: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return samples as one batch."""
+    return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
+
+
+def _readable(batches: Iterable[dict[str, Tensor] | UserError]) -> Iterator[dict[str, Tensor]]:
+    for batch in batches:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
+
+
+def _bytes(sample: Sample) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(np.require(array, requirements=["C", "W"])) for name, array in sample.items()}

@@ -1,0 +1,108 @@
+"""Where and in which precision a run is computed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from attrs import frozen
+from torch import Tensor, nn
+
+from imginav.errors import UserError
+from imginav.manifest import Machine
+
+MOST_WORKERS = 8
+"""Loading processes that `workers = "auto"` starts beside a GPU, at most."""
+
+_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@frozen
+class Device:
+    """A device with its precision and memory format."""
+
+    device: torch.device
+    dtype: torch.dtype  # of the network's arithmetic under autocast; weights stay in fp32
+    memory_format: torch.memory_format
+    workers: int  # processes that load data
+    parts: int = 1  # in which a batch is computed, one after the other, to save memory
+
+    @property
+    def scales_gradients(self) -> bool:
+        """Whether small gradients need a scaler to be held by the precision."""
+        return self.dtype is torch.float16
+
+    @property
+    def precision(self) -> str:
+        """The precision's name in a manifest."""
+        return next(name for name, dtype in _PRECISIONS.items() if dtype is self.dtype)
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which the network runs."""
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not torch.float32)
+
+    def place(self, module: nn.Module) -> None:
+        """Move a module here, in this memory format."""
+        module.to(device=self.device)
+        for parameter in module.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.contiguous(memory_format=self.memory_format)
+
+    def batch(self, sample_bytes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return a batch of bytes as what networks and losses take, here.
+
+        `rgb` (N, H, W, 3) becomes floats (N, 3, H, W) in [-1, 1]; class indices become integers of 64 bits.
+        """
+        moved = {name: tensor.to(self.device, non_blocking=True) for name, tensor in sample_bytes.items()}
+        images = moved.pop("rgb").permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+        return {"rgb": images.contiguous(memory_format=self.memory_format)} | {
+            name: tensor.long() for name, tensor in moved.items()
+        }
+
+    def parts_of(self, batch: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+        """Return the parts of a batch in which it is computed."""
+        chunks = {name: tensor.chunk(self.parts) for name, tensor in batch.items()}
+        return (dict(zip(chunks, part, strict=True)) for part in zip(*chunks.values(), strict=True))
+
+
+def open_device(machine: Machine) -> Device:
+    """Return the device that a manifest asks for; raises UserError where this computer does not have it."""
+    device = _device(machine.device)
+    if machine.threads:
+        torch.set_num_threads(machine.threads)
+    dtype = _auto_dtype(device) if machine.precision == "auto" else _PRECISIONS[machine.precision]
+    workers = machine.workers if isinstance(machine.workers, int) else _auto_workers(device)
+    memory_format = torch.channels_last if machine.channels_last else torch.contiguous_format
+    return Device(device, dtype, memory_format, workers, machine.accumulate)
+
+
+def to_bytes(images: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Return images (N, 3, H, W) in [-1, 1] as RGB bytes (N, H, W, 3), rounded and not cut off."""
+    scaled = images.detach().float().add(1.0).mul(127.5).round().clamp(0, 255)
+    return scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0][:200]
+        raise UserError(
+            f"machine.device = {name!r} cannot be used: {reason}; take 'auto', 'cpu' or a GPU that this machine has"
+        ) from error
+    return device
+
+
+def _auto_dtype(device: torch.device) -> torch.dtype:
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16
+    return torch.float32
+
+
+def _auto_workers(device: torch.device) -> int:
+    return 0 if device.type == "cpu" else min(MOST_WORKERS, len(os.sched_getaffinity(0)))

@@ -1,0 +1,27 @@
+"""The one error that a user can cause."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something that the user can mend: its text names the setting, the value and the remedy.
+
+    The command line prints the text alone and exits with status 2. Every other exception is a fault of the
+    program and keeps its traceback.
+    """
+
+
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """Return the known names, the one most like `name` first, the others in alphabetical order."""
+    ordered = sorted(known)
+    alike = difflib.get_close_matches(name, ordered, n=3, cutoff=0.5)
+    return alike + [other for other in ordered if other not in alike]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `, did you mean 'x'?` where a known name is close to `name`, and nothing otherwise."""
+    alike = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f", did you mean {alike[0]!r}?" if alike else ""

@@ -1,0 +1,85 @@
+"""What an autoencoder is worth: the metrics of its reconstructions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from imginav.autoencoder import Autoencoder
+from imginav.components import LayoutSource
+from imginav.device import Device
+from imginav.objective import Objective
+from imginav.palette import UNMATCHED
+
+PEAK_TO_PEAK = 2.0
+"""The span of a pixel value, from -1 to 1."""
+
+
+@torch.no_grad()
+def validate(
+    model: Autoencoder, objective: Objective, batches: Iterable[dict[str, Tensor]], device: Device
+) -> dict[str, float]:
+    """Return the metrics over whole layouts, by the names that `metric_columns` lists.
+
+    `val_mse` is the mean over all elements of all layouts, in the [-1, 1] scale of pixels; `val_psnr_db` is taken
+    of that mean, so that a perfectly rebuilt blank layout does not spoil it. A loss is averaged over layouts.
+    """
+    model.eval()
+    sums: dict[str, Tensor] = {}
+    layouts = 0
+    for sample_bytes in batches:
+        batch = device.batch(sample_bytes)
+        size = len(batch["rgb"])
+        with device.autocast():
+            outputs = model(batch["rgb"])
+        measured = objective(outputs, batch)
+        if "rgb" in outputs:
+            measured["/mse"] = torch.mean((outputs["rgb"].float() - batch["rgb"]).square())
+        if "segmentation" in batch:
+            measured["/unmatched_share"] = (batch["segmentation"] == UNMATCHED).double().mean()
+        sums = {name: sums.get(name, 0.0) + value.double() * size for name, value in measured.items()}
+        layouts += size
+    means = {name: float(total) / layouts for name, total in sums.items()}
+    metrics = objective.columns(means, "val")
+    if "/mse" in means:
+        metrics |= {"val_mse": means["/mse"], "val_psnr_db": psnr_db(means["/mse"])}
+    if "/unmatched_share" in means:
+        metrics["val_unmatched_share"] = means["/unmatched_share"]
+    return metrics
+
+
+def metric_columns(objective: Objective, model: Autoencoder) -> list[str]:
+    """Return the names of the metrics of an epoch, which `train.monitor` can choose from."""
+    terms = dict.fromkeys([*objective.weights, "loss"], 0.0)
+    columns = [*objective.columns(terms, "val"), *objective.columns(terms, "train")]
+    return [*(["val_mse", "val_psnr_db"] if "rgb" in model.output_names else []), *columns]
+
+
+def psnr_db(mse: float) -> float:
+    """Return the peak signal-to-noise ratio in dB of a mean squared error between pixels in [-1, 1]."""
+    return math.inf if mse == 0 else 10 * math.log10(PEAK_TO_PEAK**2 / mse)
+
+
+def flat_background_mse(source: LayoutSource, indices: Iterable[int]) -> float:
+    """Return the MSE of a reconstruction that shows nothing but background: what any autoencoder must beat."""
+    background = torch.tensor(source.spec.palette.background_colour, dtype=torch.float64)
+    errors = [
+        float(((torch.from_numpy(source.read(index)["rgb"]).double() - background) / 127.5).square().mean())
+        for index in indices
+    ]
+    return math.fsum(errors) / len(errors)
+
+
+@torch.no_grad()
+def interpolate(model: Autoencoder, images: Tensor, steps: int, device: Device) -> Tensor:
+    """Return `steps` images on the straight line between the latents of two images (2, 3, H, W), ends included."""
+    model.eval()
+    with device.autocast():
+        start, end = model.encode(images).float()
+        shares = torch.linspace(0, 1, steps, device=start.device).view(-1, 1, 1, 1)
+        # One at a time: whole layouts of many steps would take the memory of a large batch.
+        decoded = [model.decode((start + share * (end - start))[None])["rgb"] for share in shares]
+    return torch.cat(decoded).float()

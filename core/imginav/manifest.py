@@ -1,0 +1,84 @@
+"""What a phase says: the typed tree that a manifest becomes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from attrs import field, frozen
+
+from imginav.checks import at_least, between, file_name
+from imginav.components import Callback, Dataset, Decoder, Encoder, Loss, LRSchedule, Optimizer
+
+
+@frozen(kw_only=True)
+class Phase:
+    """What the run is called."""
+
+    id: str  # the phase's number, such as "1.5"
+    experiment: str = field(validator=file_name)  # names the run folder and its files
+    group: str = field(validator=file_name)  # the folder that the phase's experiments share
+    title: str = ""  # a heading for people
+
+    def __attrs_post_init__(self) -> None:
+        if self.experiment == self.group:
+            raise ValueError(f"expected experiment and group to differ, found {self.group!r} for both")
+
+
+@frozen(kw_only=True)
+class Train:
+    """How the autoencoder is trained."""
+
+    epochs: int = field(validator=at_least(1))
+    batch_size: int = field(default=16, validator=at_least(1))  # layouts per optimizer step
+    seed: int = field(default=42, validator=at_least(0))
+    split: float = field(default=0.8, validator=between(0, 1))  # the share that is trained on; the rest validates
+    split_by: Literal["scene", "layout"] = "scene"  # scene: what belongs to one scene stays on one side
+    monitor: str = "val_loss"  # the metric that decides which epoch is the best
+    monitor_mode: Literal["min", "max"] = "min"  # whether less or more of it is better
+    optimizer: Optimizer
+    lr_schedule: LRSchedule | None = None  # none: the learning rate stays as it is
+
+
+@frozen(kw_only=True)
+class Machine:
+    """Where and how it is computed; it changes no result but by rounding, and the draws of a variational latent."""
+
+    device: str = "auto"  # cpu, cuda, cuda:1; auto: a GPU where there is one
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 on a GPU that has it, else fp32
+    channels_last: bool = False  # memory format of images and weights
+    compile: bool = False  # torch.compile; takes a minute at the start
+    accumulate: int = field(default=1, validator=at_least(1))  # parts in which a batch is computed, to save memory
+    workers: int | Literal["auto"] = "auto"  # processes that load data; auto: none on a CPU, up to 8 beside a GPU
+    threads: int | None = field(default=None, validator=at_least(1))  # of the CPU; none: as many as torch takes
+
+    def __attrs_post_init__(self) -> None:
+        if self.workers != "auto" and self.workers < 0:
+            raise ValueError(f"expected workers of at least 0, or 'auto', found {self.workers}")
+
+
+@frozen(kw_only=True)
+class Output:
+    """Where files go; relative to the working folder."""
+
+    experiments: Path = Path("outputs")  # holds a folder for each experiment
+    shared: Path = Path("outputs")  # holds a folder for each phase
+
+
+@frozen(kw_only=True)
+class Manifest:
+    """Everything that a run is made from."""
+
+    phase: Phase
+    data: Dataset
+    encoder: Encoder
+    decoder: Decoder
+    losses: dict[str, Loss]
+    train: Train
+    callbacks: dict[str, Callback] = field(factory=dict)
+    machine: Machine = field(factory=Machine)
+    output: Output = field(factory=Output)
+
+    def __attrs_post_init__(self) -> None:
+        if not self.losses:
+            raise ValueError("expected at least one loss in [losses], found none")

@@ -1,0 +1,59 @@
+"""What is minimised: the weighted sum of a manifest's losses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from imginav.components import Loss
+from imginav.device import Device
+from imginav.errors import UserError, did_you_mean
+
+TOTAL = "loss"
+"""The name of the weighted sum among the terms."""
+
+
+class Objective:
+    """The losses of a run by name; a call gives each unweighted term and their weighted sum."""
+
+    def __init__(self, losses: Mapping[str, Loss], outputs: Iterable[str], targets: Iterable[str]) -> None:
+        """Build the losses; raises UserError for one that reads an output or a target that does not exist."""
+        for name, loss in losses.items():
+            _check_names(name, "output", loss.required_outputs(), set(outputs))
+            _check_names(name, "target", loss.required_targets(), set(targets))
+        if TOTAL in losses:
+            raise UserError(f"losses.{TOTAL}: the name {TOTAL!r} is kept for the sum of all losses; choose another")
+        self.weights = {name: loss.weight for name, loss in losses.items()}
+        self._functions = {name: loss.build() for name, loss in losses.items()}
+
+    def place(self, device: Device) -> None:
+        """Move the networks that losses bring along to a device; they are never trained."""
+        for function in self._functions.values():
+            if isinstance(function, nn.Module):
+                device.place(function)
+
+    def __call__(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return each term, unweighted, and the weighted sum as `loss`: scalars that carry gradients."""
+        floats = {name: output.float() for name, output in outputs.items()}
+        terms = {name: function(floats, batch) for name, function in self._functions.items()}
+        weighted = [self.weights[name] * term for name, term in terms.items()]
+        return {**terms, TOTAL: torch.stack(weighted).sum()}
+
+    def columns(self, terms: Mapping[str, float], part: str) -> dict[str, float]:
+        """Return the terms as columns of the metrics: `train_loss`, `train_loss_mse`, `train_loss_mse_weighted`."""
+        columns = {f"{part}_loss": terms[TOTAL]}
+        for name, weight in self.weights.items():
+            columns[f"{part}_loss_{name}"] = terms[name]
+            columns[f"{part}_loss_{name}_weighted"] = weight * terms[name]
+        return columns
+
+
+def _check_names(loss: str, what: str, needed: Iterable[str], known: set[str]) -> None:
+    for name in needed:
+        if name not in known:
+            raise UserError(
+                f"losses.{loss} reads the {what} {name!r}, which does not exist{did_you_mean(name, known)}; "
+                f"the {what}s of this run are {', '.join(sorted(known))}"
+            )
