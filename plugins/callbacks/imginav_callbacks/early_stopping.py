@@ -1,0 +1,66 @@
+"""Ends a training that no longer gets better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import field, frozen
+from torch import Tensor
+
+from imginav import Callback, hookimpl
+from imginav.checks import at_least
+from imginav.trainer import Trainer
+
+
+@frozen(kw_only=True)
+class EarlyStopping(Callback):
+    """Stop when `train.monitor` has not got better for some epochs, and put the best weights back."""
+
+    patience: int = field(default=5, validator=at_least(1))  # epochs without improvement after which it stops
+    min_delta: float = field(default=0.0, validator=at_least(0))  # the least change, in the metric, that counts
+    restore_best: bool = True  # whether the model ends with the weights of its best epoch
+
+    def build(self) -> object:
+        return EarlyStopper(self)
+
+
+class EarlyStopper:
+    """Counts the epochs without improvement, and keeps the best weights.
+
+    Patience counts by `min_delta`; the best weights are those of the best epoch that `trainer.best` knows, even where
+    it was better by less, so that what is restored and what is saved as best are the same.
+    """
+
+    def __init__(self, config: EarlyStopping) -> None:
+        self._config = config
+        self._reference: float | None = None  # the value that an epoch has to beat by min_delta
+        self._waited = 0
+        self._weights: dict[str, Tensor] | None = None
+
+    @hookimpl
+    def epoch_finished(self, trainer: Trainer, row: Mapping[str, float]) -> None:
+        best = trainer.best
+        if self._config.restore_best and best.improved:
+            self._weights = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+        if best.is_better(row[best.metric], self._reference, by=self._config.min_delta):
+            self._reference, self._waited = row[best.metric], 0
+            return
+        self._waited += 1
+        if self._waited >= self._config.patience:
+            trainer.stop(
+                f"early stopping: {best.metric} has not improved by more than {self._config.min_delta:g} "
+                f"in {self._waited} epochs"
+            )
+
+    @hookimpl
+    def training_finished(self, trainer: Trainer) -> None:
+        if self._weights is not None and trainer.best.epoch is not None:
+            trainer.model.load_state_dict(self._weights)
+            trainer.weights_epoch = trainer.best.epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"reference": self._reference, "waited": self._waited, "weights": self._weights}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._reference, self._waited, self._weights = state["reference"], state["waited"], state["weights"]

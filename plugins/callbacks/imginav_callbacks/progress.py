@@ -1,0 +1,113 @@
+"""What a person sees while a run goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from attrs import field, frozen
+from rich.console import Console
+from rich.progress import BarColumn, TaskID, TextColumn
+from rich.progress import Progress as Bar
+from torch import Tensor
+
+from imginav import Callback, hookimpl
+from imginav.checks import above
+from imginav.trainer import Trainer
+
+REFRESH_SECONDS = 0.5
+"""Between two readings of the loss for a live display; each reading makes a GPU wait."""
+
+
+@frozen(kw_only=True)
+class Progress(Callback):
+    """Show epoch, step, loss terms, images per second and time left: live, or as lines where there is no terminal."""
+
+    line_seconds: float = field(default=15.0, validator=above(0))  # between two lines where there is no terminal
+
+    def build(self) -> object:
+        return ProgressDisplay(self)
+
+
+class ProgressDisplay:
+    """The display of one run."""
+
+    def __init__(self, config: Progress) -> None:
+        self._console = Console(highlight=False)
+        self._live = self._console.is_terminal
+        self._interval = REFRESH_SECONDS if self._live else config.line_seconds
+        self._bar: Bar | None = None
+        self._task: TaskID
+        self._start = self._last = 0.0
+        self._first_step = 0
+        self._epoch_start = 0.0
+        self._images = 0
+
+    @hookimpl
+    def run_started(self, trainer: Trainer) -> None:
+        self._start = self._last = time.perf_counter()
+        self._first_step = trainer.step
+        if self._live:
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
+            self._bar = Bar(*columns, console=self._console, transient=True)
+            self._task = self._bar.add_task("", total=trainer.epochs * trainer.data.steps_per_epoch, text="")
+            self._bar.start()
+
+    @hookimpl
+    def epoch_started(self) -> None:
+        self._epoch_start = time.perf_counter()
+        self._images = 0
+
+    @hookimpl
+    def step_finished(self, trainer: Trainer, terms: Mapping[str, Tensor]) -> None:
+        self._images = min(self._images + trainer.data.batch_size, len(trainer.data.split.train))
+        now = time.perf_counter()
+        if now - self._last >= self._interval:
+            self._last = now
+            self._show(trainer, self._text(trainer, terms, now))
+
+    @hookimpl
+    def validation_started(self, trainer: Trainer) -> None:
+        if self._live:
+            self._show(trainer, "validating")
+
+    @hookimpl(trylast=True)
+    def epoch_finished(self, trainer: Trainer, row: Mapping[str, float]) -> None:
+        shown = [f"{name} {row[name]:.5g}" for name in ("train_loss", "val_loss", "val_mse") if name in row]
+        if "val_psnr_db" in row:
+            shown.append(f"PSNR {row['val_psnr_db']:.2f} dB")
+        shown += [f"{row['images_per_second']:.0f} img/s", f"{row['seconds']:.0f} s"]
+        mark = "  best" if trainer.best.improved else ""
+        self._console.print(f"{_epoch(trainer)}  {'  '.join(shown)}{mark}", soft_wrap=True)
+        self._last = time.perf_counter()
+
+    @hookimpl
+    def run_closed(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _show(self, trainer: Trainer, text: str) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=trainer.step, description=_epoch(trainer), text=text)
+        else:
+            self._console.print(f"{_epoch(trainer)}  {text}", soft_wrap=True)
+
+    def _text(self, trainer: Trainer, terms: Mapping[str, Tensor], now: float) -> str:
+        steps = trainer.data.steps_per_epoch
+        step = (trainer.step - 1) % steps + 1
+        losses = "  ".join(f"{name} {float(term):.4g}" for name, term in terms.items())
+        speed = self._images / max(now - self._epoch_start, 1e-9)
+        left = (now - self._start) / (trainer.step - self._first_step) * (trainer.epochs * steps - trainer.step)
+        return f"step {step}/{steps}  {losses}  {speed:.0f} img/s  {_duration(left)} left"
+
+
+def _epoch(trainer: Trainer) -> str:
+    return f"epoch {trainer.epoch}/{trainer.epochs}"
+
+
+def _duration(seconds: float) -> str:
+    """Return a duration as a person would say it: 45 s, 3 min, 2 h 10 min."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,83 @@
+"""Pictures of what the autoencoder rebuilds."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import numpy as np
+import torch
+from attrs import field, frozen
+from torch import Tensor
+
+from imginav import Callback, hookimpl
+from imginav.checks import at_least
+from imginav.components import DataSpec
+from imginav.device import to_bytes
+from imginav.pictures import Pixels, grid, write_png
+from imginav.rundir import RunFolder
+from imginav.trainer import Trainer
+
+
+@frozen(kw_only=True)
+class Samples(Callback):
+    """Draw the same validation layouts every few epochs and after the last, input beside reconstruction."""
+
+    every: int = field(default=5, validator=at_least(1))  # epochs between two pictures
+    count: int = field(default=8, validator=at_least(1))  # layouts in a picture
+    columns: int = field(default=2, validator=at_least(1))  # layouts beside each other
+    tile: int = field(default=256, validator=at_least(16))  # side of a layout in the picture, in pixels
+
+    def build(self) -> object:
+        return SamplePictures(self)
+
+
+class SamplePictures:
+    """Draws the pictures of a run."""
+
+    def __init__(self, config: Samples) -> None:
+        self._config = config
+        self._folder: RunFolder
+
+    @hookimpl
+    def run_started(self, folder: RunFolder) -> None:
+        self._folder = folder
+
+    @hookimpl
+    def epoch_finished(self, trainer: Trainer) -> None:
+        if trainer.epoch % self._config.every == 0:
+            self._draw(trainer)
+
+    @hookimpl(trylast=True)  # the weights that a run leaves may be restored just before
+    def training_finished(self, trainer: Trainer) -> None:
+        if not self._folder.samples(trainer.weights_epoch).exists():
+            self._draw(trainer)
+
+    def _draw(self, trainer: Trainer) -> None:
+        layouts = trainer.data.validation_samples(self._config.count)
+        blocks = [tiles(layouts, i, trainer) for i in range(len(layouts["rgb"]))]
+        columns = min(self._config.columns, len(blocks))
+        rows = [list(chain.from_iterable(blocks[i : i + columns])) for i in range(0, len(blocks), columns)]
+        captions = ["input", "reconstruction", "segmentation"][: len(blocks[0])] * columns
+        path = self._folder.samples(trainer.weights_epoch)
+        write_png(path, grid(rows, captions, self._config.tile))
+        self._folder.share(path)
+
+
+@torch.no_grad()
+def tiles(layouts: dict[str, Tensor], index: int, trainer: Trainer) -> list[Pixels]:
+    """Return the input of one layout and what the model makes of it, each RGB (H, W, 3)."""
+    images = trainer.device.batch({"rgb": layouts["rgb"][index : index + 1]})["rgb"]
+    trainer.model.eval()
+    with trainer.device.autocast():
+        outputs = trainer.model(images)
+    shown: list[Pixels] = [layouts["rgb"][index].numpy()]
+    if "rgb" in outputs:
+        shown.append(to_bytes(outputs["rgb"])[0])
+    if "segmentation" in outputs:
+        shown.append(_in_palette(outputs["segmentation"][0], trainer.data.source.spec))
+    return shown
+
+
+def _in_palette(logits: Tensor, spec: DataSpec) -> Pixels:
+    """Return the likeliest class of each pixel of logits (K, H, W) in its colour."""
+    return spec.palette.colour(logits.argmax(dim=0).cpu().numpy().astype(np.uint8))

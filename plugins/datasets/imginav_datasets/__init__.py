@@ -1,0 +1,15 @@
+"""The data sets that come with imginav."""
+
+from imginav import hookimpl
+from imginav.registry import Registry
+from imginav_datasets.layouts import Layouts
+from imginav_datasets.procedural import Procedural
+
+__all__ = ["Layouts", "Procedural", "imginav_components"]
+
+
+@hookimpl
+def imginav_components(registry: Registry) -> None:
+    """Register this package's data sets."""
+    registry.add("dataset", "layouts", Layouts)
+    registry.add("dataset", "procedural", Procedural)

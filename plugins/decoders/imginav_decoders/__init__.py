@@ -1,0 +1,13 @@
+"""The decoders that come with imginav."""
+
+from imginav import hookimpl
+from imginav.registry import Registry
+from imginav_decoders.conv import ConvDecoder
+
+__all__ = ["ConvDecoder", "imginav_components"]
+
+
+@hookimpl
+def imginav_components(registry: Registry) -> None:
+    """Register this package's decoders."""
+    registry.add("decoder", "conv", ConvDecoder)

@@ -1,0 +1,13 @@
+"""The encoders that come with imginav."""
+
+from imginav import hookimpl
+from imginav.registry import Registry
+from imginav_encoders.conv import ConvEncoder
+
+__all__ = ["ConvEncoder", "imginav_components"]
+
+
+@hookimpl
+def imginav_components(registry: Registry) -> None:
+    """Register this package's encoders."""
+    registry.add("encoder", "conv", ConvEncoder)

@@ -1,0 +1,14 @@
+"""The learning-rate schedules that come with imginav."""
+
+from imginav import hookimpl
+from imginav.registry import Registry
+from imginav_lr_schedules.warmup import Constant, Cosine
+
+__all__ = ["Constant", "Cosine", "imginav_components"]
+
+
+@hookimpl
+def imginav_components(registry: Registry) -> None:
+    """Register this package's learning-rate schedules."""
+    registry.add("lr_schedule", "constant", Constant)
+    registry.add("lr_schedule", "cosine", Cosine)

@@ -1,0 +1,44 @@
+"""Schedules that begin with a linear warm-up."""
+
+from __future__ import annotations
+
+import math
+
+from attrs import field, frozen
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from imginav import LRSchedule
+from imginav.checks import from_to
+
+
+@frozen(kw_only=True)
+class Constant(LRSchedule):
+    """The optimizer's learning rate after a warm-up."""
+
+    warmup: float = field(default=0.0, validator=from_to(0, 1))  # share of all steps in which the rate rises
+
+    def build(self, optimizer: Optimizer, total_steps: int) -> LambdaLR:
+        return LambdaLR(optimizer, lambda step: _rise(step, self.warmup * total_steps))
+
+
+@frozen(kw_only=True)
+class Cosine(LRSchedule):
+    """Half a cosine from the optimizer's learning rate down, after a warm-up (Loshchilov & Hutter, 2017)."""
+
+    warmup: float = field(default=0.02, validator=from_to(0, 1))  # share of all steps in which the rate rises
+    final: float = field(default=0.0, validator=from_to(0, 1))  # the last rate, as a share of the highest
+
+    def build(self, optimizer: Optimizer, total_steps: int) -> LambdaLR:
+        warmup_steps = self.warmup * total_steps
+
+        def factor(step: int) -> float:
+            progress = min(1.0, max(0.0, (step - warmup_steps) / max(1.0, total_steps - warmup_steps)))
+            fall = self.final + (1 - self.final) * (1 + math.cos(math.pi * progress)) / 2
+            return min(fall, _rise(step, warmup_steps)) if step < warmup_steps else fall
+
+        return LambdaLR(optimizer, factor)
+
+
+def _rise(step: int, warmup_steps: float) -> float:
+    return min(1.0, (step + 1) / warmup_steps) if warmup_steps > 0 else 1.0

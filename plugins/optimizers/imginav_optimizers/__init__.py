@@ -1,0 +1,14 @@
+"""The optimizers that come with imginav."""
+
+from imginav import hookimpl
+from imginav.registry import Registry
+from imginav_optimizers.standard import SGD, AdamW
+
+__all__ = ["SGD", "AdamW", "imginav_components"]
+
+
+@hookimpl
+def imginav_components(registry: Registry) -> None:
+    """Register this package's optimizers."""
+    registry.add("optimizer", "adamw", AdamW)
+    registry.add("optimizer", "sgd", SGD)
