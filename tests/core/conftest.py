@@ -1,0 +1,127 @@
+"""A data set and a run that are as small as can be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from attrs import frozen
+
+from imginav import Dataset, DataSpec, LayoutSource
+from imginav.components import Sample
+from imginav.loading import ResolvedManifest, load
+from imginav.palette import Palette
+from imginav.registry import Registry, installed
+from imginav.run import build_trainer
+from imginav.trainer import Trainer
+
+PALETTE = Palette(names=("red", "white"), colours=((228, 26, 28), (240, 240, 240)), background="white")
+
+PHASE = """
+[phase]
+id = "0"
+experiment = "tiny"
+group = "tinies"
+
+[data]
+type = "blocks"
+image_size = 32
+
+[encoder]
+type = "conv"
+latent_channels = 2
+base_channels = 16
+downsampling_steps = 2
+
+[decoder]
+type = "conv"
+heads.rgb = { type = "rgb" }
+heads.segmentation = { type = "segmentation" }
+
+[losses]
+mse = {}
+segmentation = { type = "cross_entropy", output = "segmentation", target = "segmentation", weight = 0.1 }
+
+[train]
+epochs = 2
+batch_size = 4
+split = 0.75
+optimizer = { type = "adamw", learning_rate = 1e-3 }
+"""
+
+
+@frozen(kw_only=True)
+class Blocks(Dataset):
+    """Red blocks on white, drawn from their number; two of them make a scene."""
+
+    count: int = 16  # type: ignore[assignment]
+
+    def open(self) -> LayoutSource:
+        return BlockLayouts(self)
+
+
+class BlockLayouts(LayoutSource):
+    spec = DataSpec(palette=PALETTE, labels=("room", "scene"), targets=("rgb", "segmentation", "label"))
+
+    def __init__(self, config: Blocks) -> None:
+        self._config = config
+
+    def __len__(self) -> int:
+        return self._config.count
+
+    def read(self, index: int) -> Sample:
+        rng = np.random.default_rng(index)
+        size = self._config.image_size
+        segmentation = np.ones((size, size), dtype=np.uint8)
+        top, left = rng.integers(0, size // 2, 2)
+        segmentation[top : top + size // 2, left : left + size // 2] = 0
+        return {
+            "rgb": PALETTE.colour(segmentation),
+            "segmentation": segmentation,
+            "label": np.array(index % 2, np.uint8),
+        }
+
+    def name(self, index: int) -> str:
+        return f"block {index}"
+
+    def scene(self, index: int) -> str | None:
+        return f"scene {index // 2}"
+
+
+@pytest.fixture(scope="session")
+def registry() -> Registry:
+    """The installed components and the data set `blocks`."""
+    registry = installed()
+    registry.add("dataset", "blocks", Blocks)
+    return registry
+
+
+Resolve = Callable[..., ResolvedManifest]
+
+
+@pytest.fixture
+def resolve(tmp_path: Path, registry: Registry) -> Resolve:
+    """Resolve the tiny phase with settings over it."""
+
+    def resolve(*settings: str) -> ResolvedManifest:
+        path = tmp_path / "tiny.toml"
+        path.write_text(PHASE)
+        folders = [f"output.{root}={str(tmp_path / root)!r}" for root in ("experiments", "shared")]
+        return load(path, registry, settings=[*folders, *settings])
+
+    return resolve
+
+
+@pytest.fixture
+def make_trainer(resolve: Resolve) -> Callable[..., Trainer]:
+    """Build the trainer of the tiny phase with settings over it, and with callbacks beside it."""
+
+    def make(*settings: str, callbacks: Mapping[str, object] | None = None) -> Trainer:
+        trainer = build_trainer(resolve(*settings), say=lambda _: None)
+        if callbacks:
+            trainer.hooks = type(trainer.hooks)({**trainer.hooks.callbacks, **callbacks})
+        return trainer
+
+    return make

@@ -1,0 +1,59 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from imginav.cli import main
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from imginav.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'torch', 'numpy', 'matplotlib', 'rich', 'cattrs', 'PIL'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "run" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_what_a_user_can_mend_is_one_message_and_status_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "phases/1_6.toml"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err == (
+        "imginav: phases/1_6.toml: no such file; name a phase's manifest, such as phases/1_5.toml\n"
+    )
+    assert captured.out == ""
+
+
+def test_an_unknown_option_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["run", "--ful", "x.toml", "--bogus"])
+    assert caught.value.code == 2
+    assert "--bogus" in capsys.readouterr().err
+
+
+def test_plugins_lists_every_component_on_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plugins"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["kind", "name", "from", "file", "what", "it", "is"]
+    early_stopping = next(line for line in lines if " early_stopping " in line)
+    assert early_stopping.startswith("callback")
+    assert "imginav 0." in early_stopping
+    assert "early_stopping.py" in early_stopping
+    assert "Stop when `train.monitor` has not got better" in early_stopping
+
+
+def test_the_module_can_be_run() -> None:
+    done = subprocess.run([sys.executable, "-m", "imginav", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("imginav 0.")

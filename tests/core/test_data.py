@@ -1,0 +1,128 @@
+"""Split, order, crops and batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imginav import DataSpec, LayoutSource, UserError
+from imginav.components import Sample
+from imginav.data import crop, split_layouts
+from imginav.palette import Palette
+from imginav.seeds import Seeds
+from imginav.trainer import Trainer
+
+MakeTrainer = Callable[..., Trainer]
+
+
+class Scenes(LayoutSource):
+    """Layouts that know nothing but their scenes."""
+
+    spec = DataSpec(palette=Palette(names=(), colours=(), background=""), labels=(), targets=())
+
+    def __init__(self, scenes: list[str | None]) -> None:
+        self._scenes = scenes
+
+    def __len__(self) -> int:
+        return len(self._scenes)
+
+    def read(self, index: int) -> Sample:
+        raise UserError(f"layout {index} cannot be read")
+
+    def name(self, index: int) -> str:
+        return str(index)
+
+    def scene(self, index: int) -> str | None:
+        return self._scenes[index]
+
+
+@given(
+    scenes=st.lists(st.sampled_from(["a", "b", "c", "d", "e", None]), min_size=6, max_size=60),
+    share=st.floats(0.2, 0.8),
+    seed=st.integers(0, 2**32),
+)
+def test_a_scene_is_never_split_apart(scenes: list[str | None], share: float, seed: int) -> None:
+    source = Scenes([*scenes, "x", "y", "z"])
+    try:
+        split = split_layouts(source, share, "scene", Seeds(seed))
+    except UserError:
+        return  # a scene so large that it leaves nothing to validate
+    assert sorted(split.train + split.validation) == list(range(len(source)))
+    sides = ({source.scene(i) for i in side} - {None} for side in (split.train, split.validation))
+    assert not set.intersection(*sides)
+    assert split.by == "scene"
+
+
+def test_the_split_has_the_share_asked_for_and_depends_on_the_seed_alone() -> None:
+    source = Scenes([None] * 100)
+    split = split_layouts(source, 0.8, "scene", Seeds(42))
+    assert (len(split.train), len(split.validation)) == (80, 20)
+    assert split.by == "layout"
+    assert split == split_layouts(source, 0.8, "scene", Seeds(42))
+    assert split != split_layouts(source, 0.8, "scene", Seeds(43))
+
+
+def test_by_layout_scenes_may_be_split_apart() -> None:
+    split = split_layouts(Scenes(["one"] * 10), 0.5, "layout", Seeds(0))
+    assert (len(split.train), len(split.validation), split.by) == (5, 5, "layout")
+
+
+def test_a_split_with_an_empty_side_is_refused() -> None:
+    with pytest.raises(UserError, match=r"train.split = 0.5 leaves 9 layouts to train on and 0 to validate.*9 in 1 gr"):
+        split_layouts(Scenes(["one"] * 9), 0.5, "scene", Seeds(0))
+
+
+def test_each_epoch_shows_each_training_layout_once_in_an_order_of_its_own(make_trainer: MakeTrainer) -> None:
+    data = make_trainer("data.count=32").data
+    epochs = [torch.cat([b["rgb"] for b in data.train_batches(epoch)]) for epoch in (1, 2, 1)]
+    assert torch.equal(epochs[0], epochs[2])
+    assert not torch.equal(epochs[0], epochs[1])
+    as_sets = [{tuple(image.flatten().tolist()) for image in epoch} for epoch in epochs]
+    assert as_sets[0] == as_sets[1]
+
+
+def test_validation_shows_whole_layouts_in_one_order_and_as_many_pixels_a_batch(make_trainer: MakeTrainer) -> None:
+    data = make_trainer("data.crop=16").data
+    assert next(iter(data.train_batches(1)))["rgb"].shape == (4, 16, 16, 3)
+    batches = list(data.validation_batches())
+    assert {batch["rgb"].shape for batch in batches} == {(1, 32, 32, 3)}
+    again = list(data.validation_batches())
+    assert all(torch.equal(a["rgb"], b["rgb"]) for a, b in zip(batches, again, strict=True))
+    samples = data.validation_samples(2)["rgb"]
+    assert torch.equal(samples, torch.cat([batch["rgb"] for batch in batches[:2]]))
+
+
+def test_loading_processes_change_nothing(make_trainer: MakeTrainer) -> None:
+    alone = make_trainer("data.crop=16").data
+    helped = make_trainer("data.crop=16", "machine.workers=2").data
+    for epoch in (1, 2):
+        for a, b in zip(alone.train_batches(epoch), helped.train_batches(epoch), strict=True):
+            assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_layout_that_cannot_be_read_is_one_sentence_from_any_process(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    trainer = make_trainer(f"machine.workers={workers}")
+    monkeypatch.setattr(type(trainer.data.source), "read", Scenes([None] * 16).read.__func__)  # type: ignore[attr-defined]
+    with pytest.raises(UserError) as caught:
+        next(iter(trainer.data.train_batches(1)))
+    assert str(caught.value).startswith("layout ")
+    assert "Traceback" not in str(caught.value)
+
+
+@given(st.integers(8, 40), st.integers(8, 40), st.integers(1, 8), st.integers(0, 2**32))
+def test_a_crop_is_the_same_window_of_everything_that_has_pixels(height: int, width: int, side: int, seed: int) -> None:
+    places = np.arange(height * width, dtype=np.int64).reshape(height, width)
+    sample = {"rgb": np.stack([places] * 3, axis=-1), "segmentation": places, "label": np.array(1)}
+    cut = crop(sample, side, np.random.default_rng(seed))  # type: ignore[arg-type]  # wider integers, to tell places
+    assert cut["rgb"].shape == (side, side, 3)
+    assert np.array_equal(cut["rgb"][..., 0], cut["segmentation"])
+    assert np.all(np.diff(cut["segmentation"], axis=1) == 1)
+    assert cut["label"] == 1

@@ -1,0 +1,82 @@
+"""Metrics against values computed by hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from imginav.device import to_bytes
+from imginav.evaluation import flat_background_mse, interpolate, psnr_db
+from imginav.trainer import Trainer
+
+MakeTrainer = Callable[..., Trainer]
+
+
+def test_psnr_is_that_of_a_span_of_two() -> None:
+    assert psnr_db(4.0) == 0
+    assert psnr_db(0.004) == pytest.approx(30)
+    assert psnr_db(0.0) == math.inf
+
+
+def test_the_validation_mse_is_the_mean_over_all_elements_of_all_layouts(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer("train.batch_size=3")
+    errors = []
+    trainer.model.eval()
+    for index in trainer.data.split.validation:
+        pixels = torch.from_numpy(trainer.data.source.read(index)["rgb"]).float()
+        image = (pixels / 127.5 - 1).permute(2, 0, 1)[None]
+        with torch.no_grad():
+            errors.append((trainer.model(image)["rgb"] - image).square().mean().item())
+    assert len(errors) % 3 == 1  # the last batch is smaller, and must not weigh more
+    assert trainer.validate()["val_mse"] == pytest.approx(sum(errors) / len(errors), rel=1e-5)
+
+
+def test_validation_changes_neither_weights_nor_random_numbers(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer("encoder.variational=true")
+    weights = [p.clone() for p in trainer.model.parameters()]
+    rng = torch.get_rng_state()
+    assert trainer.validate() == trainer.validate()
+    assert torch.equal(rng, torch.get_rng_state())
+    assert all(torch.equal(a, b) for a, b in zip(weights, trainer.model.parameters(), strict=True))
+
+
+def test_the_flat_background_is_what_a_constant_picture_would_cost(make_trainer: MakeTrainer) -> None:
+    source = make_trainer().data.source
+    # A quarter of each layout is red (228, 26, 28), all else is the background (240, 240, 240).
+    expected = 0.25 * ((12 / 127.5) ** 2 + (214 / 127.5) ** 2 + (212 / 127.5) ** 2) / 3
+    assert flat_background_mse(source, range(4)) == pytest.approx(expected)
+
+
+def test_unmatched_pixels_are_counted(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_trainer()
+    read = trainer.data.source.read
+
+    def with_a_strange_row(index: int) -> object:
+        sample = read(index)
+        sample["segmentation"][0] = 255
+        return sample
+
+    monkeypatch.setattr(trainer.data.source, "read", with_a_strange_row)
+    assert trainer.validate()["val_unmatched_share"] == pytest.approx(1 / 32)
+
+
+def test_interpolation_runs_from_one_reconstruction_to_the_other(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    images = trainer.device.batch({"rgb": trainer.data.validation_samples(2)["rgb"]})["rgb"]
+    strip = interpolate(trainer.model, images, 5, trainer.device)
+    with torch.no_grad():
+        outputs = trainer.model.decode(trainer.model.encode(images))["rgb"]
+    assert strip.shape == (5, 3, 32, 32)
+    torch.testing.assert_close(strip[[0, -1]], outputs)
+    assert not torch.allclose(strip[2], strip[0])
+
+
+def test_bytes_become_floats_and_the_same_bytes_again(make_trainer: MakeTrainer) -> None:
+    pixels = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).repeat(1, 1, 1, 3)
+    images = make_trainer().device.batch({"rgb": pixels})["rgb"]
+    assert (images.min().item(), images.max().item()) == (-1, 1)
+    assert torch.equal(torch.from_numpy(to_bytes(images)), pixels)
+    assert to_bytes(torch.tensor([[[[-1.7]], [[0.0]], [[1.7]]]])).tolist() == [[[[0, 128, 255]]]]

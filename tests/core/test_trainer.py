@@ -1,0 +1,231 @@
+"""The loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from imginav import UserError, hookimpl
+from imginav.trainer import Trainer
+
+MakeTrainer = Callable[..., Trainer]
+
+GOLDEN_LOSSES = [0.927886168162028, 0.7413922945658366]
+"""Measured once, in fp32 on a CPU; a change of them is a change of what a manifest means."""
+
+
+class Recorder:
+    """Writes down which events came, in order."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.rows: list[dict[str, float]] = []
+
+    @hookimpl
+    def epoch_started(self, epoch: int) -> None:
+        self.events.append(f"epoch {epoch} started")
+
+    @hookimpl
+    def gradients_ready(self, trainer: Trainer) -> None:
+        assert all(p.grad is not None for p in trainer.model.parameters())
+        self.events.append("gradients ready")
+
+    @hookimpl
+    def step_finished(self, trainer: Trainer, terms: Mapping[str, Tensor]) -> None:
+        assert set(terms) == {"mse", "segmentation", "loss"}
+        self.events.append(f"step {trainer.step} finished")
+
+    @hookimpl
+    def validation_started(self, epoch: int) -> None:
+        self.events.append(f"validation {epoch} started")
+
+    @hookimpl
+    def epoch_finished(self, row: Mapping[str, float]) -> None:
+        self.rows.append(dict(row))
+        self.events.append(f"epoch {row['epoch']} finished")
+
+    @hookimpl
+    def training_finished(self) -> None:
+        self.events.append("training finished")
+
+
+def test_the_loss_of_a_tiny_run_is_known_exactly(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer("machine.threads=1")
+    trainer.fit()
+    losses = [row["train_loss"] for row in trainer.history]
+    assert losses == pytest.approx(GOLDEN_LOSSES, rel=1e-5)
+
+
+def test_the_trainer_works_without_callbacks_and_the_loss_falls(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer("train.epochs=8")
+    assert trainer.hooks.callbacks == {}
+    trainer.fit()
+    assert trainer.history[-1]["val_loss"] < 0.7 * trainer.history[0]["val_loss"]
+
+
+def test_the_events_of_a_run_come_in_order(make_trainer: MakeTrainer) -> None:
+    recorder = Recorder()
+    make_trainer("train.epochs=1", callbacks={"recorder": recorder}).fit()
+    steps = [e for n in (1, 2, 3) for e in ("gradients ready", f"step {n} finished")]
+    assert recorder.events == [
+        "epoch 1 started", *steps, "validation 1 started", "epoch 1 finished", "training finished",
+    ]  # fmt: skip
+
+
+def test_a_row_holds_each_term_weighted_and_unweighted(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer("train.epochs=1")
+    trainer.fit()
+    row = trainer.history[0]
+    assert list(row) == [
+        "epoch",
+        "train_loss", "train_loss_mse", "train_loss_mse_weighted",
+        "train_loss_segmentation", "train_loss_segmentation_weighted",
+        "val_loss", "val_loss_mse", "val_loss_mse_weighted",
+        "val_loss_segmentation", "val_loss_segmentation_weighted",
+        "val_mse", "val_psnr_db", "val_unmatched_share",
+        "learning_rate", "seconds", "images_per_second",
+    ]  # fmt: skip
+    for part in ("train", "val"):
+        assert row[f"{part}_loss_segmentation_weighted"] == pytest.approx(0.1 * row[f"{part}_loss_segmentation"])
+        total = row[f"{part}_loss_mse_weighted"] + row[f"{part}_loss_segmentation_weighted"]
+        assert row[f"{part}_loss"] == pytest.approx(total, rel=1e-6)
+    assert row["val_mse"] == pytest.approx(row["val_loss_mse"])
+    assert row["val_psnr_db"] == pytest.approx(10 * math.log10(4 / row["val_mse"]))
+    assert row["learning_rate"] == 1e-3
+
+
+def test_the_same_manifest_gives_the_same_run_bit_for_bit(make_trainer: MakeTrainer) -> None:
+    first, second = make_trainer("encoder.variational=true"), make_trainer("encoder.variational=true")
+    for trainer in (first, second):
+        trainer.fit()
+        torch.rand(3)  # what others draw in between changes nothing
+    for a, b in zip(first.model.parameters(), second.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_another_seed_gives_another_run(make_trainer: MakeTrainer) -> None:
+    first, second = make_trainer(), make_trainer("train.seed=43")
+    assert first.data.split != second.data.split
+    assert not torch.equal(next(first.model.parameters()), next(second.model.parameters()))
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(parts=st.integers(2, 6))
+def test_a_batch_in_parts_gives_the_same_weights(make_trainer: MakeTrainer, parts: int) -> None:
+    # SGD, because Adam blows rounding errors up where a gradient is nearly zero.
+    flags = ["train.epochs=1", "train.optimizer={ type = 'sgd', learning_rate = 0.05 }"]
+    whole, split = make_trainer(*flags), make_trainer(*flags, f"machine.accumulate={parts}")
+    for trainer in (whole, split):
+        trainer.fit()
+    for a, b in zip(whole.model.parameters(), split.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_term(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer("losses.mse.weight=1e38", "losses.l1.weight=0.5", "train.optimizer.learning_rate=1")
+
+    class Poison:
+        @hookimpl
+        def step_finished(self, trainer: Trainer) -> None:
+            with torch.no_grad():
+                next(trainer.model.encoder.parameters()).fill_(math.nan)
+            self.weights = [p.clone() for p in trainer.model.parameters()]
+
+    poison = Poison()
+    trainer.hooks = type(trainer.hooks)({"poison": poison})
+    with pytest.raises(UserError, match=r"before step 2 \(epoch 1\), because its loss is not finite: mse = nan"):
+        trainer.fit()
+    after = list(trainer.model.parameters())
+    assert all(torch.equal(a, b) or a.isnan().any() for a, b in zip(poison.weights, after, strict=True))
+    assert trainer.step == 1
+
+
+def test_a_callback_can_stop_the_training_after_the_epoch(make_trainer: MakeTrainer) -> None:
+    class Stopper:
+        @hookimpl
+        def step_finished(self, trainer: Trainer) -> None:
+            trainer.stop("enough")
+
+    trainer = make_trainer("train.epochs=5", callbacks={"stopper": Stopper()})
+    trainer.fit()
+    assert (trainer.epoch, len(trainer.history), trainer.stop_reason) == (1, 1, "enough")
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cut=st.integers(1, 3))
+def test_a_run_that_goes_on_from_its_state_equals_an_unbroken_one(
+    make_trainer: MakeTrainer, tmp_path: Path, cut: int
+) -> None:
+    path = tmp_path / "state.pt"
+    flags = [
+        "encoder.variational=true",
+        "losses.kld.weight=1e-3",
+        "train.lr_schedule={ type = 'cosine' }",
+        "callbacks.ema={}",
+        "callbacks.early_stopping={}",
+    ]
+    unbroken = make_trainer(*flags, "train.epochs=4")
+    unbroken.hooks.run_started(unbroken, None, None)  # type: ignore[arg-type]  # these callbacks need no folder
+    unbroken.fit()
+
+    class Cut:
+        @hookimpl(trylast=True)
+        def epoch_finished(self, trainer: Trainer) -> None:
+            if trainer.epoch == cut:
+                clone = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+                torch.save({"model": clone, "training": trainer.state_dict()}, path)
+                trainer.stop("cut")
+
+    broken = make_trainer(*flags, "train.epochs=4", callbacks={"cut": Cut()})
+    broken.hooks.run_started(broken, None, None)  # type: ignore[arg-type]
+    broken.fit()
+    state = torch.load(path, weights_only=True)
+    resumed = make_trainer(*flags, "train.epochs=4")
+    resumed.model.load_state_dict(state["model"])
+    resumed.load_state_dict(state["training"])
+    resumed.hooks.run_started(resumed, None, None)  # type: ignore[arg-type]
+    resumed.fit()
+
+    times = {"seconds", "images_per_second"}
+    assert [{k: v for k, v in row.items() if k not in times} for row in resumed.history] == [
+        {k: v for k, v in row.items() if k not in times} for row in unbroken.history
+    ]
+    for a, b in zip(unbroken.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_an_unknown_metric_is_refused_at_the_start(make_trainer: MakeTrainer) -> None:
+    with pytest.raises(UserError, match=r"train.monitor = 'val_los' is no metric .*did you mean 'val_loss'"):
+        make_trainer("train.monitor=val_los")
+
+
+def test_a_loss_without_its_output_or_target_is_refused_at_the_start(make_trainer: MakeTrainer) -> None:
+    with pytest.raises(UserError, match=r"losses.kld reads the output 'mean', which does not exist.*latent, rgb"):
+        make_trainer("losses.kld={}")
+    with pytest.raises(UserError, match=r"losses.mse reads the target 'rbg', .*did you mean 'rgb'\?.*label, rgb"):
+        make_trainer("losses.mse.target=rbg")
+    with pytest.raises(UserError, match=r"losses.loss: the name 'loss' is kept"):
+        make_trainer("losses.loss={type='mse'}")
+
+
+def test_a_decoder_that_contradicts_the_encoder_is_refused_at_the_start(make_trainer: MakeTrainer) -> None:
+    with pytest.raises(UserError, match=r"decoder.latent_channels = 4 contradicts encoder.latent_channels = 2; leave"):
+        make_trainer("decoder.latent_channels=4")
+    with pytest.raises(UserError, match=r"decoder.upsampling_steps = 3 contradicts encoder.downsampling_steps = 2"):
+        make_trainer("decoder.upsampling_steps=3")
+    make_trainer("decoder.latent_channels=2", "decoder.upsampling_steps=2")
+
+
+def test_bf16_and_channels_last_train_as_well(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer("machine.precision=bf16", "machine.channels_last=true", "train.epochs=4")
+    weight = trainer.model.encoder.get_parameter("levels.1.0.weight")
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    trainer.fit()
+    assert trainer.history[-1]["val_loss"] < trainer.history[0]["val_loss"]

@@ -1,0 +1,113 @@
+"""What the documents say is true."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+import pytest
+import tomli
+
+from imginav import cli, hookimpl, loading, manifest
+from imginav.hookspecs import PluginSpecs, RunSpecs
+from imginav.registry import Registration, Registry, installed
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("*/*.md"))]
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    found = []
+    for path in DOCUMENTS:
+        fenced = re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
+        found += [(str(path.relative_to(ROOT)), block) for block in fenced]
+    return found
+
+
+def test_python_blocks_run_one_after_the_other() -> None:
+    names: dict[str, object] = {"__name__": "documents"}
+    for path, block in blocks("python"):
+        exec(compile(block, path, "exec"), names)  # noqa: S102  # the project's own documents
+    registry = Registry()
+    offered = names["imginav_components"]
+    assert callable(offered)
+    offered(registry)
+    assert [(r.kind, r.name) for r in registry] == [("loss", "huber")]
+    assert getattr(offered, f"{hookimpl.project_name}_impl")
+
+
+@pytest.mark.parametrize(("path", "block"), blocks("toml"))
+def test_toml_blocks_fit(path: str, block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tables = tomli.loads(block)
+    if "project" in tables:
+        assert tables["project"]["entry-points"]["imginav"]
+        return
+    Path("imginav.toml").write_text(block)
+    resolved = loading.load(ROOT / "phases" / "1_5.toml", installed())
+    assert "imginav.toml" in resolved.origins.values()
+
+
+def commands() -> list[str]:
+    lines = [line for _, block in blocks("sh") for line in block.splitlines() if line.startswith("imginav ")]
+    return sorted(set(lines))
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_are_understood(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs themselves are tested elsewhere; here, that each documented line is one that imginav takes."""
+    options = cli._parser().parse_args(shlex.split(command, comments=True)[1:])
+    if "phase" in options:
+        monkeypatch.chdir(ROOT)
+        resolved = loading.load(options.phase, installed(), settings=options.settings, scale=options.scale)
+        assert resolved.manifest.phase.id == "1.5"
+    assert callable(options.command)
+
+
+def test_every_hook_and_its_arguments_are_documented() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    assert all(name in text for name in vars(PluginSpecs) if not name.startswith("_"))
+    for name, spec in vars(RunSpecs).items():
+        if not name.startswith("_"):
+            arguments = ", ".join(f"`{p}`" for p in inspect.signature(spec).parameters if p != "self")
+            assert f"| `{name}` | {arguments} |" in text
+
+
+@pytest.mark.parametrize(
+    "registration", list(installed()), ids=lambda r: f"{r.kind}-{r.name}" if isinstance(r, Registration) else ""
+)
+def test_every_component_and_its_keys_are_documented(registration: Registration) -> None:
+    text = (ROOT / "docs" / "manifest.md").read_text()
+    assert f"`{registration.name}`" in text
+    assert [f.name for f in attrs.fields(registration.component) if f.init and f"`{f.name}`" not in text] == []
+
+
+@pytest.mark.parametrize("table", [manifest.Phase, manifest.Train, manifest.Machine, manifest.Output])
+def test_every_key_of_the_core_is_documented(table: type) -> None:
+    text = (ROOT / "docs" / "manifest.md").read_text()
+    assert [f.name for f in attrs.fields(table) if f"| `{f.name}` |" not in text] == []
+
+
+def test_the_reading_order_names_every_file_of_the_core() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    files = {path.name for path in (ROOT / "core" / "imginav").glob("*.py")} - {"__init__.py", "__main__.py"}
+    assert sorted(name for name in files if name not in text) == []
+
+
+def test_the_list_of_plugins_in_the_readme_is_what_is_printed() -> None:
+    listed = subprocess.run([sys.executable, "-m", "imginav", "plugins"], capture_output=True, text=True, check=True)
+    printed = {tuple(line.split()[:2]) for line in listed.stdout.splitlines()[1:] if "imginav 0." in line}
+    readme = (ROOT / "README.md").read_text()
+    shown = {tuple(line.split()[:2]) for line in readme.splitlines() if "  imginav 0." in line}
+    assert printed == shown
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for path in DOCUMENTS:
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
+            assert (path.parent / link).exists(), f"{path.name}: {link}"
