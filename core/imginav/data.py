@@ -93,6 +93,13 @@ class Data:
         """Return the first `count` validation layouts as one batch of bytes, always the same ones."""
         return stack([_bytes(self.source.read(index)) for index in self.split.validation[:count]])
 
+    def close(self) -> None:
+        """End the loading processes; no batches can be had afterwards.
+
+        Left to the end of the program, torch would wait five seconds for each of them.
+        """
+        del self._train, self._validation
+
 
 def split_layouts(source: LayoutSource, share: float, by: Literal["scene", "layout"], seeds: Seeds) -> Split:
     """Split the layouts at random, so that about `share` of them are trained on and none of a scene is apart."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 
 from imginav import evaluation, report
 from imginav.autoencoder import build_autoencoder, parameter_count
@@ -33,12 +34,13 @@ def run_experiment(resolved: ResolvedManifest, say: Say = print) -> Outcome:
     if moved:
         say(f"the earlier run is kept in {moved}")
     write_text(folder.manifest, resolved.to_toml())
-    try:
-        trainer.hooks.run_started(trainer, folder, resolved)
-        trainer.fit()
-    finally:
-        trainer.hooks.run_closed(trainer)
-    return _finish(trainer, folder, resolved)
+    with closing(trainer.data):
+        try:
+            trainer.hooks.run_started(trainer, folder, resolved)
+            trainer.fit()
+        finally:
+            trainer.hooks.run_closed(trainer)
+        return _finish(trainer, folder, resolved)
 
 
 def build_trainer(resolved: ResolvedManifest, say: Say = print) -> Trainer:

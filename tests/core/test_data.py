@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable
 
 import numpy as np
@@ -103,6 +104,15 @@ def test_loading_processes_change_nothing(make_trainer: MakeTrainer) -> None:
     for epoch in (1, 2):
         for a, b in zip(alone.train_batches(epoch), helped.train_batches(epoch), strict=True):
             assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_loading_processes_end_with_the_run(make_trainer: MakeTrainer) -> None:
+    data = make_trainer("machine.workers=2").data
+    list(data.train_batches(1))
+    list(data.validation_batches())
+    assert len(multiprocessing.active_children()) == 4
+    data.close()
+    assert multiprocessing.active_children() == []
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -36,8 +36,10 @@ class WeightAverage:
 
     @hookimpl
     def run_started(self, trainer: Trainer) -> None:
-        if not self._average:  # a resumed run has got its average back already
-            self._average = [p.detach().clone() for p in _parameters(trainer.model)]
+        parameters = _parameters(trainer.model)
+        # A resumed run has got its average back already, but on the CPU.
+        start = self._average or parameters
+        self._average = [a.detach().to(p.device, copy=True) for a, p in zip(start, parameters, strict=True)]
 
     @hookimpl(tryfirst=True)
     def epoch_started(self, trainer: Trainer) -> None:

@@ -33,7 +33,7 @@ class ProgressDisplay:
     """The display of one run."""
 
     def __init__(self, config: Progress) -> None:
-        self._console = Console(highlight=False)
+        self._console = Console(highlight=False, markup=False)
         self._live = self._console.is_terminal
         self._interval = REFRESH_SECONDS if self._live else config.line_seconds
         self._bar: Bar | None = None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import chain
-
 import numpy as np
 import torch
 from attrs import field, frozen
@@ -56,25 +54,28 @@ class SamplePictures:
         layouts = trainer.data.validation_samples(self._config.count)
         blocks = [tiles(layouts, i, trainer) for i in range(len(layouts["rgb"]))]
         columns = min(self._config.columns, len(blocks))
-        rows = [list(chain.from_iterable(blocks[i : i + columns])) for i in range(0, len(blocks), columns)]
-        captions = ["input", "reconstruction", "segmentation"][: len(blocks[0])] * columns
+        rows = [
+            [tile for block in blocks[i : i + columns] for tile in block.values()]
+            for i in range(0, len(blocks), columns)
+        ]
+        captions = list(blocks[0]) * columns
         path = self._folder.samples(trainer.weights_epoch)
         write_png(path, grid(rows, captions, self._config.tile))
         self._folder.share(path)
 
 
 @torch.no_grad()
-def tiles(layouts: dict[str, Tensor], index: int, trainer: Trainer) -> list[Pixels]:
-    """Return the input of one layout and what the model makes of it, each RGB (H, W, 3)."""
+def tiles(layouts: dict[str, Tensor], index: int, trainer: Trainer) -> dict[str, Pixels]:
+    """Return the input of one layout and what the model makes of it by caption, each RGB (H, W, 3)."""
     images = trainer.device.batch({"rgb": layouts["rgb"][index : index + 1]})["rgb"]
     trainer.model.eval()
     with trainer.device.autocast():
         outputs = trainer.model(images)
-    shown: list[Pixels] = [layouts["rgb"][index].numpy()]
+    shown: dict[str, Pixels] = {"input": layouts["rgb"][index].numpy()}
     if "rgb" in outputs:
-        shown.append(to_bytes(outputs["rgb"])[0])
+        shown["reconstruction"] = to_bytes(outputs["rgb"])[0]
     if "segmentation" in outputs:
-        shown.append(_in_palette(outputs["segmentation"][0], trainer.data.source.spec))
+        shown["segmentation"] = _in_palette(outputs["segmentation"][0], trainer.data.source.spec)
     return shown
 
 

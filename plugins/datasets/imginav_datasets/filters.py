@@ -55,11 +55,12 @@ def read_filters(filters: Mapping[str, Value], columns: Sequence[str]) -> list[F
     """
     conditions = []
     for key, value in filters.items():
-        column, _, name = (key, "", "eq") if key in columns else key.rpartition("__")
+        column, operated, name = key.rpartition("__")
+        if key in columns or not operated:
+            column, name = key, "eq"
         if column not in columns:
-            wanted = column or name
             raise UserError(
-                f"data.filters.{key}: the list has no column {wanted!r}{did_you_mean(wanted, columns)}; "
+                f"data.filters.{key}: the list has no column {column!r}{did_you_mean(column, columns)}; "
                 f"its columns are {', '.join(columns)}"
             )
         if name not in OPERATORS:

@@ -27,6 +27,9 @@ PNG_END = b"IEND"
 TAIL_BYTES = 64
 """Where a PNG's end mark is looked for, counted from the end of the file."""
 
+WHITE_16_BITS = 65535
+"""The value of white in an image of 16 bits."""
+
 CHECKING_THREADS = 16
 """Files that are checked at once: on a shared disk each waits for the server, not for the processor."""
 
@@ -185,7 +188,7 @@ def _file_fault(path: Path) -> str:
         return "missing"
     except IsADirectoryError:
         return "a folder"
-    except UnidentifiedImageError:
+    except (UnidentifiedImageError, Image.DecompressionBombError, ValueError):  # the last for what can be no path
         return "no image"
     except OSError as error:
         return error.strerror or "unreadable"
@@ -207,6 +210,9 @@ def _read_image(row: Row, config: Layouts) -> NDArray[np.uint8]:
 
 def _flattened(image: Image.Image) -> Image.Image:
     """Return an image as RGB; what is transparent shows the background."""
+    if image.mode.startswith("I"):  # grey of 16 bits, which Pillow cuts off at 255 and does not scale
+        scaled = np.rint(np.asarray(image) / WHITE_16_BITS * 255).clip(0, 255)
+        return Image.fromarray(scaled.astype(np.uint8)).convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")
     ground = Image.new("RGBA", image.size, (*PALETTE.background_colour, 255))

@@ -26,6 +26,12 @@ class CrossEntropy(Loss):
                 f"{type(self).__name__} loss: output {self.output!r} has shape {tuple(logits.shape)}, target "
                 f"{self.target!r} has {tuple(target.shape)}; compare logits (N, K, …) with class indices (N, …)"
             )
-        total = F.cross_entropy(logits, target, ignore_index=UNMATCHED, reduction="sum")
+        try:
+            total = F.cross_entropy(logits, target, ignore_index=UNMATCHED, reduction="sum")
+        except IndexError as error:
+            raise UserError(
+                f"{type(self).__name__} loss: output {self.output!r} has {logits.shape[1]} classes, which target "
+                f"{self.target!r} exceeds ({error}); compare logits with the classes that they are made for"
+            ) from error
         # A batch in which nothing matches a class costs nothing; the mean of none would be NaN.
         return total / (target != UNMATCHED).sum().clamp(min=1)

@@ -27,7 +27,7 @@ class Cosine(LRSchedule):
     """Half a cosine from the optimizer's learning rate down, after a warm-up (Loshchilov & Hutter, 2017)."""
 
     warmup: float = field(default=0.02, validator=from_to(0, 1))  # share of all steps in which the rate rises
-    final: float = field(default=0.0, validator=from_to(0, 1))  # the last rate, as a share of the highest
+    final: float = field(default=0.0, validator=from_to(0, 1))  # the rate after the last step, as a share of the peak
 
     def build(self, optimizer: Optimizer, total_steps: int) -> LambdaLR:
         warmup_steps = self.warmup * total_steps

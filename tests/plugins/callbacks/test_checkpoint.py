@@ -1,0 +1,134 @@
+"""Which checkpoints a run leaves, and what they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from imginav import hookimpl
+from imginav.checkpoint import load_checkpoint
+from imginav.trainer import Trainer
+from imginav_callbacks import EMA, Checkpointing, EarlyStopping
+
+MakeRun = Callable[..., Any]
+
+
+class WeightsOfEachEpoch:
+    """Keeps the weights that were judged in each epoch."""
+
+    def __init__(self) -> None:
+        self.weights: dict[int, dict[str, Tensor]] = {}
+
+    @hookimpl
+    def epoch_finished(self, trainer: Trainer) -> None:
+        self.weights[trainer.epoch] = {name: t.clone() for name, t in trainer.model.state_dict().items()}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_best_and_the_latest_are_kept(make_run: MakeRun) -> None:
+    kept = WeightsOfEachEpoch()
+    run = make_run({"checkpoint": Checkpointing()}, {"kept": kept}, epochs=3)
+    run.fit([3.0, 1.0, 2.0])
+    assert names(run.folder.root) == ["tiny_checkpoint_best.pt", "tiny_checkpoint_latest.pt"]
+    best, latest = load_checkpoint(run.folder.best_checkpoint), load_checkpoint(run.folder.latest_checkpoint)
+    assert (best.epoch, best.metrics["val_loss"]) == (2, 1.0)
+    assert (latest.epoch, latest.metrics["val_loss"]) == (3, 2.0)
+    assert same(best.model, kept.weights[2])
+    assert same(latest.model, kept.weights[3])
+    assert not same(best.model, latest.model)
+
+
+def test_a_checkpoint_says_what_it_came_from(make_run: MakeRun) -> None:
+    run = make_run({"checkpoint": Checkpointing()}, epochs=1)
+    trainer = run.fit()
+    for path in (run.folder.best_checkpoint, run.folder.latest_checkpoint):
+        checkpoint = load_checkpoint(path)
+        assert checkpoint.metrics == trainer.history[0]
+        assert checkpoint.manifest == run.resolved.to_toml()
+        assert checkpoint.origins == {"phase.experiment": "tiny.toml"}
+
+
+def test_the_latest_holds_all_that_a_restart_needs_and_the_best_does_not(make_run: MakeRun) -> None:
+    callbacks = {"checkpoint": Checkpointing(), "early_stopping": EarlyStopping(patience=4), "ema": EMA()}
+    run = make_run(callbacks, epochs=2)
+    trainer = run.fit([1.0, 2.0])
+    assert "training" not in torch.load(run.folder.best_checkpoint, weights_only=True)
+    training = torch.load(run.folder.latest_checkpoint, weights_only=True)["training"]
+    assert (training["epoch"], training["step"]) == (2, 4)
+    assert training["history"] == trainer.history
+    assert set(training["optimization"]) == {"optimizer", "schedule", "scaler"}
+    assert training["layers_rng"].dtype == torch.uint8
+    # It is written after all others have seen the epoch.
+    assert training["callbacks"]["early_stopping"]["waited"] == 1
+    assert training["callbacks"]["ema"]["steps"] == 4
+    assert training["best"]["epoch"] == 1
+
+
+def test_the_names_of_the_weights_do_not_depend_on_compilation(make_run: MakeRun) -> None:
+    run = make_run({"checkpoint": Checkpointing()}, epochs=1)
+    # Marked to be compiled, which would happen in the first step; none is taken, because it takes long.
+    run.trainer.model.encoder.compile(backend="eager")
+    run.trainer.model.decoder.compile(backend="eager")
+    run.start()
+    row = {"epoch": 1.0, "val_loss": 1.0}
+    run.trainer.history.append(row)
+    run.trainer.best.see(row, 1)
+    run.trainer.hooks.epoch_finished(run.trainer, row)
+    saved = [load_checkpoint(path).model for path in (run.folder.best_checkpoint, run.folder.latest_checkpoint)]
+    plain = make_run()
+    for weights in saved:
+        assert not [name for name in weights if "_orig_mod" in name]
+        plain.trainer.model.load_state_dict(weights)
+
+
+@pytest.mark.parametrize(
+    ("config", "numbered"),
+    [
+        (Checkpointing(every=2), [2, 4]),
+        (Checkpointing(every=1, keep=2), [4, 5]),
+        (Checkpointing(every=3, keep=5), [3]),
+        (Checkpointing(every=9), []),
+    ],
+)
+def test_numbered_checkpoints_are_written_every_few_epochs_and_the_newest_kept(
+    make_run: MakeRun, config: Checkpointing, numbered: list[int]
+) -> None:
+    run = make_run({"checkpoint": config}, epochs=5, batch_size=8)
+    run.fit([5.0, 4.0, 3.0, 2.0, 1.0])
+    assert run.folder.numbered_checkpoints() == [run.folder.numbered_checkpoint(epoch) for epoch in numbered]
+    assert [load_checkpoint(path).epoch for path in run.folder.numbered_checkpoints()] == numbered
+    assert all(load_checkpoint(path).training for path in run.folder.numbered_checkpoints())
+
+
+def test_without_any_number_there_is_no_best(make_run: MakeRun) -> None:
+    run = make_run({"checkpoint": Checkpointing()}, epochs=1)
+    run.fit([float("nan")])
+    assert names(run.folder.root) == ["tiny_checkpoint_latest.pt"]
+
+
+def test_the_best_checkpoint_and_the_restored_weights_are_the_same(make_run: MakeRun) -> None:
+    callbacks = {"checkpoint": Checkpointing(), "early_stopping": EarlyStopping(patience=2, min_delta=1e-4)}
+    run = make_run({**callbacks, "ema": EMA(decay=0.5)}, epochs=9)
+    trainer = run.fit([1e-4, 0.9e-4, 0.95e-4])
+    assert trainer.epoch == 3
+    best = load_checkpoint(run.folder.best_checkpoint)
+    assert best.epoch == trainer.weights_epoch == 2
+    assert same(best.model, dict(trainer.model.state_dict()))
+
+
+@pytest.mark.parametrize("keys", [{"every": 0}, {"keep": 0}])
+def test_a_count_below_one_is_refused(keys: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="expected a number of at least 1, found 0"):
+        Checkpointing(**keys)
