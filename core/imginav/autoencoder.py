@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from imginav.components import DataSpec, Decoder, Encoder
+from imginav.components import Dataset, DataSpec, Decoder, Encoder
 from imginav.errors import UserError
 from imginav.seeds import Seeds
 
@@ -73,6 +73,17 @@ def build_autoencoder(encoder: Encoder, decoder: Decoder, spec: DataSpec, seeds:
             )
         except ValueError as error:
             raise UserError(f"the autoencoder cannot be built: {error}") from error
+
+
+def check_sizes(data: Dataset, encoder: Encoder) -> None:
+    """Raise UserError where the encoder cannot halve layouts or crops as often as it is told to."""
+    factor = encoder.downsampling_factor
+    for key, side in (("image_size", data.image_size), ("crop", data.crop)):
+        if side is not None and side % factor:
+            raise UserError(
+                f"data.{key} = {side} cannot be halved {encoder.downsampling_steps} times "
+                f"(encoder.downsampling_steps); take a multiple of {factor}, such as {max(1, side // factor) * factor}"
+            )
 
 
 def check_shapes(encoder: Encoder, decoder: Decoder) -> None:

@@ -100,7 +100,7 @@ class Encoder(Component):
 
     kind: ClassVar[str] = "encoder"
 
-    latent_channels: int = field(default=16, validator=at_least(1))
+    latent_channels: int = field(default=16, validator=at_least(1))  # channels of the latent
     base_channels: int = field(default=32, validator=at_least(1))  # width of the first level
     downsampling_steps: int = field(default=4, validator=from_to(1, 8))  # each halves height and width
     variational: bool = False  # whether it gives a mean and a log-variance, of which latents are drawn
@@ -180,7 +180,7 @@ class Optimizer(Component):
 
     kind: ClassVar[str] = "optimizer"
 
-    learning_rate: float = field(default=1e-4, validator=at_least(0))
+    learning_rate: float = field(default=1e-4, validator=at_least(0))  # at the peak of the schedule
 
     @abstractmethod
     def build(self, model: nn.Module) -> TorchOptimizer:

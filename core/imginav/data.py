@@ -75,11 +75,6 @@ class Data:
         """Optimizer steps in which every training layout is seen once."""
         return len(self._train)
 
-    @property
-    def validation_steps(self) -> int:
-        """Batches of one validation."""
-        return len(self._validation)
-
     def train_batches(self, epoch: int) -> Iterator[dict[str, Tensor]]:
         """Return an epoch's batches, each layout once, in the order of this epoch."""
         self._order.epoch = epoch

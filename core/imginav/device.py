@@ -74,7 +74,11 @@ def open_device(machine: Machine) -> Device:
         torch.set_num_threads(machine.threads)
     dtype = _auto_dtype(device) if machine.precision == "auto" else _PRECISIONS[machine.precision]
     workers = machine.workers if isinstance(machine.workers, int) else _auto_workers(device)
-    memory_format = torch.channels_last if machine.channels_last else torch.contiguous_format
+    # Measured (docs/performance.md): faster on a CPU and compiled, slower on a GPU as it stands.
+    channels_last = (
+        device.type == "cpu" or machine.compile if machine.channels_last == "auto" else machine.channels_last
+    )
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
     return Device(device, dtype, memory_format, workers, machine.accumulate)
 
 

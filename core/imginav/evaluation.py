@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from imginav.autoencoder import Autoencoder
-from imginav.components import LayoutSource
 from imginav.device import Device
 from imginav.objective import Objective
-from imginav.palette import UNMATCHED
+from imginav.palette import UNMATCHED, Palette
 
 PEAK_TO_PEAK = 2.0
 """The span of a pixel value, from -1 to 1."""
@@ -63,14 +62,11 @@ def psnr_db(mse: float) -> float:
     return math.inf if mse == 0 else 10 * math.log10(PEAK_TO_PEAK**2 / mse)
 
 
-def flat_background_mse(source: LayoutSource, indices: Iterable[int]) -> float:
-    """Return the MSE of a reconstruction that shows nothing but background: what any autoencoder must beat."""
-    background = torch.tensor(source.spec.palette.background_colour, dtype=torch.float64)
-    errors = [
-        float(((torch.from_numpy(source.read(index)["rgb"]).double() - background) / 127.5).square().mean())
-        for index in indices
-    ]
-    return math.fsum(errors) / len(errors)
+def flat_background_mse(batches: Iterable[dict[str, Tensor]], palette: Palette, device: Device) -> float:
+    """Return the MSE of reconstructions that show nothing but background: what any autoencoder must beat."""
+    colour = torch.tensor(palette.background_colour, device=device.device).view(1, 3, 1, 1) / 127.5 - 1
+    errors = [(device.batch(sample_bytes)["rgb"] - colour).square().mean(dim=(1, 2, 3)) for sample_bytes in batches]
+    return float(torch.cat(errors).double().mean())
 
 
 @torch.no_grad()

@@ -29,14 +29,14 @@ class Phase:
 class Train:
     """How the autoencoder is trained."""
 
-    epochs: int = field(validator=at_least(1))
+    epochs: int = field(validator=at_least(1))  # passes over the training layouts, at most
     batch_size: int = field(default=16, validator=at_least(1))  # layouts per optimizer step
-    seed: int = field(default=42, validator=at_least(0))
+    seed: int = field(default=42, validator=at_least(0))  # of split, order, crops, initial weights and draws
     split: float = field(default=0.8, validator=between(0, 1))  # the share that is trained on; the rest validates
     split_by: Literal["scene", "layout"] = "scene"  # scene: what belongs to one scene stays on one side
     monitor: str = "val_loss"  # the metric that decides which epoch is the best
     monitor_mode: Literal["min", "max"] = "min"  # whether less or more of it is better
-    optimizer: Optimizer
+    optimizer: Optimizer  # how weights follow their gradients
     lr_schedule: LRSchedule | None = None  # none: the learning rate stays as it is
 
 
@@ -46,7 +46,7 @@ class Machine:
 
     device: str = "auto"  # cpu, cuda, cuda:1; auto: a GPU where there is one
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 on a GPU that has it, else fp32
-    channels_last: bool = False  # memory format of images and weights
+    channels_last: bool | Literal["auto"] = "auto"  # memory format; auto: on a CPU, and where it is compiled
     compile: bool = False  # torch.compile; takes a minute at the start
     accumulate: int = field(default=1, validator=at_least(1))  # parts in which a batch is computed, to save memory
     workers: int | Literal["auto"] = "auto"  # processes that load data; auto: none on a CPU, up to 8 beside a GPU

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 
-from imginav import evaluation, report
-from imginav.autoencoder import build_autoencoder, parameter_count
+from imginav import report
+from imginav.autoencoder import build_autoencoder, check_sizes, parameter_count
 from imginav.data import Data
 from imginav.device import open_device
+from imginav.evaluation import flat_background_mse
 from imginav.hookspecs import RunHooks
 from imginav.loading import ResolvedManifest
 from imginav.objective import Objective
@@ -51,6 +52,7 @@ def build_trainer(resolved: ResolvedManifest, say: Say = print) -> Trainer:
             f"trial scale, as {resolved.source} says under [trial]: {manifest.train.epochs} epochs; --full trains at "
             "full scale, and [data] in imginav.toml names layouts of your own"
         )
+    check_sizes(manifest.data, manifest.encoder)
     seeds = Seeds(manifest.train.seed)
     device = open_device(manifest.machine)
     hooks = RunHooks({name: callback.build() for name, callback in manifest.callbacks.items()})
@@ -83,6 +85,7 @@ def build_trainer(resolved: ResolvedManifest, say: Say = print) -> Trainer:
 def _finish(trainer: Trainer, folder: RunFolder, resolved: ResolvedManifest) -> Outcome:
     """Evaluate the weights that the run leaves, and write everything that a person looks at."""
     metrics = trainer.validate()
+    palette = trainer.data.source.spec.palette
     size = trainer.data.image_size // resolved.manifest.encoder.downsampling_factor
     outcome = Outcome(
         title=f"Phase {resolved.manifest.phase.id} · {resolved.manifest.phase.title}",
@@ -93,7 +96,7 @@ def _finish(trainer: Trainer, folder: RunFolder, resolved: ResolvedManifest) -> 
         best_epoch=trainer.best.epoch,
         monitor=trainer.best.metric,
         metrics=metrics,
-        flat_background_mse=evaluation.flat_background_mse(trainer.data.source, trainer.data.split.validation),
+        flat_background_mse=flat_background_mse(trainer.data.validation_batches(), palette, trainer.device),
         latent=(size, size, resolved.manifest.encoder.latent_channels),
         encoder_parameters=parameter_count(trainer.model.encoder),
         decoder_parameters=parameter_count(trainer.model.decoder),

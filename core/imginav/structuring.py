@@ -97,7 +97,7 @@ class Structurer:
 
         def structure(value: Any, _: Any) -> Any:
             if not isinstance(value, dict):
-                raise ValueError(f"expected a table, found {value!r}")
+                raise ValueError(f"expected a table, found {_shown(value)}")
             return from_dict(value, cls)
 
         return structure
@@ -115,7 +115,7 @@ class Structurer:
 
     def _structure_table(self, value: Any, declared: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
-            raise ValueError(f"expected a table, found {value!r}")
+            raise ValueError(f"expected a table, found {_shown(value)}")
         element = get_args(declared)[1]
         structured, errors = {}, []
         for key, item in value.items():
@@ -135,7 +135,7 @@ class Structurer:
 
     def _structure_component(self, value: Any, base: type[Component]) -> Component:
         if not isinstance(value, dict):
-            raise ValueError(f"expected a table with the type of {base.kind}, found {value!r}")
+            raise ValueError(f"expected a table with the type of {base.kind}, found {_shown(value)}")
         name = value.get("type")
         if not isinstance(name, str):
             known = ", ".join(repr(r.name) for r in self._registry if r.kind == base.kind)

@@ -43,6 +43,13 @@ def test_the_variance_stays_finite(make_trainer: MakeTrainer) -> None:
     assert all(output.isfinite().all() for output in outputs.values())
 
 
+def test_sizes_that_cannot_be_halved_so_often_are_refused_at_the_start(make_trainer: MakeTrainer) -> None:
+    with pytest.raises(UserError, match=r"data.image_size = 30 cannot be halved 2 times .*multiple of 4, such as 28"):
+        make_trainer("data.image_size=30")
+    with pytest.raises(UserError, match=r"data.crop = 18 cannot be halved 2 times"):
+        make_trainer("data.crop=18")
+
+
 def test_names_of_heads_cannot_be_those_of_latents(make_trainer: MakeTrainer) -> None:
     with pytest.raises(UserError, match=r"decoder.heads.latent: the name 'latent' is the encoder's"):
         make_trainer("decoder.heads.latent={type='rgb'}")

@@ -15,6 +15,18 @@ def test_a_cpu_computes_in_fp32_and_loads_in_its_own_process() -> None:
     assert (device.precision, device.workers, device.scales_gradients) == ("fp32", 0, False)
 
 
+@pytest.mark.parametrize(
+    ("machine", "expected"),
+    [
+        (Machine(device="cpu"), torch.channels_last),
+        (Machine(device="cpu", channels_last=False), torch.contiguous_format),
+        (Machine(device="cpu", channels_last=False, compile=True), torch.contiguous_format),
+    ],
+)
+def test_the_memory_format_is_the_faster_one_unless_it_is_stated(machine: Machine, expected: object) -> None:
+    assert open_device(machine).memory_format is expected
+
+
 @pytest.mark.parametrize("name", ["cuda:99", "gpu", "tpu:0", "cpu:x"])
 def test_a_device_that_is_not_there_is_refused(name: str) -> None:
     with pytest.raises(UserError, match=rf"machine.device = '{name}' cannot be used: .*; take 'auto', 'cpu' or a GPU"):

@@ -44,10 +44,11 @@ def test_validation_changes_neither_weights_nor_random_numbers(make_trainer: Mak
 
 
 def test_the_flat_background_is_what_a_constant_picture_would_cost(make_trainer: MakeTrainer) -> None:
-    source = make_trainer().data.source
+    trainer = make_trainer()
     # A quarter of each layout is red (228, 26, 28), all else is the background (240, 240, 240).
     expected = 0.25 * ((12 / 127.5) ** 2 + (214 / 127.5) ** 2 + (212 / 127.5) ** 2) / 3
-    assert flat_background_mse(source, range(4)) == pytest.approx(expected)
+    measured = flat_background_mse(trainer.data.validation_batches(), trainer.data.source.spec.palette, trainer.device)
+    assert measured == pytest.approx(expected)
 
 
 def test_unmatched_pixels_are_counted(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,15 +38,14 @@ class ProgressDisplay:
         self._interval = REFRESH_SECONDS if self._live else config.line_seconds
         self._bar: Bar | None = None
         self._task: TaskID
-        self._start = self._last = 0.0
-        self._first_step = 0
+        self._last = 0.0
+        self._measured_from: tuple[float, int] | None = None  # a time and the steps until then
         self._epoch_start = 0.0
         self._images = 0
 
     @hookimpl
     def run_started(self, trainer: Trainer) -> None:
-        self._start = self._last = time.perf_counter()
-        self._first_step = trainer.step
+        self._last = time.perf_counter()
         if self._live:
             columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
             self._bar = Bar(*columns, console=self._console, transient=True)
@@ -64,7 +63,10 @@ class ProgressDisplay:
         now = time.perf_counter()
         if now - self._last >= self._interval:
             self._last = now
-            self._show(trainer, self._text(trainer, terms, now))
+            self._show(trainer, f"{self._text(trainer, terms, now)}{self._left(trainer, now)}")
+        if self._measured_from is None:
+            # The first step compiles and starts loading processes: it says nothing of those to come.
+            self._measured_from = now, trainer.step
 
     @hookimpl
     def validation_started(self, trainer: Trainer) -> None:
@@ -97,8 +99,14 @@ class ProgressDisplay:
         step = (trainer.step - 1) % steps + 1
         losses = "  ".join(f"{name} {float(term):.4g}" for name, term in terms.items())
         speed = self._images / max(now - self._epoch_start, 1e-9)
-        left = (now - self._start) / (trainer.step - self._first_step) * (trainer.epochs * steps - trainer.step)
-        return f"step {step}/{steps}  {losses}  {speed:.0f} img/s  {_duration(left)} left"
+        return f"step {step}/{steps}  {losses}  {speed:.0f} img/s"
+
+    def _left(self, trainer: Trainer, now: float) -> str:
+        if self._measured_from is None:
+            return ""
+        start, first_step = self._measured_from
+        steps_left = trainer.epochs * trainer.data.steps_per_epoch - trainer.step
+        return f"  {_duration((now - start) / (trainer.step - first_step) * steps_left)} left"
 
 
 def _epoch(trainer: Trainer) -> str:

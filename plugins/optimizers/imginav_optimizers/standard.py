@@ -14,7 +14,7 @@ from imginav.checks import at_least, between
 class AdamW(Optimizer):
     """Adam with decoupled weight decay (Loshchilov & Hutter, 2019)."""
 
-    weight_decay: float = field(default=0.01, validator=at_least(0))
+    weight_decay: float = field(default=0.01, validator=at_least(0))  # share of a weight, times the rate, per step
     beta1: float = field(default=0.9, validator=between(0, 1))  # decay of the mean gradient, per step
     beta2: float = field(default=0.999, validator=between(0, 1))  # decay of the mean squared gradient, per step
 
@@ -33,8 +33,8 @@ class AdamW(Optimizer):
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum."""
 
-    momentum: float = field(default=0.9, validator=at_least(0))
-    weight_decay: float = field(default=0.0, validator=at_least(0))
+    momentum: float = field(default=0.9, validator=at_least(0))  # what stays of the last step's velocity
+    weight_decay: float = field(default=0.0, validator=at_least(0))  # share of a weight that is added to its gradient
     nesterov: bool = False  # whether the gradient is taken ahead of the momentum's step
 
     def __attrs_post_init__(self) -> None:
