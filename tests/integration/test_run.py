@@ -187,7 +187,14 @@ def test_scenes_of_the_list_are_kept_together(
 
 
 def test_trial_scale_can_be_forced_on_own_layouts(imginav: Run, layouts: Path) -> None:
-    settings = [*SMALL, "data.type=layouts", f"data.manifest={layouts}", "data.count=6", "data.crop=32", "train.split=0.5"]
+    settings = [
+        *SMALL,
+        "data.type=layouts",
+        f"data.manifest={layouts}",
+        "data.count=6",
+        "data.crop=32",
+        "train.split=0.5",
+    ]
     done = imginav("run", "--trial", PHASE, settings=settings)
     assert done.returncode == 0, done.stderr
     assert "trial scale" in done.stdout

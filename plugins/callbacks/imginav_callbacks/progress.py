@@ -49,7 +49,7 @@ class ProgressDisplay:
         if self._live:
             columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
             self._bar = Bar(*columns, console=self._console, transient=True)
-            self._task = self._bar.add_task("", total=trainer.epochs * trainer.data.steps_per_epoch, text="")
+            self._task = self._bar.add_task("", total=trainer.epochs * trainer.data.steps_per_epoch, text="starting")
             self._bar.start()
 
     @hookimpl
@@ -63,7 +63,7 @@ class ProgressDisplay:
         now = time.perf_counter()
         if now - self._last >= self._interval:
             self._last = now
-            self._show(trainer, f"{self._text(trainer, terms, now)}{self._left(trainer, now)}")
+            self._show(trainer, self._text(trainer, terms, now))
         if self._measured_from is None:
             # The first step compiles and starts loading processes: it says nothing of those to come.
             self._measured_from = now, trainer.step
@@ -99,7 +99,8 @@ class ProgressDisplay:
         step = (trainer.step - 1) % steps + 1
         losses = "  ".join(f"{name} {float(term):.4g}" for name, term in terms.items())
         speed = self._images / max(now - self._epoch_start, 1e-9)
-        return f"step {step}/{steps}  {losses}  {speed:.0f} img/s"
+        # What is cut off where a terminal is narrow comes last.
+        return f"step {step}/{steps}{self._left(trainer, now)}  {speed:.0f} img/s  {losses}"
 
     def _left(self, trainer: Trainer, now: float) -> str:
         if self._measured_from is None:
