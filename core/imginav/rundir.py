@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import shutil
 import tempfile
@@ -93,6 +94,8 @@ def open_run_folder(experiments: Path, shared: Path, experiment: str, group: str
     root = experiments / experiment
     moved = _move_aside(root) if root.exists() else None
     try:
+        if moved:
+            _remove_copies(moved, shared / group)
         root.mkdir(parents=True)
         (shared / group).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -108,6 +111,14 @@ def _move_aside(root: Path) -> Path:
         return root.rename(kept)
     except OSError as error:
         raise UserError(f"cannot move {root} of an earlier run aside to {kept}: {error.strerror}") from error
+
+
+def _remove_copies(root: Path, shared: Path) -> None:
+    """Remove from a phase's folder what an earlier run has shared, or its pictures would mix with those of the next."""
+    for path in root.rglob("*"):
+        copy = shared / path.relative_to(root)
+        if path.is_file() and copy.is_file() and filecmp.cmp(path, copy, shallow=False):
+            copy.unlink()
 
 
 def _umask() -> int:

@@ -84,6 +84,20 @@ def test_a_file_is_shared_at_the_same_place_in_the_folder_of_the_phase(tmp_path:
     assert (tmp_path / "shared" / "group" / "samples" / "epoch_001.png").read_text() == "picture"
 
 
+def test_what_an_earlier_run_has_shared_does_not_mix_with_the_next(tmp_path: Path) -> None:
+    folder, _ = open_run_folder(tmp_path / "own", tmp_path / "shared", "run", "group")
+    for epoch in (5, 8):
+        write_text(folder.samples(epoch), f"picture {epoch}")
+        folder.share(folder.samples(epoch))
+    of_another_experiment = folder.shared / "samples" / "epoch_008.png"
+    write_text(of_another_experiment, "another picture")
+    again, moved = open_run_folder(tmp_path / "own", tmp_path / "shared", "run", "group")
+    assert moved is not None
+    assert (moved / "samples" / "epoch_005.png").read_text() == "picture 5"
+    assert [path.name for path in (again.shared / "samples").iterdir()] == ["epoch_008.png"]
+    assert of_another_experiment.read_text() == "another picture"
+
+
 def test_numbered_checkpoints_are_ordered_by_epoch(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, tmp_path, "run")
     for epoch in (1000, 5, 40):
