@@ -22,6 +22,14 @@ def test_a_file_takes_the_place_of_the_old_one_when_it_is_whole(tmp_path: Path) 
     assert os.listdir(path.parent) == ["b.txt"]  # noqa: PTH208  # hidden files count as well
 
 
+def test_who_reads_the_old_file_reads_it_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "b.txt"
+    write_text(path, "old")
+    with path.open() as reader:
+        write_text(path, "new")
+        assert reader.read() == "old"
+
+
 def test_a_failure_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "b.txt"
     write_text(path, "old")
