@@ -80,9 +80,12 @@ def test_a_terminal_gets_a_live_bar_that_is_taken_away_at_the_end(
     assert shown.rindex(back) > shown.rindex(hidden)
 
 
-def test_the_display_is_closed_also_where_no_run_was_started(make_run: MakeRun) -> None:
+def test_the_display_is_closed_also_where_no_run_was_started(
+    make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = make_run({"progress": Progress()})
     run.trainer.hooks.run_closed(run.trainer)
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(
