@@ -31,7 +31,7 @@ class Procedural(Dataset):
 
 
 class DrawnLayouts(LayoutSource):
-    """Draws a layout when it is asked for, and keeps it packed: flat colours take about 3 kB a layout."""
+    """Draws a layout when it is asked for, and keeps it packed: flat colours take about 6 kB a layout."""
 
     spec = DataSpec(palette=PALETTE, labels=LABELS, targets=("rgb", "segmentation", "label"))
 
