@@ -35,11 +35,7 @@ SQUARE = 4
 def draw_room(rng: np.random.Generator, size: int = 512) -> NDArray[np.uint8]:
     """Return a single room that fills much of the picture, as class indices (size, size)."""
     canvas = Canvas(size)
-    metres = np.array([rng.uniform(2.6, 5.4), rng.uniform(2.6, 5.4)])
-    scale = float(size * rng.uniform(0.7, 0.96) / metres.max())
-    width, height = metres * scale
-    left, top = rng.uniform(0.01, 1.0, 2) * (size * 0.98 - np.array([width, height]))
-    room = Room(*(float(round(v)) for v in (left, top, left + width, top + height)))
+    room, scale = _space(rng, size, metres=(2.6, 5.4), share=(0.7, 0.96))
     style = _style(rng, size, narrow=False)
     rooms = [room]
     if rng.random() < 0.2:  # an alcove makes it L-shaped
@@ -65,11 +61,7 @@ def draw_room(rng: np.random.Generator, size: int = 512) -> NDArray[np.uint8]:
 def draw_scene(rng: np.random.Generator, size: int = 512) -> NDArray[np.uint8]:
     """Return a flat of several rooms, as class indices (size, size)."""
     canvas = Canvas(size)
-    metres = np.array([rng.uniform(6.5, 11.0), rng.uniform(6.5, 11.0)])
-    scale = float(size * rng.uniform(0.75, 0.97) / metres.max())
-    width, height = metres * scale
-    left, top = rng.uniform(0.01, 1.0, 2) * (size * 0.98 - np.array([width, height]))
-    outline = Room(*(float(round(v)) for v in (left, top, left + width, top + height)))
+    outline, scale = _space(rng, size, metres=(6.5, 11.0), share=(0.75, 0.97))
     rooms = _partition(rng, outline, smallest=2.0 * scale, largest=5.2 * scale)
     rooms = _without_corner(rng, rooms, outline)
     style = _style(rng, size, narrow=True)
@@ -84,6 +76,17 @@ def draw_scene(rng: np.random.Generator, size: int = 512) -> NDArray[np.uint8]:
             if rng.random() < 0.8:
                 _furnish(canvas, room, style, scale, furnish, brush)
     return _sampled(canvas.classes(), rng)
+
+
+def _space(
+    rng: np.random.Generator, size: int, metres: tuple[float, float], share: tuple[float, float]
+) -> tuple[Room, float]:
+    """Return a place in the picture for so many metres of length, and the pixels of a metre."""
+    sides = np.array([rng.uniform(*metres), rng.uniform(*metres)])
+    scale = float(size * rng.uniform(*share) / sides.max())
+    width, height = sides * scale
+    left, top = rng.uniform(0.01, 1.0, 2) * (size * 0.98 - np.array([width, height]))
+    return Room(*(float(round(v)) for v in (left, top, left + width, top + height))), scale
 
 
 def _style(rng: np.random.Generator, size: int, *, narrow: bool) -> WallStyle:
