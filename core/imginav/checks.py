@@ -1,60 +1,101 @@
-"""Validators of manifest fields; each says what was expected and what was found."""
+"""Validators of manifest fields; each says what was expected and what was found.
+
+A validator also says what it accepts in the words of JSON Schema, so that an editor refuses what a run would refuse.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from typing import Any
 
-Validator = Callable[[Any, Any, Any], None]
+from attrs import frozen
 
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-def at_least(minimum: float) -> Validator:
-    """Accept numbers from `minimum` upwards, and none where the field is optional."""
+class Check(ABC):
+    """A validator as attrs calls it, and the part of a JSON Schema that says the same."""
 
-    def check(_: Any, __: Any, value: float | None) -> None:
-        if value is not None and value < minimum:
-            raise ValueError(f"expected a number of at least {minimum}, found {value!r}")
+    @abstractmethod
+    def __call__(self, instance: Any, attribute: Any, value: Any) -> None:
+        """Raise ValueError where the value does not fit; none fits, where the field is optional."""
 
-    return check
-
-
-def above(minimum: float) -> Validator:
-    """Accept numbers greater than `minimum`, and none where the field is optional."""
-
-    def check(_: Any, __: Any, value: float | None) -> None:
-        if value is not None and value <= minimum:
-            raise ValueError(f"expected a number above {minimum}, found {value!r}")
-
-    return check
+    @abstractmethod
+    def schema(self) -> dict[str, Any]:
+        """Return the keywords of JSON Schema (2020-12) for what is accepted."""
 
 
-def between(low: float, high: float) -> Validator:
+@frozen
+class at_least(Check):  # noqa: N801  # reads as a sentence where it stands: validator=at_least(1)
+    """Accept numbers from `minimum` upwards."""
+
+    minimum: float
+
+    def __call__(self, instance: Any, attribute: Any, value: Any) -> None:
+        if value is not None and value < self.minimum:
+            raise ValueError(f"expected a number of at least {self.minimum}, found {value!r}")
+
+    def schema(self) -> dict[str, Any]:
+        return {"minimum": self.minimum}
+
+
+@frozen
+class above(Check):  # noqa: N801
+    """Accept numbers greater than `minimum`."""
+
+    minimum: float
+
+    def __call__(self, instance: Any, attribute: Any, value: Any) -> None:
+        if value is not None and value <= self.minimum:
+            raise ValueError(f"expected a number above {self.minimum}, found {value!r}")
+
+    def schema(self) -> dict[str, Any]:
+        return {"exclusiveMinimum": self.minimum}
+
+
+@frozen
+class between(Check):  # noqa: N801
     """Accept numbers strictly between `low` and `high`."""
 
-    def check(_: Any, __: Any, value: float) -> None:
-        if not low < value < high:
-            raise ValueError(f"expected a number between {low} and {high}, both excluded, found {value!r}")
+    low: float
+    high: float
 
-    return check
+    def __call__(self, instance: Any, attribute: Any, value: Any) -> None:
+        if value is not None and not self.low < value < self.high:
+            raise ValueError(f"expected a number between {self.low} and {self.high}, both excluded, found {value!r}")
 
-
-def from_to(low: float, high: float) -> Validator:
-    """Accept numbers from `low` to `high`, both included, and none where the field is optional."""
-
-    def check(_: Any, __: Any, value: float | None) -> None:
-        if value is not None and not low <= value <= high:
-            raise ValueError(f"expected a number from {low} to {high}, found {value!r}")
-
-    return check
+    def schema(self) -> dict[str, Any]:
+        return {"exclusiveMinimum": self.low, "exclusiveMaximum": self.high}
 
 
-def file_name(_: Any, __: Any, value: str) -> None:
+@frozen
+class from_to(Check):  # noqa: N801
+    """Accept numbers from `low` to `high`, both included."""
+
+    low: float
+    high: float
+
+    def __call__(self, instance: Any, attribute: Any, value: Any) -> None:
+        if value is not None and not self.low <= value <= self.high:
+            raise ValueError(f"expected a number from {self.low} to {self.high}, found {value!r}")
+
+    def schema(self) -> dict[str, Any]:
+        return {"minimum": self.low, "maximum": self.high}
+
+
+class _FileName(Check):
     """Accept a name that is safe as a file's or folder's name on every system, and cannot leave its folder."""
-    if not FILE_NAME.fullmatch(value):
-        raise ValueError(
-            "expected a plain name of letters, digits, '.', '_' and '-' that starts with a letter or digit, "
-            f"found {value!r}"
-        )
+
+    def __call__(self, instance: Any, attribute: Any, value: Any) -> None:
+        if not FILE_NAME.fullmatch(value):
+            raise ValueError(
+                "expected a plain name of letters, digits, '.', '_' and '-' that starts with a letter or digit, "
+                f"found {value!r}"
+            )
+
+    def schema(self) -> dict[str, Any]:
+        return {"pattern": f"^{FILE_NAME.pattern}$"}
+
+
+file_name = _FileName()

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from imginav.components import Dataset, LayoutSource, Sample
 from imginav.errors import UserError
+from imginav.fingerprints import DataPrint, LayoutsPrint, SplitPrint, sha256_of_lines
 from imginav.manifest import Train
 from imginav.seeds import Seeds
 
@@ -25,6 +26,31 @@ class Split:
     train: tuple[int, ...]
     validation: tuple[int, ...]
     by: str  # what was kept together: scenes, or single layouts where no scene is known
+
+
+def fingerprint(source: LayoutSource, image_size: int, split: Split) -> DataPrint:
+    """Return the fingerprint of opened layouts and their split."""
+    names = [source.identity(index) for index in range(len(source))]
+    palette = source.spec.palette
+    return DataPrint(
+        layouts=LayoutsPrint(
+            rows=len(source),
+            sha256=sha256_of_lines([str(image_size), repr(palette.names), repr(palette.colours), *names]),
+            description=source.describe(),
+        ),
+        split=SplitPrint(
+            train=len(split.train),
+            validation=len(split.validation),
+            by=split.by,
+            sha256=sha256_of_lines([names[index] for index in split.validation]),
+        ),
+    )
+
+
+def open_print(dataset: Dataset, train: Train) -> DataPrint:
+    """Open a data set for its fingerprint alone; raises UserError where it cannot be opened or split."""
+    source = dataset.open()
+    return fingerprint(source, dataset.image_size, split_as(source, train))
 
 
 @frozen
@@ -43,7 +69,8 @@ class Data:
         self.source = source
         self.image_size = dataset.image_size
         self.batch_size = train.batch_size
-        self.split = split_layouts(source, train.split, train.split_by, seeds)
+        self.split = split_as(source, train)
+        self.fingerprint = fingerprint(source, dataset.image_size, self.split)
         self._order = EpochOrder(self.split.train, seeds)
         reader = LayoutReader(source, dataset.crop, seeds)
         pinned = torch.cuda.is_available()
@@ -94,6 +121,12 @@ class Data:
         Left to the end of the program, torch would wait five seconds for each of them.
         """
         del self._train, self._validation
+
+
+def split_as(source: LayoutSource, train: Train) -> Split:
+    """Split the layouts as a manifest says."""
+    seed = train.seed if train.split_seed is None else train.split_seed
+    return split_layouts(source, train.split, train.split_by, Seeds(seed))
 
 
 def split_layouts(source: LayoutSource, share: float, by: Literal["scene", "layout"], seeds: Seeds) -> Split:

@@ -1,4 +1,4 @@
-"""The installed components as a table."""
+"""Tables and figures for a terminal."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from imginav.registry import Registry
+
+MOST_DIGITS = 17
+"""Significant digits that tell any two floats apart."""
 
 
 def print_components(registry: Registry) -> None:
@@ -28,3 +31,12 @@ def _short(file: str) -> str:
     """Return a path as seen from the working folder, where it lies below it."""
     path = Path(file)
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else file
+
+
+def apart(first: float, second: float, digits: int = 3) -> tuple[str, str]:
+    """Return two figures with as many significant digits as tell them apart, three at least."""
+    while True:
+        texts = f"{first:#.{digits}g}", f"{second:#.{digits}g}"
+        if texts[0] != texts[1] or first == second or digits >= MOST_DIGITS:
+            return texts[0].removesuffix("."), texts[1].removesuffix(".")
+        digits += 1

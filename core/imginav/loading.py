@@ -1,20 +1,24 @@
-"""From a phase's TOML file to a manifest: layers of tables, and where each value came from."""
+"""From a phase's TOML file to the manifests of its experiments, with the origin of every value."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-import tomli
 import tomlkit
-from attrs import frozen
+from attrs import field, frozen
 
-from imginav.components import Dataset
+from imginav.components import Dataset, Selector
 from imginav.errors import UserError
-from imginav.manifest import Manifest
+from imginav.fingerprints import sha256_of_tables
+from imginav.layers import Keys, Layer, expand, leaves, merge, read_chain, read_toml, setting
+from imginav.manifest import Manifest, Output, Plan
 from imginav.registry import Registry
-from imginav.structuring import Fault, Structurer, StructuringError, Table
+from imginav.structuring import Structurer, StructuringError
+from imginav.sweeps import changes_of, values_of
+from imginav.winners import Winner, find_winner, take
 
 SITE_FILE = Path("imginav.toml")
 """The site file that is read where it lies in the working folder and `--site` names no other."""
@@ -22,18 +26,40 @@ SITE_FILE = Path("imginav.toml")
 SITE_TABLES = ("data", "callbacks", "machine", "output")
 """What a site may say: where things are and what accompanies a run, never what is tried."""
 
+PLAN_TABLES = ("sweep", "winners")
+"""What a phase says about its experiments; the manifest of a single one has no such tables."""
+
 Scale = Literal["auto", "full", "trial"]
 
 
 @frozen(kw_only=True)
 class ResolvedManifest:
-    """A manifest with the origin of each of its values."""
+    """The manifest of one experiment, with the origin of each of its values."""
 
     manifest: Manifest
     tables: dict[str, Any]  # the manifest as TOML tables, every value written out
-    origins: dict[str, str]  # by dotted key: a file, `--set` or `default`
+    origins: dict[str, str]  # by dotted key: a file, the winner of a phase, `--set` or `default`
     source: Path  # the phase's file
     trial: bool  # whether the phase's [trial] values are in force
+    name: str  # what the phase calls it, such as L3; its run folder has manifest.phase.experiment
+    changes: dict[str, Any] = field(factory=dict)  # what it has where the phase's experiments differ, by dotted key
+    lineage: dict[str, Winner] = field(factory=dict)  # the winners that it takes values from, by their phase
+
+    @property
+    def sha256(self) -> str:
+        """The fingerprint of all values that the result depends on: not of names, places and observers."""
+        data = self.manifest.data
+        places = [key for key in self.tables["data"] if isinstance(getattr(data, key, None), Path)]
+        observers = [name for name, callback in self.manifest.callbacks.items() if callback.observer]
+        return sha256_of_tables(
+            {
+                **{key: self.tables.get(key, {}) for key in ("encoder", "decoder", "losses", "train")},
+                "data": {key: value for key, value in self.tables["data"].items() if key not in places},
+                "callbacks": [
+                    [name, table] for name, table in self.tables.get("callbacks", {}).items() if name not in observers
+                ],
+            }
+        )
 
     def to_toml(self) -> str:
         """Return the manifest as TOML with each value's origin beside it; `load` reads it back as an equal one."""
@@ -44,12 +70,52 @@ class ResolvedManifest:
         return tomlkit.dumps(document)
 
 
-@frozen
-class Layer:
-    """The values of one origin; a later layer goes before an earlier one."""
+@frozen(kw_only=True)
+class ResolvedPhase:
+    """A phase: the manifests of its experiments, and the rule by which one of them wins."""
 
-    origin: str
-    tables: dict[str, Any]
+    source: Path
+    experiments: tuple[ResolvedManifest, ...]  # in the order of the file; with several seeds, these one after another
+    selector: Selector | None  # none: it has no winner, unless it has one experiment only
+    varied: tuple[str, ...]  # the dotted keys in which the experiments differ
+    winners: dict[str, tuple[str, ...]]  # the dotted keys that it takes from which phase
+    lineage: dict[str, Winner]  # the recorded ones of these
+    structurer: Structurer
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest of the first experiment: for what all of them share."""
+        return self.experiments[0].manifest
+
+    @property
+    def id(self) -> str:
+        return self.manifest.phase.id
+
+    @property
+    def heading(self) -> str:
+        """The phase's number and title."""
+        return f"Phase {self.id}" + (f" · {self.manifest.phase.title}" if self.manifest.phase.title else "")
+
+    @property
+    def shared(self) -> Path:
+        """The folder that the phase's experiments share."""
+        return self.manifest.output.shared / self.manifest.phase.group
+
+    @property
+    def names(self) -> list[str]:
+        """The experiments' names, each once."""
+        return list(dict.fromkeys(experiment.name for experiment in self.experiments))
+
+    @property
+    def without_winner(self) -> list[str]:
+        """The phases that it takes values from and that have no recorded winner: the written values stand."""
+        return [phase for phase in self.winners if phase not in self.lineage]
+
+    @property
+    def sha256(self) -> str:
+        """The fingerprint of all experiments and the rule."""
+        rule = self.structurer.unstructure(self.selector) if self.selector else {}
+        return sha256_of_tables([sorted((e.name, e.sha256) for e in self.experiments), rule])
 
 
 def load(
@@ -60,79 +126,134 @@ def load(
     settings: Sequence[str] = (),
     scale: Scale = "auto",
 ) -> ResolvedManifest:
-    """Read a phase's manifest, with the site file and the settings (`key=value`) of the command line over it.
+    """Read the manifest of a single experiment, such as the one that a run folder holds; see `load_phase`."""
+    phase = load_phase(path, registry, site=site, settings=settings, scale=scale)
+    if len(phase.experiments) > 1:
+        raise UserError(f"{path}: has {len(phase.experiments)} experiments ({', '.join(phase.names)}); name one")
+    return phase.experiments[0]
 
-    Raises UserError with all faults of all files at once.
+
+def load_phase(
+    path: Path,
+    registry: Registry,
+    *,
+    site: Path | None = None,
+    settings: Sequence[str] = (),
+    scale: Scale = "auto",
+    require_winners: bool = False,
+) -> ResolvedPhase:
+    """Read a phase's manifest and resolve each of its experiments.
+
+    Over each other lie, from the bottom: the files that it extends, the phase's file, the site file, [trial], the
+    winners of earlier phases, what the experiment changes, and the settings (`key=value`) of the command line. Raises
+    UserError with all faults of all files and experiments at once, and with `require_winners` where one is missing.
     """
-    phase = read_toml(path)
-    trial = _expand(phase.pop("trial", {}), f"{path} [trial]")
-    layers = [Layer(str(path), phase), *_site_layer(site)]
-    command_line = [Layer("--set", _setting(setting)) for setting in settings]
-    in_trial = _wants_trial(scale, bool(trial), [*layers, *command_line], registry, path)
-    if in_trial:
-        layers.append(Layer(f"{path} [trial]", trial))
-    layers += command_line
-    tables, origins = merge(layers)
     structurer = Structurer(registry)
-    try:
-        manifest = structurer.structure(tables, Manifest)
-    except StructuringError as error:
-        raise UserError(_report(path, error.faults, origins)) from None
-    resolved = structurer.unstructure(manifest)
-    leaves = {".".join(key): origins.get(key, "default") for key, _ in _leaves(resolved)}
-    return ResolvedManifest(manifest=manifest, tables=resolved, origins=leaves, source=path, trial=in_trial)
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Return the tables of a TOML file; raises UserError where there is none, or it is not TOML."""
-    try:
-        return tomli.loads(path.read_bytes().decode("utf-8-sig"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; name a phase's manifest, such as phases/1_5.toml") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
-    except tomli.TOMLDecodeError as error:
-        raise UserError(f"{path}: is not valid TOML: {error}") from None
-    except RecursionError:
-        raise UserError(f"{path}: is nested too deeply for a manifest") from None
-
-
-def merge(layers: Sequence[Layer]) -> tuple[Table, dict[tuple[str, ...], str]]:
-    """Return the values of all layers, later ones over earlier ones, and the origin of each by its keys."""
-    merged = Table()
-    origins: dict[tuple[str, ...], str] = {}
-    for layer in layers:
-        merged = _merge_table(merged, layer.tables)
-        for key, _ in _leaves(layer.tables):
-            # A value may take the place of a whole table, and a table that of a value.
-            for other in [o for o in origins if o[: len(key)] == key or key[: len(o)] == o]:
-                del origins[other]
-            origins[key] = layer.origin
-    return merged, origins
-
-
-def _merge_table(under: Mapping[str, Any], over: Mapping[str, Any]) -> Table:
-    merged = Table(under)
-    inherited = set(under.inherited) if isinstance(under, Table) else set()
-    if "type" in over and over["type"] != under.get("type"):
-        inherited |= set(under)
-    for key, value in over.items():
-        below = under.get(key)
-        merged[key] = (
-            _merge_table(below if isinstance(below, dict) else {}, value) if isinstance(value, dict) else value
+    files = read_chain(path)
+    trial = [
+        Layer(f"{layer.origin} [trial]", expand(layer.tables.pop("trial"), f"{layer.origin} [trial]"))
+        for layer in files
+        if "trial" in layer.tables
+    ]
+    below = [*files, *_site_layer(site)]
+    command_line = [setting(text) for text in settings]
+    in_trial = _wants_trial(scale, bool(trial), [*below, *command_line], registry, path)
+    if in_trial:
+        below += trial
+    faults = Faults(path)
+    plan, output = _plan([*below, *command_line], structurer, faults)
+    below, command_line = _without_plan(below), _without_plan(command_line)
+    lineage = {phase: winner for phase in plan.winners if (winner := find_winner(phase, output.shared, structurer))}
+    if require_winners and (missing := [phase for phase in plan.winners if phase not in lineage]):
+        raise UserError(
+            f"{path}: --require-winners: {output.shared} holds no winner of phase {', '.join(missing)}; run it first"
         )
-    merged.inherited = frozenset(inherited - set(over))
-    return merged
+    below += [
+        Layer(winner.summary, expand(take(winner, plan.winners[phase], str(path)), f"{path} [winners]"))
+        for phase, winner in lineage.items()
+    ]
+    changes = changes_of(plan.sweep, merge([*below, *command_line])[0], path)
+    varied = tuple(dict.fromkeys(key for change in changes for key in change.varied))
+    _refuse_settings_of(varied, command_line, path)
+    experiments = []
+    for change in changes:
+        tables, origins = merge([*below, *change.layers, *command_line])
+        with faults.gathered(origins):
+            manifest = structurer.structure(tables, Manifest)
+            resolved = structurer.unstructure(manifest)
+            experiments.append(
+                ResolvedManifest(
+                    manifest=manifest,
+                    tables=resolved,
+                    origins={".".join(key): origins.get(key, "default") for key, _ in leaves(resolved)},
+                    source=path,
+                    trial=in_trial,
+                    name=change.name,
+                    changes=values_of(resolved, varied),
+                    lineage=lineage,
+                )
+            )
+    faults.stop_if_any()
+    _refuse_twins(experiments, path)
+    return ResolvedPhase(
+        source=path,
+        experiments=tuple(experiments),
+        selector=plan.sweep.selector if plan.sweep else None,
+        varied=varied,
+        winners=plan.winners,
+        lineage=lineage,
+        structurer=structurer,
+    )
 
 
-def _leaves(tables: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for key, value in tables.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, (*path, key))
-        else:
-            yield (*path, key), value
+class Faults:
+    """Everything that is wrong in a phase, each fault once, however many experiments have it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines: dict[str, tuple[str, ...]] = {}  # with the keys that lead to the fault
+
+    @contextmanager
+    def gathered(self, origins: Mapping[Keys, str], within: Keys = ()) -> Iterator[None]:
+        """Keep the faults of what is structured inside, with the origins of their values."""
+        try:
+            yield
+        except StructuringError as error:
+            for fault in error.faults:
+                keys = (*within, *fault.path)
+                origin = _origin(keys, origins) or str(self._path)
+                self._lines[f"  {fault.text} @ {'.'.join(keys) or 'the manifest'} ({origin})"] = keys
+
+    def stop_if_any(self) -> None:
+        """Raise UserError with all of them, where there are any."""
+        if self._lines:
+            heading = f"{self._path}: {len(self._lines)} {'fault' if len(self._lines) == 1 else 'faults'}"
+            raise UserError("\n".join([heading, *sorted(self._lines, key=self._lines.__getitem__)]))
+
+
+def _plan(layers: Sequence[Layer], structurer: Structurer, faults: Faults) -> tuple[Plan, Output]:
+    """Return what a phase says about its experiments, and where files go; what is wrong goes to the faults."""
+    tables, origins = merge(layers)
+    said = {key: tables[key] for key in PLAN_TABLES if tables.get(key, False) is not False}
+    # `false` takes out what a file further down has put in.
+    if isinstance(winners := said.get("winners"), dict):
+        said["winners"] = {phase: keys for phase, keys in winners.items() if keys is not False}
+    if isinstance(sweep := said.get("sweep"), dict) and isinstance(experiments := sweep.get("experiments"), dict):
+        kept = {name: changed for name, changed in experiments.items() if changed is not False}
+        said["sweep"] = {**sweep, "experiments": kept}
+    plan, output = Plan(), Output()
+    with faults.gathered(origins):
+        plan = structurer.structure(said, Plan)
+    with faults.gathered(origins, ("output",)):
+        output = structurer.structure(tables.get("output", {}), Output)
+    return plan, output
+
+
+def _without_plan(layers: Sequence[Layer]) -> list[Layer]:
+    return [
+        Layer(layer.origin, {key: table for key, table in layer.tables.items() if key not in PLAN_TABLES})
+        for layer in layers
+    ]
 
 
 def _site_layer(site: Path | None) -> list[Layer]:
@@ -148,33 +269,6 @@ def _site_layer(site: Path | None) -> list[Layer]:
     return [Layer(str(path), tables)]
 
 
-def _setting(text: str) -> dict[str, Any]:
-    """Return `a.b=value` as tables; the value is TOML, and text where it is none."""
-    key, equals, value = text.partition("=")
-    if not equals or not all(part.strip() for part in key.split(".")):
-        raise UserError(f"--set {text}: expected key=value, such as train.epochs=20")
-    try:
-        parsed = tomli.loads(f"value = {value}")["value"]
-    except (tomli.TOMLDecodeError, RecursionError):
-        parsed = value
-    return _expand({key.strip(): parsed}, f"--set {text}")
-
-
-def _expand(flat: Any, origin: str) -> dict[str, Any]:
-    """Return a table with dotted keys as nested tables."""
-    if not isinstance(flat, dict):
-        raise UserError(f"{origin}: expected a table of keys and values, found {flat!r}")
-    tables: dict[str, Any] = {}
-    for (*parents, last), value in (((".".join(key)).split("."), value) for key, value in _leaves(flat)):
-        place = tables
-        for parent in parents:
-            place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
-                raise UserError(f"{origin}: sets {parent} both as a value and as a table")
-        place[last] = value
-    return tables
-
-
 def _wants_trial(scale: Scale, there: bool, layers: Sequence[Layer], registry: Registry, path: Path) -> bool:
     if scale == "trial" and not there:
         raise UserError(f"--trial: {path} has no [trial] table to say what a trial changes; run it without --trial")
@@ -188,15 +282,33 @@ def _wants_trial(scale: Scale, there: bool, layers: Sequence[Layer], registry: R
     return bool(dataset and issubclass(dataset, Dataset) and dataset.embedded)
 
 
-def _report(path: Path, faults: Sequence[Fault], origins: Mapping[tuple[str, ...], str]) -> str:
-    lines = [
-        f"  {fault.text} @ {'.'.join(fault.path) or 'the manifest'} ({_origin(fault.path, origins) or path})"
-        for fault in faults
-    ]
-    return "\n".join([f"{path}: {len(faults)} {'fault' if len(faults) == 1 else 'faults'}", *lines])
+def _refuse_settings_of(varied: Sequence[str], command_line: Sequence[Layer], path: Path) -> None:
+    """A setting over what the experiments vary would make them all the same, under names that say otherwise."""
+    for layer in command_line:
+        for key, _ in leaves(layer.tables):
+            for other in (name.split(".") for name in varied):
+                if all(a == b for a, b in zip(key, other, strict=False)):
+                    raise UserError(
+                        f"--set {'.'.join(key)}: the experiments of {path} differ in {'.'.join(other)}; take one of "
+                        "them with --only, or change what they vary in the file"
+                    )
 
 
-def _origin(path: tuple[str, ...], origins: Mapping[tuple[str, ...], str]) -> str | None:
+def _refuse_twins(experiments: Sequence[ResolvedManifest], path: Path) -> None:
+    seen: dict[str, ResolvedManifest] = {}
+    for experiment in experiments:
+        if twin := seen.get(experiment.sha256):
+            raise UserError(
+                f"{path}: the experiments {twin.name} and {experiment.name} are the same, value by value; change one "
+                "of them, or take it out"
+            )
+        seen[experiment.sha256] = experiment
+    folders = [experiment.manifest.phase.experiment for experiment in experiments]
+    if doubled := sorted({name for name in folders if folders.count(name) > 1}):
+        raise UserError(f"{path}: two experiments would have the same run folder {doubled[0]}; rename one of them")
+
+
+def _origin(path: Keys, origins: Mapping[Keys, str]) -> str | None:
     """Return the origin of a value, or for a table the origins of all that stands in it."""
     within = dict.fromkeys(o for key, o in origins.items() if key[: len(path)] == path)
     return ", ".join(within) or None

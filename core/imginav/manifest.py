@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from attrs import field, frozen
 
-from imginav.checks import at_least, between, file_name
-from imginav.components import Callback, Dataset, Decoder, Encoder, Loss, LRSchedule, Optimizer
+from imginav.checks import FILE_NAME, at_least, between, file_name
+from imginav.components import Callback, Dataset, Decoder, Encoder, Loss, LRSchedule, Optimizer, Selector
 
 
 @frozen(kw_only=True)
@@ -16,7 +16,7 @@ class Phase:
     """What the run is called."""
 
     id: str  # the phase's number, such as "1.5"
-    experiment: str = field(validator=file_name)  # names the run folder and its files
+    experiment: str = field(validator=file_name)  # names the run folder and its files; a sweep adds its own names
     group: str = field(validator=file_name)  # the folder that the phase's experiments share
     title: str = ""  # a heading for people
 
@@ -32,6 +32,7 @@ class Train:
     epochs: int = field(validator=at_least(1))  # passes over the training layouts, at most
     batch_size: int = field(default=16, validator=at_least(1))  # layouts per optimizer step
     seed: int = field(default=42, validator=at_least(0))  # of split, order, crops, initial weights and draws
+    split_seed: int | None = field(default=None, validator=at_least(0))  # of the split alone; none: seed
     split: float = field(default=0.8, validator=between(0, 1))  # the share that is trained on; the rest validates
     split_by: Literal["scene", "layout"] = "scene"  # scene: what belongs to one scene stays on one side
     monitor: str = "val_loss"  # the metric that decides which epoch is the best
@@ -63,6 +64,34 @@ class Output:
 
     experiments: Path = Path("outputs")  # holds a folder for each experiment
     shared: Path = Path("outputs")  # holds a folder for each phase
+
+
+@frozen(kw_only=True)
+class Sweep:
+    """The experiments of a phase, and the rule by which one of them wins."""
+
+    experiments: dict[str, dict[str, Any]] = field(factory=dict)  # by name, what each changes, by dotted key
+    grid: dict[str, Any] = field(factory=dict)  # lists of values by dotted key; each combination is an experiment
+    seeds: tuple[int, ...] = ()  # each experiment once with each as train.seed; empty: once, with its own
+    selector: Selector | None = None  # the rule; none: the phase has no winner
+
+    def __attrs_post_init__(self) -> None:
+        if not self.experiments and not self.grid:
+            raise ValueError("expected experiments or a grid, found neither")
+        if wrong := [name for name in self.experiments if not FILE_NAME.fullmatch(name)]:
+            raise ValueError(f"expected names of letters, digits, '.', '_' and '-' for experiments, found {wrong[0]!r}")
+        if len(set(self.seeds)) < len(self.seeds) or any(seed < 0 for seed in self.seeds):
+            raise ValueError(f"expected seeds of at least 0, each once, found {list(self.seeds)}")
+
+
+@frozen(kw_only=True)
+class Plan:
+    """What a phase says about its experiments, beside what they have in common."""
+
+    sweep: Sweep | None = None  # none: the phase is one experiment
+    winners: dict[str, tuple[str, ...]] = field(
+        factory=dict
+    )  # the dotted keys that it takes, by the phase it takes from
 
 
 @frozen(kw_only=True)

@@ -29,6 +29,7 @@ _SCALARS: dict[Any, str] = {
     float: "a finite number",
     str: "text in quotes",
     Path: "a path in quotes",
+    Any: "a value",
 }
 
 
@@ -213,6 +214,8 @@ def _convert(value: Any, declared: Any) -> tuple[Any, bool]:
             return None, False
         results = [_convert(item, get_args(declared)[0]) for item in value]
         return get_origin(declared)(result for result, _ in results), all(fits for _, fits in results)
+    if declared is Any:
+        return value, True
     if declared is float:
         fits = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
         return (float(value) if fits else None), fits and math.isfinite(value)

@@ -59,6 +59,7 @@ class Row:
 
     number: int  # the line of the CSV file; the header is line 1
     path: Path
+    written: str  # the path as it stands in the list
     label: int  # the index of its type, or UNMATCHED
     scene: str | None
 
@@ -90,6 +91,10 @@ class ListedLayouts(LayoutSource):
     def name(self, index: int) -> str:
         row = self._rows[index]
         return f"{row.path} (line {row.number} of {self._config.manifest})"
+
+    def identity(self, index: int) -> str:
+        row = self._rows[index]
+        return f"{row.written} | {row.label} | {row.scene} | {self._config.tolerance}"
 
     def scene(self, index: int) -> str | None:
         return self._rows[index].scene
@@ -138,6 +143,7 @@ def _select(config: Layouts, columns: Sequence[str], lines: Sequence[tuple[int, 
                 Row(
                     number,
                     config.manifest.parent / line[config.path_column].strip(),
+                    line[config.path_column].strip(),
                     LABELS.index(label) if label in LABELS else UNMATCHED,
                     line.get(config.scene_column, "").strip() or None,
                 )

@@ -57,6 +57,9 @@ class DrawnLayouts(LayoutSource):
     def name(self, index: int) -> str:
         return f"drawn layout {index}"
 
+    def identity(self, index: int) -> str:
+        return f"drawn layout {index} of seed {self._config.seed}, room_share {self._config.room_share:g}"
+
     def describe(self) -> str:
         return f"{len(self)} embedded layouts of {self._config.image_size} px, drawn from seed {self._config.seed}"
 
