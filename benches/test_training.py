@@ -13,7 +13,7 @@ from torch import Tensor
 from imginav import loading, registry
 from imginav.autoencoder import Autoencoder, build_autoencoder
 from imginav.run import build_trainer
-from imginav.rundir import open_run_folder
+from imginav.rundir import RunFolder
 from imginav.seeds import Seeds
 from imginav.trainer import Trainer
 
@@ -40,7 +40,8 @@ def trainer(device: str, tmp_path: Path) -> Trainer:
     settings += ["callbacks.early_stopping.patience=1000000", *SCALES[device]]
     resolved = loading.load(PHASE, registry.installed(), settings=settings, scale="full")
     trainer = build_trainer(resolved, say=lambda _: None)
-    folder, _ = open_run_folder(tmp_path / "own", tmp_path / "shared", "run", "group")
+    folder = RunFolder(tmp_path / "own" / "run", tmp_path / "shared" / "group", "run")
+    folder.make()
     trainer.hooks.run_started(trainer, folder, resolved)
     return trainer
 

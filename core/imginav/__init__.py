@@ -1,7 +1,9 @@
 """imginav: choose and train the autoencoder for latent diffusion over drawn indoor layouts."""
 
 from imginav.components import (
+    Arm,
     Callback,
+    Choice,
     Component,
     Dataset,
     DataSpec,
@@ -12,12 +14,15 @@ from imginav.components import (
     Loss,
     LRSchedule,
     Optimizer,
+    Selector,
 )
 from imginav.errors import UserError
 from imginav.hookspecs import hookimpl
 
 __all__ = [
+    "Arm",
     "Callback",
+    "Choice",
     "Component",
     "DataSpec",
     "Dataset",
@@ -28,6 +33,7 @@ __all__ = [
     "LayoutSource",
     "Loss",
     "Optimizer",
+    "Selector",
     "UserError",
     "hookimpl",
 ]

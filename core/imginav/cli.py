@@ -7,13 +7,19 @@ wait for it.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imginav.errors import UserError
 
+if TYPE_CHECKING:
+    from imginav import study as study_module
+
+FAILED = 1
 USER_ERROR = 2
 INTERRUPTED = 130
 
@@ -21,6 +27,9 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 2 for what the user can mend, with one clear message."""
     options = _parser().parse_args(arguments)
+    from imginav.listing import stream_lines
+
+    stream_lines()
     try:
         status: int = options.command(options)
     except UserError as error:
@@ -33,15 +42,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train the experiment of a phase."""
-    from imginav import loading, registry, report
-    from imginav.run import run_experiment
+    """Train the experiments of a phase, compare them, and declare the winner."""
+    from imginav import registry, report, study
+    from imginav.run import run_experiment, run_folder
 
-    resolved = loading.load(
-        options.phase, registry.installed(), site=options.site, settings=options.settings, scale=options.scale
-    )
-    outcome = run_experiment(resolved)
-    print(report.summary(outcome, resolved.manifest.output.experiments / outcome.experiment))
+    phase = study.open_phase(_study_options(options).load(options.phase, registry.installed()))
+    experiments = study.chosen(phase.phase, options.only, _index(options.index))
+    if len(experiments) > 1:
+        failures = phase.run(experiments, _study_options(options))
+    else:
+        outcome = run_experiment(experiments[0], again=options.again)
+        print(report.summary(outcome, run_folder(experiments[0]).root))
+        failures = {}
+    phase.conclude()
+    for name, reason in failures.items():
+        print(f"imginav: {name} failed: {reason}", file=sys.stderr)
+    return FAILED if failures else 0
+
+
+def study(options: argparse.Namespace) -> int:
+    """Run all phases of a folder in the order of their dependences, or show where they stand."""
+    from imginav import registry, study
+
+    if options.status:
+        study.show_status(options.folder, registry.installed(), _study_options(options))
+        return 0
+    return 0 if study.run_study(options.folder, registry.installed(), _study_options(options)) else FAILED
+
+
+def winner(options: argparse.Namespace) -> int:
+    """Show the winner of a phase, or decide who it is."""
+    from imginav import registry, study
+
+    phase = study.open_phase(_study_options(options).load(options.phase, registry.installed()))
+    if options.set_to:
+        phase.set_winner(options.set_to, options.because)
+    else:
+        phase.conclude(of_finished=options.of_finished)
     return 0
 
 
@@ -54,24 +91,78 @@ def plugins(_: argparse.Namespace) -> int:
     return 0
 
 
+def _study_options(options: argparse.Namespace) -> study_module.Options:
+    from imginav import study
+
+    return study.Options(
+        site=options.site,
+        settings=tuple(options.settings),
+        scale=options.scale,
+        require_winners=getattr(options, "require_winners", False),
+        jobs=getattr(options, "jobs", 1),
+        again=getattr(options, "again", False),
+    )
+
+
+def _index(text: str | None) -> int | None:
+    from imginav import study
+
+    if text is None or text.isdigit():
+        return None if text is None else int(text)
+    if text != "auto":
+        raise UserError(f"--index {text}: expected a number from 1 on, or auto in a job array")
+    return study.index_of_array(os.environ)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="imginav", description="Choose and train the autoencoder for latent diffusion over drawn indoor layouts."
     )
     parser.add_argument("--version", action="version", version=f"imginav {version('imginav')}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    loading, running = _loading_options(), _running_options()
 
-    command = commands.add_parser("run", help="train the experiment of a phase", description=run.__doc__)
+    command = commands.add_parser("run", parents=[loading, running], help="train a phase", description=run.__doc__)
     command.add_argument("phase", type=Path, help="the phase's manifest, such as phases/1_5.toml")
-    scale = command.add_mutually_exclusive_group()
+    one = command.add_mutually_exclusive_group()
+    one.add_argument("--only", action="append", default=[], metavar="NAME", help="this experiment; may be repeated")
+    one.add_argument("--index", metavar="N", help="the Nth experiment, from 1 on; auto: this element of a job array")
+    command.set_defaults(command=run)
+
+    command = commands.add_parser(
+        "study", parents=[loading, running], help="run all phases in order", description=study.__doc__
+    )
+    command.add_argument("folder", type=Path, help="the folder of the phases, such as phases/")
+    command.add_argument("--status", action="store_true", help="show where it stands, and run nothing")
+    command.set_defaults(command=study)
+
+    command = commands.add_parser(
+        "winner", parents=[loading], help="show or decide the winner of a phase", description=winner.__doc__
+    )
+    command.add_argument("phase", type=Path, help="the phase's manifest, such as phases/1_1.toml")
+    decision = command.add_mutually_exclusive_group()
+    decision.add_argument("--of-finished", action="store_true", help="let the rule decide among the finished ones")
+    decision.add_argument("--set-to", metavar="NAME", help="make this experiment the winner, whatever the rule says")
+    command.add_argument("--because", default="", metavar="WHY", help="the reason for --set-to, kept in winner.toml")
+    command.set_defaults(command=winner)
+
+    command = commands.add_parser("plugins", help="list the installed components", description=plugins.__doc__)
+    command.set_defaults(command=plugins)
+    return parser
+
+
+def _loading_options() -> argparse.ArgumentParser:
+    """Return the options of every command that loads phases."""
+    options = argparse.ArgumentParser(add_help=False)
+    scale = options.add_mutually_exclusive_group()
     scale.add_argument(
         "--full", dest="scale", action="store_const", const="full", help="full scale, also on the embedded layouts"
     )
     scale.add_argument(
         "--trial", dest="scale", action="store_const", const="trial", help="trial scale, also on layouts of your own"
     )
-    command.add_argument("--site", type=Path, metavar="FILE", help="the site file (default: imginav.toml, if there)")
-    command.add_argument(
+    options.add_argument("--site", type=Path, metavar="FILE", help="the site file (default: imginav.toml, if there)")
+    options.add_argument(
         "--set",
         dest="settings",
         action="append",
@@ -79,8 +170,23 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="set any value of the manifest, such as train.epochs=20; may be repeated",
     )
-    command.set_defaults(command=run, scale="auto")
+    options.set_defaults(scale="auto")
+    return options
 
-    command = commands.add_parser("plugins", help="list the installed components", description=plugins.__doc__)
-    command.set_defaults(command=plugins)
-    return parser
+
+def _running_options() -> argparse.ArgumentParser:
+    """Return the options of the commands that train."""
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--jobs", type=_positive, default=1, metavar="N", help="experiments at a time (default: 1)")
+    options.add_argument("--again", action="store_true", help="train finished experiments anew")
+    options.add_argument(
+        "--require-winners", action="store_true", help="refuse to run without the winners that a phase takes"
+    )
+    return options
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, found {text}")
+    return number

@@ -50,6 +50,11 @@ class Device:
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=self.memory_format)
 
+    def wait(self) -> None:
+        """Wait until all that was asked of the device is done; a GPU works behind the program's back."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
     def batch(self, sample_bytes: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a batch of bytes as what networks and losses take, here.
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable
+import statistics
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +19,16 @@ from imginav.palette import UNMATCHED, Palette
 
 PEAK_TO_PEAK = 2.0
 """The span of a pixel value, from -1 to 1."""
+
+DEFINITIONS = {
+    "val_mse": "mean squared error over all pixels of all whole validation layouts, in [-1, 1]",
+    "val_psnr_db": "PSNR in dB of the mean squared error over all pixels of all whole validation layouts",
+    "val_unmatched_share": "share of the pixels of all whole validation layouts that match no class",
+}
+"""What those metrics stand for that are the same in every manifest; a change of one changes its text."""
+
+TIMED_PASSES = 5
+"""Layouts that are encoded and decoded to time it."""
 
 
 @torch.no_grad()
@@ -57,6 +71,27 @@ def metric_columns(objective: Objective, model: Autoencoder) -> list[str]:
     return [*(["val_mse", "val_psnr_db"] if "rgb" in model.output_names else []), *columns]
 
 
+def metric_definition(metric: str, losses: Mapping[str, Any]) -> str:
+    """Return what a metric's name stands for, given the [losses] of a manifest; empty where it has no such metric.
+
+    Figures under one name can be compared where the definitions are the same.
+    """
+    if metric in DEFINITIONS:
+        return DEFINITIONS[metric]
+    part, _, term = metric.partition("_loss")
+    layouts = {"val": "whole validation layouts", "train": "the training of an epoch"}.get(part, "")
+    name = term.removeprefix("_").removesuffix("_weighted")
+    if not layouts or (name and name not in losses):
+        return ""
+    if not name:
+        terms = {loss: table for loss, table in losses.items() if table.get("weight") != 0}
+        return f"weighted sum over {layouts} of {json.dumps(terms, sort_keys=True)}"
+    table = dict(losses[name])
+    if not term.endswith("_weighted"):
+        table.pop("weight", None)
+    return f"mean over {layouts} of {json.dumps(table, sort_keys=True)}"
+
+
 def psnr_db(mse: float) -> float:
     """Return the peak signal-to-noise ratio in dB of a mean squared error between pixels in [-1, 1]."""
     return math.inf if mse == 0 else 10 * math.log10(PEAK_TO_PEAK**2 / mse)
@@ -67,6 +102,24 @@ def flat_background_mse(batches: Iterable[dict[str, Tensor]], palette: Palette, 
     colour = torch.tensor(palette.background_colour, device=device.device).view(1, 3, 1, 1) / 127.5 - 1
     errors = [(device.batch(sample_bytes)["rgb"] - colour).square().mean(dim=(1, 2, 3)) for sample_bytes in batches]
     return float(torch.cat(errors).double().mean())
+
+
+@torch.no_grad()
+def latency_ms(model: Autoencoder, image_size: int, device: Device) -> float:
+    """Return the median time in which one layout is encoded and decoded, in milliseconds."""
+    model.eval()
+    image = torch.zeros(1, 3, image_size, image_size, device=device.device).contiguous(
+        memory_format=device.memory_format
+    )
+    times = []
+    for _ in range(1 + TIMED_PASSES):
+        device.wait()
+        start = time.perf_counter()
+        with device.autocast():
+            model.decode(model.encode(image))
+        device.wait()
+        times.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(times[1:])  # the first one pays for setting up
 
 
 @torch.no_grad()

@@ -111,6 +111,11 @@ class RunHooks:
         if not self._plugins.get_hookcallers(callback):
             raise UserError(f"callbacks.{name}: {type(callback).__name__} has no method marked @hookimpl")
 
+    def add(self, name: str, callback: object) -> None:
+        """Take in one more callback, which goes before those that are there."""
+        self.callbacks[name] = callback
+        self._register(name, callback)
+
     def run_started(self, trainer: Trainer, folder: RunFolder, resolved: ResolvedManifest) -> None:
         self._plugins.hook.run_started(trainer=trainer, folder=folder, resolved=resolved)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -27,6 +31,23 @@ def print_components(registry: Registry) -> None:
     Console(width=console.width if console.is_terminal else 400).print(table)
 
 
+def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], marked: Sequence[bool]) -> None:
+    """Print rows of cells under headings, the marked ones in bold."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row, bold in zip(rows, marked, strict=True):
+        table.add_row(*row, style="bold" if bold else "")
+    console = Console(highlight=False, markup=False)
+    Console(width=console.width if console.is_terminal else 200, highlight=False, markup=False).print(table)
+
+
+def stream_lines() -> None:
+    """Let each line out as it is printed, also into a file or a pipe: logs are read while a run goes on."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+
+
 def _short(file: str) -> str:
     """Return a path as seen from the working folder, where it lies below it."""
     path = Path(file)
@@ -40,3 +61,11 @@ def apart(first: float, second: float, digits: int = 3) -> tuple[str, str]:
         if texts[0] != texts[1] or first == second or digits >= MOST_DIGITS:
             return texts[0].removesuffix("."), texts[1].removesuffix(".")
         digits += 1
+
+
+def duration(seconds: float) -> str:
+    """Return a time span for people: 48 s, 12 min, 3 h 5 min."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

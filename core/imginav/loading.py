@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -75,6 +75,7 @@ class ResolvedPhase:
     """A phase: the manifests of its experiments, and the rule by which one of them wins."""
 
     source: Path
+    base: str  # with what the names of all run folders begin
     experiments: tuple[ResolvedManifest, ...]  # in the order of the file; with several seeds, these one after another
     selector: Selector | None  # none: it has no winner, unless it has one experiment only
     varied: tuple[str, ...]  # the dotted keys in which the experiments differ
@@ -105,6 +106,10 @@ class ResolvedPhase:
     def names(self) -> list[str]:
         """The experiments' names, each once."""
         return list(dict.fromkeys(experiment.name for experiment in self.experiments))
+
+    def label(self, experiment: ResolvedManifest) -> str:
+        """Return the name of one of its runs without what all of them begin with: L3, or L3_seed43."""
+        return experiment.manifest.phase.experiment.removeprefix(f"{self.base}_")
 
     @property
     def without_winner(self) -> list[str]:
@@ -172,8 +177,9 @@ def load_phase(
         Layer(winner.summary, expand(take(winner, plan.winners[phase], str(path)), f"{path} [winners]"))
         for phase, winner in lineage.items()
     ]
-    changes = changes_of(plan.sweep, merge([*below, *command_line])[0], path)
-    varied = tuple(dict.fromkeys(key for change in changes for key in change.varied))
+    common = merge([*below, *command_line])[0]
+    changes = changes_of(plan.sweep, common, path)
+    varied = _shortest(dict.fromkeys(key for change in changes for key in change.varied))
     _refuse_settings_of(varied, command_line, path)
     experiments = []
     for change in changes:
@@ -197,6 +203,7 @@ def load_phase(
     _refuse_twins(experiments, path)
     return ResolvedPhase(
         source=path,
+        base=common["phase"]["experiment"],
         experiments=tuple(experiments),
         selector=plan.sweep.selector if plan.sweep else None,
         varied=varied,
@@ -280,6 +287,12 @@ def _wants_trial(scale: Scale, there: bool, layers: Sequence[Layer], registry: R
     except (LookupError, TypeError):
         return False  # what is wrong with the table is said when it is structured
     return bool(dataset and issubclass(dataset, Dataset) and dataset.embedded)
+
+
+def _shortest(keys: Iterable[str]) -> tuple[str, ...]:
+    """Leave out the dotted keys that lead into what another one names as a whole."""
+    known = list(keys)
+    return tuple(key for key in known if not any(key.startswith(f"{other}.") for other in known))
 
 
 def _refuse_settings_of(varied: Sequence[str], command_line: Sequence[Layer], path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
@@ -48,5 +49,13 @@ def write_png(path: Path, picture: Image.Image) -> None:
     """Write a PNG file, whole or not at all."""
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
+    with atomic_write(path) as stream:
+        stream.write(buffer.getbuffer())
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Write a figure as a PNG file, whole or not at all."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
     with atomic_write(path) as stream:
         stream.write(buffer.getbuffer())

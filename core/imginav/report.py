@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -17,9 +16,10 @@ from matplotlib.ticker import MaxNLocator
 
 from imginav import pictures
 from imginav.device import to_bytes
+from imginav.errors import UserError
 from imginav.evaluation import interpolate
 from imginav.loading import ResolvedManifest
-from imginav.rundir import RunFolder, atomic_write, write_text
+from imginav.rundir import RunFolder, write_text
 from imginav.trainer import Trainer
 
 INTERPOLATION_PAIRS = 3
@@ -42,6 +42,7 @@ class Outcome:
     latent: tuple[int, int, int]  # height, width, channels
     encoder_parameters: int
     decoder_parameters: int
+    latency_ms: float  # to encode and decode one layout, where the run was trained
     train_layouts: int
     validation_layouts: int
     split_by: str
@@ -73,6 +74,7 @@ class Outcome:
             *facts,
             ("latent", f"{height}×{width}×{channels} (H×W×C)"),
             ("parameters", f"{self.encoder_parameters:,} in the encoder, {self.decoder_parameters:,} in the decoder"),
+            ("speed", f"{self.latency_ms:.3g} ms to encode and decode one layout"),
             (
                 "layouts",
                 f"{self.train_layouts:,} train, {self.validation_layouts:,} validate, split by {self.split_by}",
@@ -87,18 +89,31 @@ def summary(outcome: Outcome, folder: Path) -> str:
     return "\n".join(["", outcome.title, *(f"  {name:<{width}}  {value}" for name, value in rows)])
 
 
+def load_outcome(path: Path) -> Outcome:
+    """Read the evaluation.json of a finished run; raises UserError where there is none that fits."""
+    try:
+        table = json.loads(path.read_text())
+        metrics = {name: math.nan if value is None else float(value) for name, value in table["metrics"].items()}
+        return Outcome(**{**table, "metrics": metrics, "latent": tuple(table["latent"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{path}: is no evaluation of this version of imginav ({type(error).__name__}: {error}); "
+            "train the run again with --again"
+        ) from None
+
+
 def write(outcome: Outcome, trainer: Trainer, folder: RunFolder, resolved: ResolvedManifest) -> None:
     """Write evaluation.json, curves.png, interpolation.png and report.html, and a copy of it for the phase."""
-    write_text(folder.root / "evaluation.json", json.dumps(_finite(attrs.asdict(outcome)), indent=2) + "\n")
+    write_text(folder.evaluation, json.dumps(_finite(attrs.asdict(outcome)), indent=2) + "\n")
     images = [folder.root / "curves.png"]
     _write_curves(images[0], trainer)
     if "rgb" in trainer.model.output_names:
         images.append(folder.root / "interpolation.png")
         _write_interpolation(images[1], trainer)
     images += sorted((folder.root / "samples").glob("epoch_*.png"))[-1:]
-    page = folder.root / "report.html"
-    write_text(page, _page(outcome, folder, resolved, images))
-    folder.share(page)
+    path = folder.root / "report.html"
+    write_text(path, _report_page(outcome, folder, resolved, images))
+    folder.share(path)
 
 
 def _write_curves(path: Path, trainer: Trainer) -> None:
@@ -127,10 +142,7 @@ def _write_curves(path: Path, trainer: Trainer) -> None:
         axes.grid(alpha=0.25)
     for axes in grid[len(panels) :]:
         axes.remove()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    with atomic_write(path) as stream:
-        stream.write(buffer.getbuffer())
+    pictures.write_figure(path, figure)
 
 
 def _write_interpolation(path: Path, trainer: Trainer) -> None:
@@ -147,18 +159,16 @@ def _write_interpolation(path: Path, trainer: Trainer) -> None:
     pictures.write_png(path, pictures.grid(rows, ["first layout", *shares, "second layout"], tile=160))
 
 
-def _page(outcome: Outcome, folder: RunFolder, resolved: ResolvedManifest, images: Sequence[Path]) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("imginav"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
+def _report_page(outcome: Outcome, folder: RunFolder, resolved: ResolvedManifest, images: Sequence[Path]) -> str:
     values = [(key, _value_at(resolved.tables, key), origin) for key, origin in resolved.origins.items()]
     deliverables = sorted(path.relative_to(folder.root) for path in folder.root.rglob("*") if path.is_file())
-    return environment.get_template("report.html.j2").render(
+    return page(
+        "report.html.j2",
         outcome=outcome,
         folder=folder,
         values=values,
         deliverables=[*deliverables, "report.html"],
-        pictures=[(path.relative_to(folder.root), _data_uri(path)) for path in images],
+        pictures=[(path.relative_to(folder.root), data_uri(path)) for path in images],
     )
 
 
@@ -169,7 +179,16 @@ def _value_at(tables: Mapping[str, Any], key: str) -> Any:
     return value
 
 
-def _data_uri(path: Path) -> str:
+def page(template: str, **values: Any) -> str:
+    """Return a page of HTML that needs no other file."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("imginav"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template(template).render(**values)
+
+
+def data_uri(path: Path) -> str:
+    """Return a PNG file as the address of a picture within a page."""
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 

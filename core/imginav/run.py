@@ -2,56 +2,123 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from contextlib import closing
 
 from imginav import report
 from imginav.autoencoder import build_autoencoder, check_sizes, parameter_count
-from imginav.data import Data
+from imginav.checkpoint import load_checkpoint
+from imginav.data import Data, open_print
 from imginav.device import open_device
-from imginav.evaluation import flat_background_mse
-from imginav.hookspecs import RunHooks
+from imginav.errors import UserError
+from imginav.evaluation import flat_background_mse, latency_ms
+from imginav.fingerprints import DataPrint
+from imginav.hookspecs import RunHooks, hookimpl
 from imginav.loading import ResolvedManifest
 from imginav.objective import Objective
 from imginav.optimization import Optimization
-from imginav.report import Outcome
-from imginav.rundir import RunFolder, open_run_folder, write_text
+from imginav.records import Recorder, RunRecord, load_record
+from imginav.report import Outcome, load_outcome
+from imginav.rundir import RunFolder, write_text
 from imginav.seeds import Seeds
 from imginav.trainer import Trainer
 
 Say = Callable[[str], None]
 
 
-def run_experiment(resolved: ResolvedManifest, say: Say = print) -> Outcome:
+def run_experiment(resolved: ResolvedManifest, say: Say = print, *, again: bool = False) -> Outcome:
     """Train what a manifest describes, and leave all deliverables in its run folder.
 
-    `say` takes the lines for people. Raises UserError for what a user can mend, as early as it can be known.
+    A finished run of the same manifest and layouts is left as it is, one that was cut off goes on from its last
+    checkpoint, and any other is moved aside; `again` trains anew in any case. `say` takes the lines for people. Raises
+    UserError for what a user can mend, as early as it can be known.
     """
+    folder = run_folder(resolved)
+    earlier = load_record(folder.record)
+    _refuse_running(earlier)
+    if not again and is_finished(resolved):
+        say(
+            f"{folder.experiment} is finished already, with the same manifest and layouts, in {folder.root}; "
+            "--again trains it anew"
+        )
+        return load_outcome(folder.evaluation)
     trainer = build_trainer(resolved, say)
-    manifest = resolved.manifest
-    folder, moved = open_run_folder(
-        manifest.output.experiments, manifest.output.shared, manifest.phase.experiment, manifest.phase.group
-    )
-    if moved:
-        say(f"the earlier run is kept in {moved}")
-    write_text(folder.manifest, resolved.to_toml())
     with closing(trainer.data):
-        try:
-            trainer.hooks.run_started(trainer, folder, resolved)
-            trainer.fit()
-        finally:
-            trainer.hooks.run_closed(trainer)
-        return _finish(trainer, folder, resolved)
+        attempt = None if again else _resume(trainer, folder, resolved, earlier, say)
+        if attempt is None and (moved := folder.make()):
+            say(f"the earlier run is kept in {moved}")
+        recorder = Recorder.start(
+            folder.record, folder.experiment, resolved.sha256, trainer.data.fingerprint, trainer.epochs, attempt
+        )
+        trainer.hooks.add("the run's record", EpochRecorder(recorder))
+        with recorder.until_finished():
+            write_text(folder.manifest, resolved.to_toml())
+            try:
+                trainer.hooks.run_started(trainer, folder, resolved)
+                trainer.fit()
+            finally:
+                trainer.hooks.run_closed(trainer)
+            return _finish(trainer, folder, resolved)
+
+
+def run_folder(resolved: ResolvedManifest) -> RunFolder:
+    """Return where the files of an experiment lie, whether there are any or not."""
+    output, phase = resolved.manifest.output, resolved.manifest.phase
+    return RunFolder(output.experiments / phase.experiment, output.shared / phase.group, phase.experiment)
+
+
+def is_finished(resolved: ResolvedManifest, data: DataPrint | None = None) -> bool:
+    """Whether the run folder holds a finished run of the same manifest and layouts; `data` are these, if known."""
+    record = load_record(run_folder(resolved).record)
+    if record is None or record.state != "finished" or record.manifest_sha256 != resolved.sha256:
+        return False
+    return record.data.same(data or open_print(resolved.manifest.data, resolved.manifest.train))
+
+
+class EpochRecorder:
+    """Notes each finished epoch in the run's record."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    @hookimpl(trylast=True)  # when the checkpoint of the epoch is written
+    def epoch_finished(self, trainer: Trainer) -> None:
+        self._recorder.write("running", epoch=trainer.epoch)
+
+
+def _refuse_running(record: RunRecord | None) -> None:
+    if record and record.state == "running" and record.host == socket.gethostname():
+        raise UserError(
+            f"{record.experiment} is being trained by another process on this machine "
+            f"({record.process.partition(' ')[0]}, epoch {record.epoch} of {record.epochs}); wait for it, or end it"
+        )
+
+
+def _resume(
+    trainer: Trainer, folder: RunFolder, resolved: ResolvedManifest, earlier: RunRecord | None, say: Say
+) -> RunRecord | None:
+    """Put the trainer where an attempt that was cut off had its last checkpoint, and return the record of that."""
+    if earlier is None or earlier.state == "finished" or earlier.manifest_sha256 != resolved.sha256:
+        return None
+    if not earlier.data.same(trainer.data.fingerprint) or not folder.latest_checkpoint.is_file():
+        return None
+    try:
+        checkpoint = load_checkpoint(folder.latest_checkpoint)
+    except UserError as error:
+        say(f"starts anew, because {error}")
+        return None
+    if checkpoint.training is None:
+        return None
+    trainer.model.load_state_dict(checkpoint.model)
+    trainer.load_state_dict(checkpoint.training)
+    say(f"{folder.experiment} was {earlier.state}: it goes on after epoch {trainer.epoch} of {trainer.epochs}")
+    return earlier
 
 
 def build_trainer(resolved: ResolvedManifest, say: Say = print) -> Trainer:
     """Return the trainer that a manifest describes; all that can be wrong without training is found here."""
     manifest = resolved.manifest
-    if resolved.trial:
-        say(
-            f"trial scale, as {resolved.source} says under [trial]: {manifest.train.epochs} epochs; --full trains at "
-            "full scale, and [data] in imginav.toml names layouts of your own"
-        )
     check_sizes(manifest.data, manifest.encoder)
     seeds = Seeds(manifest.train.seed)
     device = open_device(manifest.machine)
@@ -88,7 +155,7 @@ def _finish(trainer: Trainer, folder: RunFolder, resolved: ResolvedManifest) -> 
     palette = trainer.data.source.spec.palette
     size = trainer.data.image_size // resolved.manifest.encoder.downsampling_factor
     outcome = Outcome(
-        title=f"Phase {resolved.manifest.phase.id} · {resolved.manifest.phase.title}",
+        title=_title(resolved),
         experiment=folder.experiment,
         weights_epoch=trainer.weights_epoch,
         epochs=trainer.epoch,
@@ -100,6 +167,7 @@ def _finish(trainer: Trainer, folder: RunFolder, resolved: ResolvedManifest) -> 
         latent=(size, size, resolved.manifest.encoder.latent_channels),
         encoder_parameters=parameter_count(trainer.model.encoder),
         decoder_parameters=parameter_count(trainer.model.decoder),
+        latency_ms=latency_ms(trainer.model, trainer.data.image_size, trainer.device),
         train_layouts=len(trainer.data.split.train),
         validation_layouts=len(trainer.data.split.validation),
         split_by=trainer.data.split.by,
@@ -107,3 +175,9 @@ def _finish(trainer: Trainer, folder: RunFolder, resolved: ResolvedManifest) -> 
     )
     report.write(outcome, trainer, folder, resolved)
     return outcome
+
+
+def _title(resolved: ResolvedManifest) -> str:
+    phase = resolved.manifest.phase
+    name = "" if resolved.name == phase.experiment else f" · {resolved.name}"
+    return f"Phase {phase.id} · {phase.title}{name}"

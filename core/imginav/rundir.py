@@ -61,6 +61,14 @@ class RunFolder:
         return self.root / "manifest.toml"
 
     @property
+    def record(self) -> Path:
+        return self.root / "run.json"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.root / "evaluation.json"
+
+    @property
     def metrics(self) -> Path:
         return self.root / f"{self.experiment}_metrics.csv"
 
@@ -83,42 +91,48 @@ class RunFolder:
     def samples(self, epoch: int) -> Path:
         return self.root / "samples" / f"epoch_{epoch:03d}.png"
 
+    def shared_copy(self, path: Path) -> Path:
+        """Where a copy of one of the run's files lies for the phase: its name says which experiment it is of."""
+        inside = path.relative_to(self.root)
+        own = inside.name if inside.name.startswith(self.experiment) else f"{self.experiment}_{inside.name}"
+        return self.shared / inside.with_name(own)
+
     def share(self, path: Path) -> None:
-        """Copy one of the run's files to the same place in the phase's shared folder."""
-        with path.open("rb") as source, atomic_write(self.shared / path.relative_to(self.root)) as copy:
+        """Copy one of the run's files into the phase's shared folder."""
+        with path.open("rb") as source, atomic_write(self.shared_copy(path)) as copy:
             shutil.copyfileobj(source, copy)
 
+    def make(self) -> Path | None:
+        """Make the folder, and return where that of an earlier run was moved to, if there was one."""
+        moved = move_aside(self.root) if self.root.exists() else None
+        try:
+            if moved:
+                self._remove_copies_of(moved)
+            self.root.mkdir(parents=True)
+            self.shared.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot make {error.filename}: {error.strerror}; choose another folder in [output]"
+            ) from error
+        return moved
 
-def open_run_folder(experiments: Path, shared: Path, experiment: str, group: str) -> tuple[RunFolder, Path | None]:
-    """Return an empty run folder, and where the folder of an earlier run was moved to, if there was one."""
-    root = experiments / experiment
-    moved = _move_aside(root) if root.exists() else None
-    try:
-        if moved:
-            _remove_copies(moved, shared / group)
-        root.mkdir(parents=True)
-        (shared / group).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make {error.filename}: {error.strerror}; choose another folder in [output]") from error
-    return RunFolder(root, shared / group, experiment), moved
+    def _remove_copies_of(self, moved: Path) -> None:
+        """Remove what an earlier run has shared, or its pictures would mix with those of the next."""
+        for path in moved.rglob("*"):
+            copy = self.shared_copy(self.root / path.relative_to(moved))
+            if path.is_file() and copy.is_file() and filecmp.cmp(path, copy, shallow=False):
+                copy.unlink()
 
 
-def _move_aside(root: Path) -> Path:
+def move_aside(path: Path) -> Path:
+    """Rename a file or folder, so that its name is free, and return its new place: `name.1`, or the next free one."""
     number = 1
-    while (kept := root.with_name(f"{root.name}.{number}")).exists():
+    while (kept := path.with_name(f"{path.name}.{number}")).exists():
         number += 1
     try:
-        return root.rename(kept)
+        return path.rename(kept)
     except OSError as error:
-        raise UserError(f"cannot move {root} of an earlier run aside to {kept}: {error.strerror}") from error
-
-
-def _remove_copies(root: Path, shared: Path) -> None:
-    """Remove from a phase's folder what an earlier run has shared, or its pictures would mix with those of the next."""
-    for path in root.rglob("*"):
-        copy = shared / path.relative_to(root)
-        if path.is_file() and copy.is_file() and filecmp.cmp(path, copy, shallow=False):
-            copy.unlink()
+        raise UserError(f"cannot move the earlier {path} aside to {kept}: {error.strerror}") from error
 
 
 def _umask() -> int:

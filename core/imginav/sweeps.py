@@ -61,11 +61,23 @@ def values_of(tables: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
         value = value_at(tables, parts)
         if value is not None:
             values[key] = value
-        for table in SWITCHED_BY_FALSE:
-            entry = parts[: len(table) + 1]
-            if parts[: len(table)] == table and len(entry) > len(table) and value_at(tables, entry) is None:
-                values[".".join(entry)] = False
+        if (entry := _entry(parts)) and value_at(tables, entry) is None:
+            values[".".join(entry)] = False
     return values
+
+
+def switched_by_false(key: str) -> bool:
+    """Whether a dotted key names a loss, a head or a callback, which `false` switches off."""
+    parts = tuple(key.split("."))
+    return _entry(parts) == parts
+
+
+def _entry(parts: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return the keys of the loss, head or callback that some keys lead into, if they do."""
+    for table in SWITCHED_BY_FALSE:
+        if parts[: len(table)] == table and len(parts) > len(table):
+            return parts[: len(table) + 1]
+    return None
 
 
 def _combinations(grid: Mapping[str, Any], path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

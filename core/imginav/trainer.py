@@ -53,7 +53,8 @@ class Trainer:
 
     def fit(self) -> None:
         """Train to the last epoch, or until a callback stops it."""
-        torch.manual_seed(self._seeds.derive("layers"))  # for layers of plugins that draw (dropout)
+        if not self.step:  # a resumed run goes on in the sequence that it was in
+            torch.manual_seed(self._seeds.derive("layers"))  # for layers of plugins that draw (dropout)
         while self.epoch < self.epochs and not self.stop_reason:
             self.epoch += 1
             start = time.perf_counter()
@@ -133,6 +134,7 @@ class Trainer:
             "epoch": self.epoch,
             "step": self.step,
             "history": self.history,
+            "stop_reason": self.stop_reason,
             "best": self.best.state_dict(),
             "optimization": self.optimization.state_dict(),
             "callbacks": self.hooks.state_dict(),
@@ -144,6 +146,7 @@ class Trainer:
         self.epoch, self.step = state["epoch"], state["step"]
         self.weights_epoch = self.epoch
         self.history = list(state["history"])
+        self.stop_reason = state["stop_reason"]
         self.best.load_state_dict(state["best"])
         self.optimization.load_state_dict(state["optimization"])
         self.hooks.load_state_dict(state["callbacks"])

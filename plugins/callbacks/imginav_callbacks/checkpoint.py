@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from attrs import field, frozen
 
 from imginav import Callback, hookimpl
@@ -15,6 +17,8 @@ from imginav.trainer import Trainer
 @frozen(kw_only=True)
 class Checkpointing(Callback):
     """Write the latest checkpoint after each epoch, the best when it is, and a numbered one every few epochs."""
+
+    observer: ClassVar[bool] = True
 
     every: int | None = field(default=None, validator=at_least(1))  # epochs between numbered ones; none: no such ones
     keep: int | None = field(default=None, validator=at_least(1))  # how many numbered ones, the newest; none: all

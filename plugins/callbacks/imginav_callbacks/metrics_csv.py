@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from typing import ClassVar
 
 from attrs import frozen
 
@@ -15,6 +16,8 @@ from imginav.trainer import Trainer
 @frozen(kw_only=True)
 class MetricsCsv(Callback):
     """Write a row for each epoch, train and validation side by side, here and in the phase's folder."""
+
+    observer: ClassVar[bool] = True
 
     def build(self) -> object:
         return MetricsFile()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import ClassVar
 
 from attrs import field, frozen
 from rich.console import Console
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from imginav import Callback, hookimpl
 from imginav.checks import above
+from imginav.listing import duration
 from imginav.trainer import Trainer
 
 REFRESH_SECONDS = 0.5
@@ -22,6 +24,8 @@ REFRESH_SECONDS = 0.5
 @frozen(kw_only=True)
 class Progress(Callback):
     """Show epoch, step, loss terms, images per second and time left: live, or as lines where there is no terminal."""
+
+    observer: ClassVar[bool] = True
 
     line_seconds: float = field(default=15.0, validator=above(0))  # between two lines where there is no terminal
 
@@ -107,16 +111,8 @@ class ProgressDisplay:
             return ""
         start, first_step = self._measured_from
         steps_left = trainer.epochs * trainer.data.steps_per_epoch - trainer.step
-        return f"  {_duration((now - start) / (trainer.step - first_step) * steps_left)} left"
+        return f"  {duration((now - start) / (trainer.step - first_step) * steps_left)} left"
 
 
 def _epoch(trainer: Trainer) -> str:
     return f"epoch {trainer.epoch}/{trainer.epochs}"
-
-
-def _duration(seconds: float) -> str:
-    """Return a duration as a person would say it: 45 s, 3 min, 2 h 10 min."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 from attrs import field, frozen
@@ -19,6 +21,8 @@ from imginav.trainer import Trainer
 @frozen(kw_only=True)
 class Samples(Callback):
     """Draw the same validation layouts every few epochs and after the last, input beside reconstruction."""
+
+    observer: ClassVar[bool] = True
 
     every: int = field(default=5, validator=at_least(1))  # epochs between two pictures
     count: int = field(default=8, validator=at_least(1))  # layouts in a picture

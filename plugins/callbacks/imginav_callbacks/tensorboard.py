@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from attrs import frozen
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 @frozen(kw_only=True)
 class TensorBoard(Callback):
     """Write each epoch's metrics and the latest sample picture as TensorBoard events (extra `tensorboard`)."""
+
+    observer: ClassVar[bool] = True
 
     def build(self) -> object:
         return TensorBoardWriter()

@@ -15,7 +15,7 @@ from imginav.hookspecs import RunHooks
 from imginav.loading import ResolvedManifest
 from imginav.manifest import Machine, Manifest, Output, Phase, Train
 from imginav.run import build_trainer
-from imginav.rundir import RunFolder, open_run_folder
+from imginav.rundir import RunFolder
 from imginav.trainer import Trainer
 from imginav_datasets.classes import LABELS, PALETTE
 from imginav_decoders import ConvDecoder
@@ -122,10 +122,12 @@ def make_run(tmp_path: Path) -> MakeRun:
             origins={"phase.experiment": "tiny.toml"},
             source=Path("tiny.toml"),
             trial=False,
+            name="tiny",
         )
         trainer = build_trainer(resolved, say=lambda _: None)
         trainer.hooks = RunHooks({**trainer.hooks.callbacks, **(watchers or {})})
-        folder, _ = open_run_folder(tmp_path / "experiments", tmp_path / "shared", "tiny", "tinies")
+        folder = RunFolder(tmp_path / "experiments" / "tiny", tmp_path / "shared" / "tinies", "tiny")
+        folder.make()
         return TinyRun(trainer, folder, resolved)
 
     return make

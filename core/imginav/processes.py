@@ -1,0 +1,166 @@
+"""Several experiments on one machine, each in a process of its own.
+
+What ends one of them (a fault, a crash, too little memory) leaves the others alone, and all that it held is given back.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+import torch
+from attrs import frozen
+
+from imginav.errors import UserError
+from imginav.listing import stream_lines
+from imginav.loading import ResolvedManifest
+from imginav.report import summary
+from imginav.run import run_experiment, run_folder
+
+Say = Callable[[str], None]
+
+SECONDS_TO_END = 10.0
+"""How long interrupted experiments may take to end by themselves."""
+
+
+@frozen
+class Job:
+    """One experiment in its process."""
+
+    experiment: ResolvedManifest
+    process: SpawnProcess
+    reason: Connection  # brings the sentence that says why it failed
+    slot: int
+
+
+def run_all(
+    experiments: Sequence[ResolvedManifest], *, jobs: int, again: bool, logs: Path, say: Say = print
+) -> dict[str, str]:
+    """Train some experiments, `jobs` of them at a time; return why the failed ones did, by their run's name.
+
+    One at a time, they write to this terminal; several write to a file of their own in `logs`.
+    """
+    waiting = list(experiments)
+    running: list[Job] = []
+    failures: dict[str, str] = {}
+    free = list(range(jobs))
+    try:
+        while waiting or running:
+            while waiting and free:
+                job = _start(waiting.pop(0), free.pop(0), jobs, again=again, logs=logs)
+                number = len(experiments) - len(waiting)
+                say(f"\n{job.experiment.manifest.phase.experiment} starts ({number} of {len(experiments)})")
+                running.append(job)
+            wait([job.process.sentinel for job in running])
+            for job in [job for job in running if not job.process.is_alive()]:
+                running.remove(job)
+                free.append(job.slot)
+                name = job.experiment.manifest.phase.experiment
+                if reason := _why_failed(job):
+                    failures[name] = reason
+                say(f"{name} failed: {reason}" if reason else f"{name} is finished")
+    except KeyboardInterrupt:
+        _end(running)
+        raise
+    return failures
+
+
+def _start(experiment: ResolvedManifest, slot: int, jobs: int, *, again: bool, logs: Path) -> Job:
+    receives, sends = multiprocessing.Pipe(duplex=False)
+    log = logs / f"{experiment.manifest.phase.experiment}.log" if jobs > 1 else None
+    # A forked process could not use a GPU that this one has seen.
+    process = multiprocessing.get_context("spawn").Process(
+        target=_train, args=(experiment, again, jobs, log, sends), name=experiment.manifest.phase.experiment
+    )
+    with _own_gpu(slot, jobs):
+        process.start()
+    sends.close()
+    return Job(experiment, process, receives, slot)
+
+
+@contextmanager
+def _own_gpu(slot: int, jobs: int) -> Iterator[None]:
+    """Let a process that is started inside see one GPU only, where there are several for several jobs."""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = shown.split(",") if shown else [str(number) for number in range(torch.cuda.device_count())]
+    if jobs == 1 or len(gpus) < 2:
+        yield
+        return
+    os.environ["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
+    try:
+        yield
+    finally:
+        if shown is None:
+            del os.environ["CUDA_VISIBLE_DEVICES"]
+        else:
+            os.environ["CUDA_VISIBLE_DEVICES"] = shown
+
+
+def _train(experiment: ResolvedManifest, again: bool, jobs: int, log: Path | None, reason: Connection) -> None:
+    """The life of an experiment's process."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    stream_lines()
+    if log is not None:
+        _write_to(log)
+        torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
+    try:
+        outcome = run_experiment(experiment, again=again)
+        print(summary(outcome, run_folder(experiment).root), flush=True)
+    except UserError as error:
+        reason.send(str(error))
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:  # noqa: BLE001  # whole to the log, and to the phase as a sentence
+        traceback.print_exc()
+        reason.send(f"{type(error).__name__}: {error}")
+        sys.exit(1)
+
+
+def _end_with_parent() -> None:
+    """Interrupt this process when the one that started it is gone, or nobody would know that it still trains."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def _write_to(log: Path) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    os.dup2(stream, sys.stdout.fileno())
+    os.dup2(stream, sys.stderr.fileno())
+
+
+def _why_failed(job: Job) -> str:
+    """Return why a process that has ended did not finish its experiment, or nothing where it did."""
+    job.process.join()
+    code = job.process.exitcode or 0
+    try:
+        said = job.reason.recv() if job.reason.poll() else ""
+    except EOFError:
+        said = ""
+    if code == 0:
+        return ""
+    if code < 0:
+        name = signal.Signals(-code).name
+        out_of_memory = ", as the system does when memory runs out" if name == "SIGKILL" else ""
+        return f"its process was ended by {name}{out_of_memory}"
+    return said or ("it was interrupted" if code == 130 else f"its process ended with status {code}")
+
+
+def _end(running: Sequence[Job]) -> None:
+    """Wait for interrupted experiments, which a terminal interrupts as well, and end those that do not end."""
+    for job in running:
+        job.process.join(SECONDS_TO_END)
+        if job.process.is_alive():
+            job.process.terminate()

@@ -1,0 +1,265 @@
+"""Phases in order: the experiments of a sweep, their winners, the chain."""
+
+from __future__ import annotations
+
+import graphlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import field, frozen
+
+from imginav import comparison, processes
+from imginav.errors import UserError, did_you_mean
+from imginav.fingerprints import DataPrint
+from imginav.layers import merge, read_chain, read_toml
+from imginav.listing import duration, print_table
+from imginav.loading import SITE_FILE, ResolvedManifest, ResolvedPhase, Scale, load_phase
+from imginav.registry import Registry
+from imginav.run import is_finished
+from imginav.rundir import move_aside
+from imginav.selection import (
+    Evidence,
+    data_prints,
+    gather,
+    notes_on_winners,
+    overrule,
+    recorded,
+    refuse_strange_winners,
+    same_evidence,
+    select,
+)
+from imginav.winners import FILE, Winner
+
+Say = Callable[[str], None]
+
+
+@frozen(kw_only=True)
+class Options:
+    """How the phases of a command are loaded and run: what the command line says beside the files."""
+
+    site: Path | None = None
+    settings: tuple[str, ...] = ()
+    scale: Scale = "auto"
+    require_winners: bool = False
+    jobs: int = 1  # experiments at a time
+    again: bool = False  # whether finished ones are trained anew
+
+    def load(self, path: Path, registry: Registry) -> ResolvedPhase:
+        """Load a phase in this way."""
+        return load_phase(
+            path,
+            registry,
+            site=self.site,
+            settings=self.settings,
+            scale=self.scale,
+            require_winners=self.require_winners,
+        )
+
+
+@frozen(kw_only=True)
+class OpenPhase:
+    """A phase whose layouts are there and whose winners fit them."""
+
+    phase: ResolvedPhase
+    prints: tuple[DataPrint, ...]  # of the layouts of each experiment
+    say: Say = field(default=print)
+
+    def run(self, experiments: Sequence[ResolvedManifest], options: Options) -> dict[str, str]:
+        """Train those of some experiments that are not finished; return why the failed ones did, by their run."""
+        names = [experiment.manifest.phase.experiment for experiment in self.phase.experiments]
+        prints = dict(zip(names, self.prints, strict=True))
+        open_ones = []
+        for experiment in experiments:
+            name = experiment.manifest.phase.experiment
+            if not options.again and is_finished(experiment, prints[name]):
+                self.say(f"{name} is finished already; --again trains it anew")
+            else:
+                open_ones.append(experiment)
+        logs = self.phase.shared / "logs"
+        return processes.run_all(open_ones, jobs=options.jobs, again=options.again, logs=logs, say=self.say)
+
+    def conclude(self, *, of_finished: bool = False) -> Winner | None:
+        """Compare what is finished, declare the winner when all is, and show both; return the winner.
+
+        With `of_finished` the winner is chosen among those that are finished, even where others are not. A decision
+        of a person stands as long as the figures are those that it was made on.
+        """
+        evidence = gather(self.phase, self.prints)
+        unfinished = [e for e in evidence if e.state != "finished"]
+        winner = None
+        if not unfinished or of_finished:
+            winner = self._declare(select(self.phase, evidence))
+        self.show(evidence, winner)
+        if unfinished and not winner:
+            self.say(
+                f"{len(evidence) - len(unfinished)} of {len(evidence)} experiments of phase {self.phase.id} are "
+                f"finished, and no winner is declared before all are: "
+                + ", ".join(f"{e.run} is {e.state}" for e in unfinished)
+                + f"; imginav winner {self.phase.source} --of-finished chooses among those that are"
+            )
+        return winner
+
+    def set_winner(self, name: str, because: str) -> Winner:
+        """Record the decision of a person, and show it."""
+        evidence = gather(self.phase, self.prints)
+        winner = overrule(self.phase, evidence, name, because)
+        winner.save(self.phase.shared, self.phase.structurer)
+        self.show(evidence, winner)
+        return winner
+
+    def show(self, evidence: Sequence[Evidence], winner: Winner | None) -> None:
+        """Write the comparison into the phase's folder, and show it as a table."""
+        if any(e.outcome for e in evidence):
+            files = comparison.write(self.phase, evidence, winner)
+            columns, rows = comparison.table(self.phase, evidence, winner)
+            print_table(self.phase.heading, columns, [row.cells for row in rows], [row.won for row in rows])
+            self.say(f"look at {files[0]}")
+        if winner:
+            self.say(f"{winner.summary}\nbecause {winner.because}\nrecorded in {self.phase.shared / FILE}")
+
+    def _declare(self, new: Winner | None) -> Winner | None:
+        """Record a winner by the rule, unless the one on record rests on the same figures."""
+        old = recorded(self.phase)
+        if new is None or (old is not None and same_evidence(old, new)):
+            return old
+        if old is not None and old.chosen_by == "person":
+            kept = move_aside(self.phase.shared / FILE)
+            self.say(
+                f"the figures have changed since {old.winner} was set by a person, because {old.because!r}: the rule "
+                f"decides again, and the earlier decision is kept in {kept}"
+            )
+        new.save(self.phase.shared, self.phase.structurer)
+        return new
+
+
+def open_phase(phase: ResolvedPhase, say: Say = print) -> OpenPhase:
+    """Open the layouts of a phase; raises UserError where they cannot be, or winners were found on other ones."""
+    prints = tuple(data_prints(phase))
+    for data in dict.fromkeys(prints):
+        refuse_strange_winners(phase, data)
+    if phase.experiments[0].trial:
+        say(
+            f"trial scale, as [trial] in {phase.source} and below says; --full trains at full scale, and [data] in "
+            f"{SITE_FILE} names layouts of your own"
+        )
+    for winner in phase.lineage.values():
+        say(winner.summary)
+    for note in notes_on_winners(phase):
+        say(note)
+    return OpenPhase(phase=phase, prints=prints, say=say)
+
+
+def chosen(phase: ResolvedPhase, only: Sequence[str] = (), index: int | None = None) -> list[ResolvedManifest]:
+    """Return the experiments that are asked for by name, or by number from 1 on; all where nothing is asked for."""
+    if index is not None:
+        if not 1 <= index <= len(phase.experiments):
+            runs = ", ".join(e.manifest.phase.experiment for e in phase.experiments)
+            raise UserError(
+                f"--index {index}: {phase.source} has {len(phase.experiments)} experiments, counted from 1: {runs}"
+            )
+        return [phase.experiments[index - 1]]
+    known = [*phase.names, *(experiment.manifest.phase.experiment for experiment in phase.experiments)]
+    for name in only:
+        if name not in known:
+            raise UserError(
+                f"--only {name}: {phase.source} has no such experiment{did_you_mean(name, known)}; "
+                f"it has {', '.join(phase.names)}"
+            )
+    return [e for e in phase.experiments if not only or {e.name, e.manifest.phase.experiment} & set(only)]
+
+
+def index_of_array(variables: Any) -> int:
+    """Return this job's number in a job array of LSF or Slurm, from environment variables."""
+    for name in ("LSB_JOBINDEX", "SLURM_ARRAY_TASK_ID"):
+        value = variables.get(name, "")
+        # LSF sets 0 for a job that is in no array.
+        if value.isdigit() and (name, int(value)) != ("LSB_JOBINDEX", 0):
+            return int(value)
+    raise UserError(
+        "--index auto: neither LSB_JOBINDEX nor SLURM_ARRAY_TASK_ID is set; submit a job array, or name one"
+    )
+
+
+def phases_in_order(folder: Path) -> list[Path]:
+    """Return the phases of a folder, each after those whose winners it takes; without such, by their number.
+
+    Raises UserError for phases that take winners from each other in a circle, or have the same number.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: is no folder; name the one that holds the phases, such as phases/")
+    files: dict[str, Path] = {}
+    needs: dict[str, set[str]] = {}
+    for path in sorted(folder.glob("*.toml")):
+        if "phase" not in read_toml(path):  # a file that others extend, or a site file
+            continue
+        tables, _ = merge(read_chain(path))
+        phase, winners = tables["phase"], tables.get("winners", {})
+        number = phase.get("id") if isinstance(phase, dict) else None
+        if not isinstance(number, str):
+            raise UserError(f'{path}: phase.id = {number!r}: expected text in quotes, such as "1.1"')
+        if number in files:
+            raise UserError(f"{files[number]} and {path} are both phase {number}; give one of them another phase.id")
+        files[number] = path
+        needs[number] = set(winners) if isinstance(winners, dict) else set()
+    if not files:
+        raise UserError(f"{folder}: holds no phase: no *.toml file with a [phase] table")
+    order = graphlib.TopologicalSorter({number: sorted(needs[number] & set(files)) for number in sorted(files)})
+    try:
+        return [files[number] for number in order.static_order()]
+    except graphlib.CycleError as error:
+        circle = " → ".join(error.args[1])
+        raise UserError(f"{folder}: phases take winners from each other in a circle: {circle}; take one out") from None
+
+
+def run_study(folder: Path, registry: Registry, options: Options, say: Say = print) -> bool:
+    """Run the phases of a folder in the order of their dependences; return whether each has its winner.
+
+    Where a phase fails, those that take its winner wait, and the others go on.
+    """
+    failed: dict[str, str] = {}
+    for path in phases_in_order(folder):
+        phase = options.load(path, registry)
+        say(f"\n━━ {phase.heading} ({path}) ━━")
+        if blocked := [earlier for earlier in phase.winners if earlier in failed]:
+            failed[phase.id] = f"waits for phase {', '.join(blocked)}"
+        else:
+            failures = _run_whole(phase, options, say)
+            if failures:
+                failed[phase.id] = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
+        if phase.id in failed:
+            say(f"phase {phase.id} has no winner: {failed[phase.id]}")
+    show_status(folder, registry, options)
+    return not failed
+
+
+def _run_whole(phase: ResolvedPhase, options: Options, say: Say) -> dict[str, str]:
+    opened = open_phase(phase, say)
+    failures = opened.run(phase.experiments, options)
+    opened.conclude()
+    return failures
+
+
+def show_status(folder: Path, registry: Registry, options: Options) -> None:
+    """Show where a study stands: one row for each phase."""
+    rows = []
+    for path in phases_in_order(folder):
+        phase = options.load(path, registry)
+        evidence = gather(phase)
+        states = [e.state for e in evidence]
+        running = [f"{e.run} {e.record.epoch}/{e.record.epochs}" for e in evidence if e.state == "running" and e.record]
+        winner = recorded(phase)
+        current = winner is not None and winner.manifest_sha256 == phase.sha256
+        rows.append(
+            [
+                phase.id,
+                phase.manifest.phase.title,
+                f"{states.count('finished')} of {len(states)}",
+                "\n".join(running) or "-",
+                "\n".join(e.run for e in evidence if e.state in ("failed", "interrupted", "cut off")) or "-",
+                f"{winner.winner if winner else '-'}{'' if current or not winner else ' (of other values)'}",
+                duration(sum(e.record.seconds for e in evidence if e.record)),
+            ]
+        )
+    headings = ["phase", "title", "done", "running", "failed or cut off", "winner", "time"]
+    print_table(f"Study {folder}", headings, rows, [False] * len(rows))

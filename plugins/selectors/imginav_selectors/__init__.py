@@ -1,0 +1,15 @@
+"""The rules by which an experiment of a sweep wins that come with imginav."""
+
+from imginav import hookimpl
+from imginav.registry import Registry
+from imginav_selectors.rules import Best, Pareto, SmallestGoodEnough
+
+__all__ = ["Best", "Pareto", "SmallestGoodEnough", "imginav_components"]
+
+
+@hookimpl
+def imginav_components(registry: Registry) -> None:
+    """Register this package's selectors."""
+    registry.add("selector", "best", Best)
+    registry.add("selector", "pareto", Pareto)
+    registry.add("selector", "smallest_good_enough", SmallestGoodEnough)

@@ -1,0 +1,123 @@
+"""Three rules by which an experiment wins.
+
+None of them depends on the order of the experiments, and an experiment that is worse than another in everything
+changes nothing: quality is measured from the best one alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from attrs import field, frozen
+
+from imginav import Arm, Choice, Selector, UserError
+from imginav.checks import at_least, between
+from imginav.listing import apart
+
+
+@frozen(kw_only=True)
+class Best(Selector):
+    """The best value of one metric; of those that are level with it, the smallest and fastest."""
+
+    @property
+    def rule(self) -> str:
+        return f"best {self.metric} ({self.mode})"
+
+    def select(self, arms: Sequence[Arm]) -> Choice:
+        levels = self.levelled(arms)
+        best = self.best(arms)
+        level = [arm for arm in arms if levels[arm.name] == best.mean]
+        winner = min(level, key=lambda arm: arm.size)
+        if winner is best:
+            return Choice(winner=winner.name, because=f"its {self.metric} of {best.mean:.4g} is the best")
+        ours, theirs = apart(winner.mean, best.mean)
+        return Choice(
+            winner=winner.name,
+            because=f"its {self.metric} of {ours} is level with {best.name}'s {theirs}, whose seeds lie "
+            f"{best.spread:.2g} apart, and it is the smallest and fastest of {len(level)} level ones",
+        )
+
+
+@frozen(kw_only=True)
+class SmallestGoodEnough(Selector):
+    """The fewest latent dimensions, unless more of them buy an improvement that is worth it."""
+
+    improvement: float = field(default=0.1, validator=between(0, 1))  # the least that buys a larger one; 0.1: 10 %
+
+    @property
+    def rule(self) -> str:
+        return f"smallest_good_enough {self.improvement * 100:g} %"
+
+    def select(self, arms: Sequence[Arm]) -> Choice:
+        levels = self.levelled(arms)
+        best = self.best(arms)
+        gains = {arm.name: self.gain(levels[arm.name], best.mean) for arm in arms}
+        enough = [arm for arm in arms if gains[arm.name] <= self.improvement]
+        winner = min(enough, key=lambda arm: arm.size)
+        if winner is best:
+            smaller = sum(arm.size < best.size for arm in arms)
+            reason = (
+                f"more than {self.improvement:.0%} better than each of {smaller} smaller" if smaller else "the best"
+            )
+            return Choice(winner=winner.name, because=f"its {self.metric} of {best.mean:.4g} is {reason}")
+        ours, theirs = apart(winner.mean, best.mean)
+        return Choice(
+            winner=winner.name,
+            because=f"it has {winner.latent_dimensions:,} latent dimensions, and {best.name}'s "
+            f"{best.latent_dimensions:,} buy only {gains[winner.name]:.1%} in {self.metric} ({theirs} against {ours})",
+        )
+
+
+@frozen(kw_only=True)
+class Pareto(Selector):
+    """Quality against latent dimensions, and latency where it is measured; of the front, the best by stated weights.
+
+    The score, of which the least wins, is quality · ln(metric) + dimensions · ln(latent dimensions) + latency ·
+    ln(milliseconds): with equal weights, half the error is worth twice the latent.
+    """
+
+    quality: float = field(default=1.0, validator=at_least(0))  # weight of the metric
+    dimensions: float = field(default=0.5, validator=at_least(0))  # weight of the latent's dimensions
+    latency: float = field(default=0.0, validator=at_least(0))  # weight of the time for one layout, where measured
+
+    @property
+    def rule(self) -> str:
+        weights = {"quality": self.quality, "dimensions": self.dimensions, "latency": self.latency}
+        return f"pareto {', '.join(f'{name} {weight:g}' for name, weight in weights.items() if weight)}"
+
+    def select(self, arms: Sequence[Arm]) -> Choice:
+        levels = self.levelled(arms)
+        if wrong := [arm for arm in arms if levels[arm.name] < 0]:
+            raise UserError(
+                f"sweep.selector: pareto takes the logarithm of {self.metric}, which is {wrong[0].mean:.4g} for "
+                f"{wrong[0].name}; choose a metric above 0, such as val_mse"
+            )
+        timed = self.latency > 0 and all(arm.latency_ms for arm in arms)
+        costs = {arm.name: self._costs(arm, levels[arm.name], timed=timed) for arm in arms}
+        front = [arm for arm in arms if not any(_dominates(costs[o.name], costs[arm.name]) for o in arms)]
+        scores = {arm.name: self._score(costs[arm.name]) for arm in front}
+        winner = min(front, key=lambda arm: (scores[arm.name], arm.size))
+        names = tuple(arm.name for arm in sorted(front, key=lambda arm: arm.size))
+        because = (
+            f"with {self.metric} {winner.mean:.4g} and {winner.latent_dimensions:,} latent dimensions it has the least "
+            f"score of the front ({', '.join(names)})"
+        )
+        if self.latency > 0 and not timed:
+            because += "; latency was not measured for all, and does not count"
+        return Choice(winner=winner.name, because=because, front=names)
+
+    def _costs(self, arm: Arm, value: float, *, timed: bool) -> tuple[float, ...]:
+        """Return the logarithms of what an arm costs; less is better in each."""
+        sign = 1 if self.mode == "min" else -1
+        quality = sign * (math.log(value) if value else -math.inf)
+        return quality, math.log(arm.latent_dimensions), math.log(arm.latency_ms) if timed and arm.latency_ms else 0.0
+
+    def _score(self, costs: tuple[float, ...]) -> float:
+        weights = (self.quality, self.dimensions, self.latency)
+        return sum(weight * cost for weight, cost in zip(weights, costs, strict=True) if weight)
+
+
+def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Whether one is as good as the other in everything, and better in something."""
+    return all(a <= b for a, b in zip(one, other, strict=True)) and one != other
