@@ -82,6 +82,36 @@ def winner(options: argparse.Namespace) -> int:
     return 0
 
 
+def check(options: argparse.Namespace) -> int:
+    """Find everything that can be wrong with phases without training them; nothing is written."""
+    from imginav import registry
+    from imginav.checking import check, report_faults
+
+    checked = check(options.paths, registry.installed(), _study_options(options))
+    print("\n".join(line for phase in checked for line in phase.lines))
+    report_faults(checked)
+    return 0
+
+
+def plan(options: argparse.Namespace) -> int:
+    """Show what the experiments of a phase will need, and every value with its origin; nothing is trained."""
+    from imginav import registry, study
+    from imginav.planning import show_plan
+
+    phase = study.open_phase(_study_options(options).load(options.phase, registry.installed()))
+    show_plan(phase, study.chosen(phase.phase, options.only), measure=options.measure)
+    return 0
+
+
+def explain(options: argparse.Namespace) -> int:
+    """Show each value of a run and where it came from, the whole way down."""
+    from imginav import registry
+    from imginav.explaining import explain
+
+    print("\n".join(explain(options.run, registry.installed()).lines))
+    return 0
+
+
 def plugins(_: argparse.Namespace) -> int:
     """List the installed components."""
     from imginav import registry
@@ -145,6 +175,27 @@ def _parser() -> argparse.ArgumentParser:
     decision.add_argument("--set-to", metavar="NAME", help="make this experiment the winner, whatever the rule says")
     command.add_argument("--because", default="", metavar="WHY", help="the reason for --set-to, kept in winner.toml")
     command.set_defaults(command=winner)
+
+    command = commands.add_parser(
+        "check", parents=[loading], help="find what is wrong, before training", description=check.__doc__
+    )
+    command.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="phases, or folders of them")
+    command.add_argument("--require-winners", action="store_true", help="a winner that is not recorded is a fault")
+    command.set_defaults(command=check)
+
+    command = commands.add_parser(
+        "plan", parents=[loading], help="show what a phase will need", description=plan.__doc__
+    )
+    command.add_argument("phase", type=Path, help="the phase's manifest, such as phases/1_5.toml")
+    command.add_argument("--only", action="append", default=[], metavar="NAME", help="this experiment; may be repeated")
+    command.add_argument("--measure", action="store_true", help="take a few training steps, to estimate the time")
+    command.set_defaults(command=plan)
+
+    command = commands.add_parser(
+        "explain", help="show where each value of a run came from", description=explain.__doc__
+    )
+    command.add_argument("run", type=Path, help="a run folder, its manifest.toml, or a checkpoint")
+    command.set_defaults(command=explain)
 
     command = commands.add_parser("plugins", help="list the installed components", description=plugins.__doc__)
     command.set_defaults(command=plugins)

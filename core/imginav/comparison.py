@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from imginav.run import run_folder
 from imginav.rundir import write_text
 from imginav.seeds import Seeds
 from imginav.selection import Evidence
-from imginav.sweeps import switched_by_false
+from imginav.sweeps import shown_value
 from imginav.winners import Winner
 
 LAYOUTS_SHOWN = 4
@@ -95,7 +95,7 @@ def table(phase: ResolvedPhase, evidence: Sequence[Evidence], winner: Winner | N
         )
         cells = [
             f"{e.resolved.name}{seed}{' ★' if won else ''}",
-            *(_shown(e.resolved.changes, key) for key in phase.varied),
+            *(shown_value(e.resolved.changes, key) for key in phase.varied),
         ]
         if outcome:
             cells += [
@@ -111,20 +111,6 @@ def table(phase: ResolvedPhase, evidence: Sequence[Evidence], winner: Winner | N
         cells.append(duration(e.record.seconds) if e.record else "")
         rows.append(Row(tuple(cells), won))
     return [*columns, "epoch", "time"], rows
-
-
-def _shown(changes: Mapping[str, Any], key: str) -> str:
-    """Return a varied value for people; a table as what is in it, `false` for what is switched off as off."""
-    value = changes.get(key)
-    if value is None:
-        parts = key.split(".")
-        off = any(changes.get(".".join(parts[:length])) is False for length in range(1, len(parts)))
-        return "off" if off else "none"
-    if value is False and switched_by_false(key):
-        return "off"
-    if isinstance(value, Mapping):
-        return f"weight {value['weight']:g}" if "weight" in value else "on"
-    return str(value).lower() if isinstance(value, bool) else f"{value}"
 
 
 def _write_csv(path: Path, phase: ResolvedPhase, evidence: Sequence[Evidence], winner: Winner | None) -> None:

@@ -113,7 +113,7 @@ class Data:
 
     def validation_samples(self, count: int) -> dict[str, Tensor]:
         """Return the first `count` validation layouts as one batch of bytes, always the same ones."""
-        return stack([_bytes(self.source.read(index)) for index in self.split.validation[:count]])
+        return stack([to_tensors(self.source.read(index)) for index in self.split.validation[:count]])
 
     def close(self) -> None:
         """End the loading processes; no batches can be had afterwards.
@@ -186,7 +186,7 @@ class LayoutReader(TorchDataset[dict[str, Tensor] | UserError]):
             # Seeded by the draw itself, so that the crop is the same in whichever process it is read.
             rng = np.random.default_rng((self._seeds.seed, draw.epoch, draw.index))
             sample = crop(sample, self._crop, rng)
-        return _bytes(sample)
+        return to_tensors(sample)
 
 
 def crop(sample: Sample, side: int, rng: np.random.Generator) -> Sample:
@@ -218,5 +218,6 @@ def _readable(batches: Iterable[dict[str, Tensor] | UserError]) -> Iterator[dict
         yield batch
 
 
-def _bytes(sample: Sample) -> dict[str, Tensor]:
+def to_tensors(sample: Sample) -> dict[str, Tensor]:
+    """Return the arrays of a sample as tensors of bytes."""
     return {name: torch.from_numpy(np.require(array, requirements=["C", "W"])) for name, array in sample.items()}

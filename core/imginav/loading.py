@@ -29,6 +29,9 @@ SITE_TABLES = ("data", "callbacks", "machine", "output")
 PLAN_TABLES = ("sweep", "winners")
 """What a phase says about its experiments; the manifest of a single one has no such tables."""
 
+LINEAGE = "lineage"
+"""The table of a resolved manifest that holds the winners of earlier phases which it rests on, by their phase."""
+
 Scale = Literal["auto", "full", "trial"]
 
 
@@ -43,7 +46,7 @@ class ResolvedManifest:
     trial: bool  # whether the phase's [trial] values are in force
     name: str  # what the phase calls it, such as L3; its run folder has manifest.phase.experiment
     changes: dict[str, Any] = field(factory=dict)  # what it has where the phase's experiments differ, by dotted key
-    lineage: dict[str, Winner] = field(factory=dict)  # the winners that it takes values from, by their phase
+    lineage: dict[str, Winner] = field(factory=dict)  # the winners that its values came from, by their phase
 
     @property
     def sha256(self) -> str:
@@ -67,6 +70,9 @@ class ResolvedManifest:
         scale = "at trial scale" if self.trial else "at full scale"
         document.add(tomlkit.comment(f"Resolved from {self.source}, {scale}; beside each value, where it came from."))
         _add_tables(document, self.tables, (), self.origins)
+        if self.lineage:
+            structurer = Structurer(Registry())
+            document.add(LINEAGE, {phase: structurer.unstructure(w) for phase, w in self.lineage.items()})
         return tomlkit.dumps(document)
 
 
@@ -154,7 +160,11 @@ def load_phase(
     UserError with all faults of all files and experiments at once, and with `require_winners` where one is missing.
     """
     structurer = Structurer(registry)
+    faults = Faults(path)
     files = read_chain(path)
+    with faults.gathered({}, (LINEAGE,)):
+        inherited = structurer.structure(files[-1].tables.pop(LINEAGE, {}), dict[str, Winner])
+    faults.stop_if_any()
     trial = [
         Layer(f"{layer.origin} [trial]", expand(layer.tables.pop("trial"), f"{layer.origin} [trial]"))
         for layer in files
@@ -165,7 +175,6 @@ def load_phase(
     in_trial = _wants_trial(scale, bool(trial), [*below, *command_line], registry, path)
     if in_trial:
         below += trial
-    faults = Faults(path)
     plan, output = _plan([*below, *command_line], structurer, faults)
     below, command_line = _without_plan(below), _without_plan(command_line)
     lineage = {phase: winner for phase in plan.winners if (winner := find_winner(phase, output.shared, structurer))}
@@ -196,7 +205,7 @@ def load_phase(
                     trial=in_trial,
                     name=change.name,
                     changes=values_of(resolved, varied),
-                    lineage=lineage,
+                    lineage=inherited | lineage,
                 )
             )
     faults.stop_if_any()

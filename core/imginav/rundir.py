@@ -15,6 +15,9 @@ from attrs import frozen
 
 from imginav.errors import UserError
 
+MANIFEST = "manifest.toml"
+"""The resolved manifest in a run folder."""
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
@@ -58,7 +61,7 @@ class RunFolder:
 
     @property
     def manifest(self) -> Path:
-        return self.root / "manifest.toml"
+        return self.root / MANIFEST
 
     @property
     def record(self) -> Path:

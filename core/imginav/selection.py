@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 from attrs import evolve, frozen
@@ -44,13 +44,18 @@ def data_prints(phase: ResolvedPhase) -> list[DataPrint]:
     found: dict[str, DataPrint] = {}
     prints = []
     for experiment in phase.experiments:
-        train = experiment.tables["train"]
-        split = [train["split"], train["split_by"], train.get("split_seed", train["seed"])]
-        key = sha256_of_tables([experiment.tables["data"], split])
+        key = data_key(experiment)
         if key not in found:
             found[key] = open_print(experiment.manifest.data, experiment.manifest.train)
         prints.append(found[key])
     return prints
+
+
+def data_key(experiment: ResolvedManifest) -> str:
+    """Return what is the same for experiments whose manifests name the same layouts and the same split."""
+    train = experiment.tables["train"]
+    split = [train["split"], train["split_by"], train.get("split_seed", train["seed"])]
+    return sha256_of_tables([experiment.tables["data"], split])
 
 
 def gather(phase: ResolvedPhase, prints: Sequence[DataPrint] | None = None) -> list[Evidence]:
@@ -105,6 +110,7 @@ def select(phase: ResolvedPhase, evidence: Sequence[Evidence]) -> Winner | None:
     data = next(e.record.data for e in evidence if e.resolved.name == choice.winner and e.record)
     return Winner(
         phase=phase.id,
+        source=str(phase.source),
         winner=choice.winner,
         chosen_by="rule",
         because=choice.because,
@@ -192,12 +198,16 @@ def refuse_strange_winners(phase: ResolvedPhase, data: DataPrint) -> None:
         raise UserError("\n".join(faults))
 
 
-def notes_on_winners(phase: ResolvedPhase) -> list[str]:
-    """Return what a person should know of the winners that a phase takes, or does without."""
+def notes_on_winners(phase: ResolvedPhase, to_come: Collection[str] = ()) -> list[str]:
+    """Return what a person should know of the winners that a phase takes, or does without.
+
+    Of the phases `to_come`, which run before it, no winner is missed yet.
+    """
     notes = [
         f"phase {earlier} has no recorded winner: {', '.join(phase.winners[earlier])} stay as they are written in "
         f"{phase.source} (--require-winners makes this an error)"
         for earlier in phase.without_winner
+        if earlier not in to_come
     ]
     for earlier, winner in phase.lineage.items():
         for before, name in winner.lineage.items():

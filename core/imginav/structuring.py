@@ -76,7 +76,7 @@ class Structurer:
         self._converter.register_unstructure_hook(Path, str)
 
     def structure(self, table: Mapping[str, Any], cls: type[T]) -> T:
-        """Return the table as an instance of an attrs class, or raise StructuringError with all that is wrong."""
+        """Return the table as an attrs class or a dictionary of such; raises StructuringError with all faults."""
         try:
             return self._converter.structure(table, cls)
         except BaseValidationError as error:

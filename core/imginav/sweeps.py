@@ -66,10 +66,24 @@ def values_of(tables: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def switched_by_false(key: str) -> bool:
+def _switched_by_false(key: str) -> bool:
     """Whether a dotted key names a loss, a head or a callback, which `false` switches off."""
     parts = tuple(key.split("."))
     return _entry(parts) == parts
+
+
+def shown_value(changes: Mapping[str, Any], key: str) -> str:
+    """Return a varied value for people; a table as what is in it, `false` for what is switched off as off."""
+    value = changes.get(key)
+    if value is None:
+        parts = key.split(".")
+        off = any(changes.get(".".join(parts[:length])) is False for length in range(1, len(parts)))
+        return "off" if off else "none"
+    if value is False and _switched_by_false(key):
+        return "off"
+    if isinstance(value, Mapping):
+        return f"weight {value['weight']:g}" if "weight" in value else "on"
+    return str(value).lower() if isinstance(value, bool) else f"{value}"
 
 
 def _entry(parts: tuple[str, ...]) -> tuple[str, ...] | None:

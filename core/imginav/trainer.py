@@ -93,14 +93,14 @@ class Trainer:
         for sample_bytes in self.data.train_batches(self.epoch):
             batch = self.device.batch(sample_bytes)
             size = len(batch["rgb"])
-            terms = self._train_step(batch)
+            terms = self.train_step(batch)
             # Summed where they are: reading a value at each step would make a GPU wait.
             sums = {name: sums.get(name, 0.0) + term * size for name, term in terms.items()}
             images += size
             self.hooks.step_finished(self, terms)
         return {name: float(total) / images for name, total in sums.items()}, images
 
-    def _train_step(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def train_step(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Take one optimizer step; return the loss terms, each a scalar on the device without gradients."""
         self._noise.manual_seed(self._seeds.derive("noise", self.step))
         means: dict[str, Tensor] = {}

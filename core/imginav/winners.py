@@ -53,6 +53,7 @@ class Winner:
     """The decision of a phase, with everything that it rests on."""
 
     phase: str
+    source: str  # the phase's file
     winner: str  # the experiment
     chosen_by: Literal["rule", "person"]
     because: str
@@ -139,11 +140,16 @@ def take(winner: Winner, patterns: Iterable[str], asked_by: str) -> dict[str, An
     return taken
 
 
+def touches(pattern: str, key: str) -> bool:
+    """Whether a pattern names a dotted key, a table that it stands in, or something in what it names."""
+    return all(fnmatchcase(part, want) for part, want in zip(key.split("."), pattern.split("."), strict=False))
+
+
 def _matches(values: Mapping[str, Any], pattern: str) -> Iterator[tuple[str, Any]]:
     wanted = pattern.split(".")
     for key, value in values.items():
         parts = key.split(".")
-        if not all(fnmatchcase(part, want) for part, want in zip(parts, wanted, strict=False)):
+        if not touches(pattern, key):
             continue
         deeper = wanted[len(parts) :]
         if not deeper or value is False:  # what is switched off is so as a whole

@@ -26,6 +26,10 @@ class Checkpointing(Callback):
     def build(self) -> object:
         return Checkpointer(self)
 
+    def disk_bytes(self, weights: int, training: int, epochs: int) -> int:
+        numbered = epochs // self.every if self.every else 0
+        return weights + training * (1 + min(numbered, self.keep or numbered))
+
 
 class Checkpointer:
     """Writes the checkpoints of a run."""

@@ -32,6 +32,10 @@ class Samples(Callback):
     def build(self) -> object:
         return SamplePictures(self)
 
+    def disk_bytes(self, weights: int, training: int, epochs: int) -> int:
+        # Input, reconstruction and segmentation; reconstructions compress to about a byte a pixel. Two copies of each.
+        return 2 * 3 * self.count * self.tile**2 * (epochs // self.every + 1)
+
 
 class SamplePictures:
     """Draws the pictures of a run."""

@@ -1,0 +1,96 @@
+"""Where each value of a run came from, the whole way down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from attrs import frozen
+from tomlkit.container import Container
+from tomlkit.items import Item, Table
+
+from imginav.errors import UserError
+from imginav.listing import apart
+from imginav.loading import LINEAGE
+from imginav.registry import Registry
+from imginav.rundir import MANIFEST
+from imginav.structuring import Structurer, StructuringError
+from imginav.winners import Winner
+
+
+@frozen(kw_only=True)
+class Explanation:
+    """A resolved manifest with the origin of each value, and the winners that it rests on."""
+
+    heading: str
+    values: list[tuple[str, Any, str]]  # dotted key, value, origin
+    lineage: dict[str, Winner]
+
+    @property
+    def lines(self) -> list[str]:
+        """The explanation for a terminal."""
+        lines = [self.heading, *value_lines(self.values)]
+        for winner in self.lineage.values():
+            lines += ["", winner.summary, *evidence_lines(winner)]
+        return lines
+
+
+def explain(path: Path, registry: Registry) -> Explanation:
+    """Explain a run folder, its manifest.toml, or a checkpoint; raises UserError where it is none of them."""
+    if path.suffix == ".pt":
+        from imginav.checkpoint import load_checkpoint  # torch takes seconds to import
+
+        text = load_checkpoint(path).manifest
+    else:
+        file = path / MANIFEST if path.is_dir() else path
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"{file}: cannot be read ({error}); name a run folder, its {MANIFEST}, or a checkpoint (.pt)"
+            ) from None
+    try:
+        document = tomlkit.parse(text)
+        lineage = Structurer(registry).structure(document.unwrap().get(LINEAGE, {}), dict[str, Winner])
+    except (tomlkit.exceptions.ParseError, StructuringError) as error:
+        raise UserError(f"{path}: holds no resolved manifest: {error}") from None
+    heading = text.partition("\n")[0].removeprefix("# ")
+    values = [row for row in _values(document, ()) if row[0].partition(".")[0] != LINEAGE]
+    return Explanation(heading=heading, values=values, lineage=lineage)
+
+
+def value_lines(values: list[tuple[str, Any, str]]) -> list[str]:
+    """Return `key = value · origin` for each value."""
+    return [f"{key} = {tomlkit.item(value).as_string()} · {origin}" for key, value, origin in values]
+
+
+def evidence_lines(winner: Winner) -> list[str]:
+    """Return what a decision rests on, for people."""
+    shown = []
+    for name, contender in winner.experiments.items():
+        if contender.mean is None:
+            shown.append(f"{name} {contender.state}")
+        else:
+            figure, _ = apart(contender.mean, contender.mean)
+            shown.append(f"{name} {figure} ({contender.latent})")
+    return [
+        f"  because {winner.because}",
+        f"  {winner.metric.name}: {', '.join(shown)}",
+        f"  {winner.metric.name} is the {winner.metric.definition}",
+        f"  {winner.layouts.description}; {winner.split.train} train, {winner.split.validation} validate, "
+        f"by {winner.split.by}; at {winner.scale} scale",
+        f"  decided {winner.date} with imginav {winner.code_version}, from {winner.source}",
+    ]
+
+
+def _values(table: Container | Table, keys: tuple[str, ...]) -> Iterator[tuple[str, Any, str]]:
+    """Return each value of a resolved manifest with the origin that stands as a comment beside it."""
+    container = table.value if isinstance(table, Table) else table
+    for key in container:
+        item = container.item(key)
+        if isinstance(item, Table):
+            yield from _values(item, (*keys, key))
+        elif isinstance(item, Item):
+            yield ".".join((*keys, key)), item.unwrap(), item.trivia.comment.removeprefix("# ")

@@ -1,0 +1,209 @@
+"""What an experiment will need, before any of it is spent."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
+
+import torch
+from attrs import frozen
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+from imginav.autoencoder import Autoencoder, build_autoencoder, check_sizes, parameter_count
+from imginav.components import DataSpec
+from imginav.device import Device, open_device
+from imginav.evaluation import validate
+from imginav.explaining import value_lines
+from imginav.fingerprints import DataPrint
+from imginav.layers import value_at
+from imginav.listing import duration, gigabytes, print_table
+from imginav.loading import ResolvedManifest
+from imginav.run import build_trainer
+from imginav.seeds import Seeds
+from imginav.study import OpenPhase
+from imginav.sweeps import shown_value
+
+BYTES_PER_WEIGHT = 4
+
+TRAINING_COPIES = 4
+"""What a checkpoint that a run can go on from holds at most, in weights: them, two moments, the best so far."""
+
+MEMORY_COPIES = 4
+"""What is held beside activations, in weights: them, their gradients, two moments."""
+
+MEASURED_SECONDS = 10.0
+"""For how long training steps are timed, or for `MOST_STEPS`."""
+
+MOST_STEPS = 20
+
+VALIDATION_BATCHES = 2
+"""Over which validation is timed."""
+
+
+@frozen(kw_only=True)
+class Needs:
+    """What one experiment will need; memory and disk are estimates."""
+
+    experiment: ResolvedManifest
+    latent: tuple[int, int, int]  # height, width, channels of a whole layout
+    encoder_parameters: int
+    decoder_parameters: int
+    encode_flops: int  # for one whole layout, a multiplication and an addition counted as two
+    decode_flops: int
+    activation_bytes: int  # kept for the gradients of a batch, or of a part of it with machine.accumulate
+    weights_bytes: int  # weights, gradients and the optimizer's moments
+    disk_bytes: int  # what a run leaves, at most
+    steps_per_epoch: int
+    seconds: float | None  # of the whole training, from a few measured steps; none: not measured
+
+    @property
+    def cells(self) -> list[str]:
+        """What a person compares, as `HEADINGS` names it."""
+        return [
+            "×".join(map(str, self.latent)),
+            f"{math.prod(self.latent):,}",
+            f"{self.encoder_parameters:,} + {self.decoder_parameters:,}",
+            f"{self.encode_flops / 1e9:.1f} + {self.decode_flops / 1e9:.1f}",
+            f"{gigabytes(self.activation_bytes)} + {gigabytes(self.weights_bytes)}",
+            gigabytes(self.disk_bytes),
+            f"{self.experiment.manifest.train.epochs} × {self.steps_per_epoch}",
+            "" if self.seconds is None else duration(self.seconds),
+        ]
+
+
+HEADINGS = (
+    "latent",
+    "dimensions",
+    "parameters (encoder + decoder)",
+    "GFLOPs a layout (encode + decode)",
+    "memory (activations + weights)",
+    "disk",
+    "epochs × steps",
+    "time",
+)
+
+
+def needs_of(resolved: ResolvedManifest, spec: DataSpec, data: DataPrint, *, measure: bool) -> Needs:
+    """Work out what an experiment will need; raises UserError where it cannot be built.
+
+    Nothing is computed but shapes, unless `measure` takes a few training steps to time them.
+    """
+    manifest = resolved.manifest
+    check_sizes(manifest.data, manifest.encoder)
+    device = open_device(manifest.machine)
+    with torch.device("meta"):
+        model = build_autoencoder(manifest.encoder, manifest.decoder, spec, Seeds(0))
+    side = manifest.data.image_size
+    images = torch.empty(1, 3, side, side, device="meta")
+    with torch.no_grad():
+        latents = model.encode(images)
+        encode_flops = _flops(model.encoder, images)
+        decode_flops = _flops(model.decoder, latents)
+    _, channels, height, width = latents.shape
+    encoder, decoder = parameter_count(model.encoder), parameter_count(model.decoder)
+    weights = BYTES_PER_WEIGHT * (encoder + decoder)
+    steps = math.ceil(data.split.train / manifest.train.batch_size)
+    training = TRAINING_COPIES * weights
+    disk = sum(c.disk_bytes(weights, training, manifest.train.epochs) for c in manifest.callbacks.values())
+    return Needs(
+        experiment=resolved,
+        latent=(height, width, channels),
+        encoder_parameters=encoder,
+        decoder_parameters=decoder,
+        encode_flops=encode_flops,
+        decode_flops=decode_flops,
+        activation_bytes=_activation_bytes(model, resolved, device),
+        weights_bytes=MEMORY_COPIES * weights,
+        disk_bytes=disk,
+        steps_per_epoch=steps,
+        seconds=_measured_seconds(resolved) if measure else None,
+    )
+
+
+def show_plan(opened: OpenPhase, experiments: Sequence[ResolvedManifest], *, measure: bool) -> None:
+    """Print the values of some experiments of a phase with their origins, and what they will need."""
+    phase = opened.phase
+    varied = phase.varied if len(experiments) > 1 else ()
+    print("\n".join(value_lines(_shared_values(experiments, varied))))
+    spec = experiments[0].manifest.data.open().spec
+    prints = dict(zip(map(phase.label, phase.experiments), opened.prints, strict=True))
+    needs = [needs_of(e, spec, prints[phase.label(e)], measure=measure) for e in experiments]
+    rows = [
+        [phase.label(n.experiment), *(shown_value(n.experiment.changes, k) for k in varied), *n.cells] for n in needs
+    ]
+    print_table(phase.heading, ["experiment", *varied, *HEADINGS], rows, [False] * len(rows))
+    times = [n.seconds for n in needs if n.seconds is not None]
+    print(
+        f"in all {gigabytes(sum(n.disk_bytes for n in needs))} of disk"
+        + (f" and {duration(sum(times))}, one after the other" if times else "; --measure estimates the time")
+        + "; memory and disk are estimates"
+    )
+
+
+def _shared_values(experiments: Sequence[ResolvedManifest], varied: Sequence[str]) -> list[tuple[str, Any, str]]:
+    """Return the values that all experiments share with their origins, by dotted key."""
+    first = experiments[0]
+    rows = []
+    for key, origin in first.origins.items():
+        own = any(key == other or key.startswith(f"{other}.") for other in varied)
+        if not own and not (key == "phase.experiment" and len(experiments) > 1):
+            rows.append((key, value_at(first.tables, key.split(".")), origin))
+    return rows
+
+
+def _flops(module: nn.Module, value: Tensor) -> int:
+    with FlopCounterMode(display=False) as counter:
+        module(value)
+    return int(counter.get_total_flops())
+
+
+def _activation_bytes(model: Autoencoder, resolved: ResolvedManifest, device: Device) -> int:
+    """Return the bytes of what autograd keeps of a batch (or of a part of it), in the precision of the run."""
+    manifest = resolved.manifest
+    side = manifest.data.crop or manifest.data.image_size
+    kept: dict[int, int] = {}
+    model = model.to(device.dtype)
+    own = {tensor.untyped_storage()._cdata for tensor in model.parameters()}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage.nbytes()
+        return tensor
+
+    image = torch.empty(1, 3, side, side, device="meta", dtype=device.dtype)
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        # Held until the count is done: a freed storage's number would be used again.
+        outputs = model(image)
+    per_layout = sum(kept.values()) if outputs else 0
+    return per_layout * math.ceil(manifest.train.batch_size / manifest.machine.accumulate)
+
+
+def _measured_seconds(resolved: ResolvedManifest) -> float:
+    """Take a few training steps and validate one batch, and return how long the whole training would take."""
+    trainer = build_trainer(resolved, say=lambda _: None)
+    with closing(trainer.data):
+        trainer.model.train()
+        times = []
+        batches = trainer.data.train_batches(1)
+        for sample_bytes in batches:
+            start = time.perf_counter()
+            trainer.train_step(trainer.device.batch(sample_bytes))
+            trainer.device.wait()
+            times.append(time.perf_counter() - start)
+            # The first step pays for setting up, and says nothing of those to come.
+            if sum(times[1:]) > MEASURED_SECONDS or len(times) > MOST_STEPS:
+                break
+        samples = list(itertools.islice(trainer.data.validation_batches(), VALIDATION_BATCHES))
+        start = time.perf_counter()
+        validate(trainer.model, trainer.objective, samples, trainer.device)
+        layout = (time.perf_counter() - start) / sum(len(sample["rgb"]) for sample in samples)
+        validation = layout * len(trainer.data.split.validation)
+        step = sum(times[1:] or times) / len(times[1:] or times)
+        return float(resolved.manifest.train.epochs * (trainer.data.steps_per_epoch * step + validation))
