@@ -54,6 +54,15 @@ def plugins(_: argparse.Namespace) -> int:
     return 0
 
 
+def schema(_: argparse.Namespace) -> int:
+    """Print a JSON Schema of a phase's file with the installed components, by which an editor completes and checks it."""
+    from imginav import registry
+    from imginav.schema import schema_text
+
+    print(schema_text(registry.installed()), end="")
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="imginav", description="Choose and train the autoencoder for latent diffusion over drawn indoor layouts."
@@ -83,4 +92,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("plugins", help="list the installed components", description=plugins.__doc__)
     command.set_defaults(command=plugins)
+
+    command = commands.add_parser("schema", help="print a JSON Schema for editors", description=schema.__doc__)
+    command.set_defaults(command=schema)
     return parser
