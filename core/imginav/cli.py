@@ -55,7 +55,7 @@ def plugins(_: argparse.Namespace) -> int:
 
 
 def schema(_: argparse.Namespace) -> int:
-    """Print a JSON Schema of a phase's file with the installed components, by which an editor completes and checks it."""
+    """Print a JSON Schema of a phase's file, by which an editor completes and checks it."""
     from imginav import registry
     from imginav.schema import schema_text
 

@@ -41,7 +41,7 @@ def _comments_in(cls: type) -> dict[str, str]:
     for node in getattr(definition, "body", ()):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             # A field of several lines has its comment on one of them.
-            said = [by_line.get(line, "").lstrip("# ") for line in range(node.lineno, (node.end_lineno or 0) + 1)]
+            said = [by_line.get(line, "").strip("# ") for line in range(node.lineno, (node.end_lineno or 0) + 1)]
             if any(said):
                 found[node.target.id] = " ".join(filter(None, said))
     return found

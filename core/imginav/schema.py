@@ -266,12 +266,12 @@ class _Schema:
         elif declared is Any or declared in above:
             yield (*keys, ANYTHING), {}
         elif attrs.has(declared):
+            components: list[type] = []
             pointer = self._definition(declared)["$ref"]
-            classes: list[type] = [declared]
-            if _is_component(declared):
+            if issubclass(declared, Component):
                 yield (*keys, "type"), {"$ref": f"{pointer}/properties/type"}
-                classes = [r.component for r in self._registered(declared)] or classes
-            yield from self._places(pointer, classes, keys, (*above, declared))
+                components = [r.component for r in self._registered(declared)]
+            yield from self._places(pointer, components or [declared], keys, (*above, declared))
 
 
 def _dotted(places: Mapping[Keys, Schema]) -> Schema:
