@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -109,6 +111,7 @@ def test_every_phase_fits_and_names_it(path: Path, schema: dict[str, Any]) -> No
         ('[trial]\n"losses.mse.weight" = -1', "trial/losses.mse.weight"),
         ('[trial]\n"losses.mse.weigth" = 1', "trial"),
         ('[trial]\n"losses.mse" = true', "trial/losses.mse"),
+        ('[trial]\n"xlosses.mse.weight" = 1', "trial"),
         ("[trial]\ntrain.epoch = 3", "trial/train"),
         ('[trial]\nextends = "a.toml"', "trial"),
         ('[sweep.experiments]\nL1 = { "encoder.latent_channels" = 0 }', "sweep/experiments/L1/encoder.latent_channels"),
@@ -336,22 +339,22 @@ class Nested(Loss):
 @pytest.fixture(scope="module")
 def extended() -> dict[str, Any]:
     registry = installed()
-    registry.add("callback", "strange one/~", Strange)
+    registry.add("callback", "strange %41/~", Strange)
     registry.add("loss", "nested", Nested)
     return manifest_schema(registry)
 
 
 def test_a_strangers_component_is_completed_and_checked(extended: dict[str, Any]) -> None:
     jsonschema.Draft7Validator.check_schema(extended)
-    assert key_of(extended, "callback.strange one/~", "properties", "strength")["description"] == "how much"
+    assert key_of(extended, "callback.strange %41/~", "properties", "strength")["description"] == "how much"
     assert (
-        "\n- strange one/~: A stranger's callback." in key_of(extended, "callback", "properties", "type")["description"]
+        "\n- strange %41/~: A stranger's callback." in key_of(extended, "callback", "properties", "type")["description"]
     )
     right = "strength = 1, options = { depth = 3 }, inner = { type = 'mse' }, anything = [{}], pairs = [[1]]"
-    assert faults(extended, f"[callbacks]\n'strange one/~' = {{ {right} }}") == []
+    assert faults(extended, f"[callbacks]\n'strange %41/~' = {{ {right} }}") == []
     for wrong in ("strenght = 1", "options = { dept = 3 }", "inner = { type = 'mse', x = 1 }", "pairs = [['a']]"):
-        assert faults(extended, f"[callbacks]\n'strange one/~' = {{ {wrong} }}") != []
-        assert faults(extended, f"[callbacks]\na = {{ type = 'strange one/~', {wrong} }}") != []
+        assert faults(extended, f"[callbacks]\n'strange %41/~' = {{ {wrong} }}") != []
+        assert faults(extended, f"[callbacks]\na = {{ type = 'strange %41/~', {wrong} }}") != []
 
 
 def test_what_a_component_holds_has_dotted_keys(extended: dict[str, Any]) -> None:
@@ -366,3 +369,9 @@ def test_the_same_components_give_the_same_text(builtins: Registry) -> None:
     for r in reversed(list(builtins)):
         turned.add(r.kind, r.name, r.component)
     assert schema_text(turned) == schema_text(builtins)
+
+
+def test_it_does_not_import_torch() -> None:
+    code = "import sys, imginav.schema; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
