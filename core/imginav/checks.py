@@ -23,7 +23,7 @@ class Check(ABC):
 
     @abstractmethod
     def schema(self) -> dict[str, Any]:
-        """Return the keywords of JSON Schema (2020-12) for what is accepted."""
+        """Return the keywords of JSON Schema (draft-07) for what is accepted."""
 
 
 @frozen

@@ -121,6 +121,15 @@ def plugins(_: argparse.Namespace) -> int:
     return 0
 
 
+def schema(_: argparse.Namespace) -> int:
+    """Print a JSON Schema of a phase's file, by which an editor completes and checks it."""
+    from imginav import registry
+    from imginav.schema import schema_text
+
+    print(schema_text(registry.installed()), end="")
+    return 0
+
+
 def _study_options(options: argparse.Namespace) -> study_module.Options:
     from imginav import study
 
@@ -196,6 +205,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("run", type=Path, help="a run folder, its manifest.toml, or a checkpoint")
     command.set_defaults(command=explain)
+
+    command = commands.add_parser(
+        "schema", help="print a JSON Schema of phases, for editors", description=schema.__doc__
+    )
+    command.set_defaults(command=schema)
 
     command = commands.add_parser("plugins", help="list the installed components", description=plugins.__doc__)
     command.set_defaults(command=plugins)
