@@ -101,7 +101,7 @@ class ResolvedPhase:
     @property
     def heading(self) -> str:
         """The phase's number and title."""
-        return f"Phase {self.id}" + (f" · {self.manifest.phase.title}" if self.manifest.phase.title else "")
+        return self.manifest.phase.heading
 
     @property
     def shared(self) -> Path:

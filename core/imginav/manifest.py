@@ -20,6 +20,11 @@ class Phase:
     group: str = field(validator=file_name)  # the folder that the phase's experiments share
     title: str = ""  # a heading for people
 
+    @property
+    def heading(self) -> str:
+        """The number and the title."""
+        return f"Phase {self.id} · {self.title}" if self.title else f"Phase {self.id}"
+
     def __attrs_post_init__(self) -> None:
         if self.experiment == self.group:
             raise ValueError(f"expected experiment and group to differ, found {self.group!r} for both")

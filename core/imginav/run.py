@@ -152,10 +152,11 @@ def build_trainer(resolved: ResolvedManifest, say: Say = print) -> Trainer:
 def _finish(trainer: Trainer, folder: RunFolder, resolved: ResolvedManifest) -> Outcome:
     """Evaluate the weights that the run leaves, and write everything that a person looks at."""
     metrics = trainer.validate()
+    phase = resolved.manifest.phase
     palette = trainer.data.source.spec.palette
     size = trainer.data.image_size // resolved.manifest.encoder.downsampling_factor
     outcome = Outcome(
-        title=_title(resolved),
+        title=phase.heading if resolved.name == phase.experiment else f"{phase.heading} · {resolved.name}",
         experiment=folder.experiment,
         weights_epoch=trainer.weights_epoch,
         epochs=trainer.epoch,
@@ -175,9 +176,3 @@ def _finish(trainer: Trainer, folder: RunFolder, resolved: ResolvedManifest) -> 
     )
     report.write(outcome, trainer, folder, resolved)
     return outcome
-
-
-def _title(resolved: ResolvedManifest) -> str:
-    phase = resolved.manifest.phase
-    name = "" if resolved.name == phase.experiment else f" · {resolved.name}"
-    return f"Phase {phase.id} · {phase.title}{name}"

@@ -22,12 +22,10 @@ from imginav.components import Component
 from imginav.layers import EXTENDS, Keys
 from imginav.manifest import Manifest, Plan, Sweep
 from imginav.registry import Registration, Registry
+from imginav.sweeps import FIXED_TABLES
 
 DIALECT = "http://json-schema.org/draft-07/schema#"
 """The newest that Even Better TOML and its relatives understand in full."""
-
-FIXED = ("phase", "output", "machine")
-"""The tables that an experiment of a sweep cannot change."""
 
 ANY_NAME, ANYTHING = "*", "**"
 """In place of a key: any one, and any number of them."""
@@ -82,7 +80,7 @@ class _Schema:
         tables["winners"]["additionalProperties"] = {
             "anyOf": [{"const": False}, tables["winners"]["additionalProperties"]]
         }
-        tried = {k: s for k, s in self._places("#", [Manifest]) if k[0] not in FIXED}
+        tried = {k: s for k, s in self._places("#", [Manifest]) if k[0] not in FIXED_TABLES}
         self._define_sweep(tried)
         changed = dict(self._places("#", [Manifest, Plan]))
         return {

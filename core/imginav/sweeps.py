@@ -18,6 +18,9 @@ from imginav.manifest import Sweep, Train
 SWITCHED_BY_FALSE = (("losses",), ("callbacks",), ("decoder", "heads"))
 """The tables of a manifest in which `false` switches an entry off."""
 
+FIXED_TABLES = ("phase", "output", "machine")
+"""What an experiment cannot change: names, places, and how it is computed."""
+
 
 @frozen
 class Changes:
@@ -39,7 +42,7 @@ def changes_of(sweep: Sweep | None, tables: Mapping[str, Any], path: Path) -> li
         if name in [other.name for other in found]:
             raise UserError(f"{path}: two experiments of the sweep are called {name}; rename one of them")
         values = expand(changed, origin)
-        if own := sorted({"phase", "output", "machine"} & set(values)):
+        if own := sorted(set(FIXED_TABLES) & set(values)):
             raise UserError(f"{origin}: changes {own[0]}, which says where and how, not what is tried; take it out")
         for seed in sweep.seeds or (None,):
             suffix = f"_seed{seed}" if len(sweep.seeds) > 1 else ""
