@@ -156,11 +156,13 @@ def recorded(phase: ResolvedPhase) -> Winner | None:
 
 
 def same_evidence(one: Winner, other: Winner) -> bool:
-    """Whether two decisions rest on the same figures and the same rule."""
-    return all(
-        getattr(one, key) == getattr(other, key)
-        for key in ("phase", "rule", "manifest_sha256", "metric", "layouts", "split", "experiments", "lineage")
-    )
+    """Whether two decisions rest on the same figures and the same rule; times, which never repeat, aside."""
+    keys = ("phase", "rule", "manifest_sha256", "metric", "layouts", "split", "lineage")
+    untimed = [
+        {name: evolve(contender, latency_ms=None) for name, contender in winner.experiments.items()}
+        for winner in (one, other)
+    ]
+    return untimed[0] == untimed[1] and all(getattr(one, key) == getattr(other, key) for key in keys)
 
 
 def refuse_strange_winners(phase: ResolvedPhase, data: DataPrint) -> None:
