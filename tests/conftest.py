@@ -9,10 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 
 from imginav import DataSpec
 from imginav_datasets.classes import LABELS, PALETTE
+
+# A machine that does other things at the same time is no fault.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 WriteLayouts = Callable[..., Path]
 

@@ -189,7 +189,8 @@ def load_phase(
     common = merge([*below, *command_line])[0]
     changes = changes_of(plan.sweep, common, path)
     varied = _shortest(dict.fromkeys(key for change in changes for key in change.varied))
-    _refuse_settings_of(varied, command_line, path)
+    seeds = ["train.seed"] if plan.sweep and plan.sweep.seeds else []
+    _refuse_settings_of([*varied, *seeds], command_line, path)
     experiments = []
     for change in changes:
         tables, origins = merge([*below, *change.layers, *command_line])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from attrs import frozen
 
 from imginav import Dataset, DataSpec, LayoutSource
 from imginav.components import Sample
-from imginav.loading import ResolvedManifest, load
+from imginav.loading import ResolvedManifest, ResolvedPhase, load, load_phase
 from imginav.palette import Palette
 from imginav.registry import Registry, installed
 from imginav.run import build_trainer
@@ -96,6 +97,18 @@ def registry() -> Registry:
     registry = installed()
     registry.add("dataset", "blocks", Blocks)
     return registry
+
+
+@pytest.fixture
+def load_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registry: Registry) -> Callable[..., ResolvedPhase]:
+    """Load the tiny phase under a number, with more text and settings, in an empty working folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def load(text: str = "", *settings: str, number: str = "1.1", **options: Any) -> ResolvedPhase:
+        Path("phase.toml").write_text(PHASE.replace('"0"', f'"{number}"').replace("tin", f"p{number[-1]}_tin") + text)
+        return load_phase(Path("phase.toml"), registry, settings=settings, **options)
+
+    return load
 
 
 Resolve = Callable[..., ResolvedManifest]
