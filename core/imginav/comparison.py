@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 from attrs import frozen
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from imginav import pictures
 from imginav.autoencoder import build_autoencoder
@@ -34,6 +35,8 @@ from imginav.selection import Evidence
 from imginav.sweeps import shown_value
 from imginav.winners import Winner
 
+PAGE = "report.html"
+
 LAYOUTS_SHOWN = 4
 MOST_TILES = 7
 """Tiles of 256 pixels that fit beside each other; with more experiments they become smaller."""
@@ -49,8 +52,8 @@ class Row:
     won: bool
 
 
-def write(phase: ResolvedPhase, evidence: Sequence[Evidence], winner: Winner | None) -> list[Path]:
-    """Write comparison.csv, three pictures and report.html into the phase's folder; return the page and them."""
+def write(phase: ResolvedPhase, evidence: Sequence[Evidence], winner: Winner | None) -> None:
+    """Write comparison.csv, three pictures and the page into the phase's folder."""
     shared = phase.shared
     _write_csv(shared / "comparison.csv", phase, evidence, winner)
     made = [
@@ -75,8 +78,7 @@ def write(phase: ResolvedPhase, evidence: Sequence[Evidence], winner: Winner | N
         lineage=[earlier.summary for earlier in phase.lineage.values()],
         reports=[(e.run, f"{e.run}_report.html") for e in evidence if (shared / f"{e.run}_report.html").is_file()],
     )
-    write_text(shared / "report.html", html)
-    return [shared / "report.html", shared / "comparison.csv", *made]
+    write_text(shared / PAGE, html)
 
 
 def table(phase: ResolvedPhase, evidence: Sequence[Evidence], winner: Winner | None) -> tuple[list[str], list[Row]]:
@@ -172,9 +174,10 @@ def _draw_quality(path: Path, phase: ResolvedPhase, evidence: Sequence[Evidence]
         )
         axes.annotate(f"{name} {contender.latent}", (dimensions, mean), xytext=(9, 6), textcoords="offset points")
     axes.set_xscale("log", base=2)
+    axes.set_xticks(*_ticks({c.latent_dimensions or 1 for c in shown.values()}))
     if all((c.mean or 0) > 0 for c in shown.values()):
-        axes.set_yscale("log")
-    axes.margins(x=0.2, y=0.15)
+        _scale_log(axes)
+    axes.margins(x=0.25, y=0.15)
     axes.grid(alpha=0.25, which="both")
     direction = "lower" if winner.metric.mode == "min" else "higher"
     axes.set(
@@ -203,7 +206,7 @@ def _draw_curves(path: Path, phase: ResolvedPhase, evidence: Sequence[Evidence],
         axes.plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=2.6 if won else 1.4, label=label)
     values = [float(value) for line in axes.get_lines() for value in np.asarray(line.get_ydata())]
     if values and min(values) > 0:
-        axes.set_yscale("log")
+        _scale_log(axes)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25, which="both")
     axes.set(title=f"{phase.heading}: validation over the epochs", xlabel="epoch", ylabel=metric)
@@ -211,6 +214,20 @@ def _draw_curves(path: Path, phase: ResolvedPhase, evidence: Sequence[Evidence],
         axes.legend()
         write_figure(path, figure)
     return drawn
+
+
+def _ticks(dimensions: Iterable[int]) -> tuple[list[int], list[str]]:
+    """Return the places of latent dimensions on an axis, and how they are written there."""
+    places = sorted(dimensions)
+    return places, [f"{place:,}" for place in places]
+
+
+def _scale_log(axes: Axes) -> None:
+    """Make the vertical axis logarithmic, with figures in between that people read."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _draw_layouts(path: Path, phase: ResolvedPhase, evidence: Sequence[Evidence], winner: Winner | None) -> bool:

@@ -87,10 +87,10 @@ class OpenPhase:
         """
         evidence = gather(self.phase, self.prints)
         unfinished = [e for e in evidence if e.state != "finished"]
-        winner = None
+        winner, changed = None, True
         if not unfinished or of_finished:
-            winner = self._declare(select(self.phase, evidence))
-        self.show(evidence, winner)
+            winner, changed = self._declare(select(self.phase, evidence))
+        self.show(evidence, winner, draw=changed)
         if unfinished and not winner:
             self.say(
                 f"{len(evidence) - len(unfinished)} of {len(evidence)} experiments of phase {self.phase.id} are "
@@ -108,21 +108,25 @@ class OpenPhase:
         self.show(evidence, winner)
         return winner
 
-    def show(self, evidence: Sequence[Evidence], winner: Winner | None) -> None:
-        """Write the comparison into the phase's folder, and show it as a table."""
+    def show(self, evidence: Sequence[Evidence], winner: Winner | None, *, draw: bool = True) -> None:
+        """Show the comparison as a table, and draw it in the phase's folder where it is new."""
         if any(e.outcome for e in evidence):
-            files = comparison.write(self.phase, evidence, winner)
+            page = self.phase.shared / comparison.PAGE
+            if draw or not page.is_file():
+                comparison.write(self.phase, evidence, winner)
             columns, rows = comparison.table(self.phase, evidence, winner)
             print_table(self.phase.heading, columns, [row.cells for row in rows], [row.won for row in rows])
-            self.say(f"look at {files[0]}")
+            self.say(f"look at {page}")
         if winner:
             self.say(f"{winner.summary}\nbecause {winner.because}\nrecorded in {self.phase.shared / FILE}")
 
-    def _declare(self, new: Winner | None) -> Winner | None:
-        """Record a winner by the rule, unless the one on record rests on the same figures."""
+    def _declare(self, new: Winner | None) -> tuple[Winner | None, bool]:
+        """Record a winner by the rule, unless the one on record rests on the same figures; return whether it is new."""
         old = recorded(self.phase)
-        if new is None or (old is not None and same_evidence(old, new)):
-            return old
+        if new is None:
+            return None, True
+        if old is not None and same_evidence(old, new):
+            return old, False
         if old is not None and old.chosen_by == "person":
             kept = move_aside(self.phase.shared / FILE)
             self.say(
@@ -130,7 +134,7 @@ class OpenPhase:
                 f"decides again, and the earlier decision is kept in {kept}"
             )
         new.save(self.phase.shared, self.phase.structurer)
-        return new
+        return new, True
 
 
 def open_phase(phase: ResolvedPhase, say: Say = print) -> OpenPhase:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 from attrs import frozen
 
 from imginav import Dataset, DataSpec, LayoutSource
 from imginav.components import Sample
+from imginav.fingerprints import DataPrint
 from imginav.loading import ResolvedManifest, ResolvedPhase, load, load_phase
 from imginav.palette import Palette
+from imginav.records import Recorder, load_record
 from imginav.registry import Registry, installed
-from imginav.run import build_trainer
+from imginav.report import Outcome
+from imginav.run import build_trainer, run_folder
 from imginav.trainer import Trainer
 
 PALETTE = Palette(names=("red", "white"), colours=((228, 26, 28), (240, 240, 240)), background="white")
@@ -138,3 +143,40 @@ def make_trainer(resolve: Resolve) -> Callable[..., Trainer]:
         return trainer
 
     return make
+
+
+@pytest.fixture
+def finish() -> Callable[..., None]:
+    """Leave what finished runs of a phase leave: records and figures, by the labels of the experiments."""
+
+    def finish(phase: ResolvedPhase, prints: Sequence[DataPrint], **figures: float) -> None:
+        for resolved, data in zip(phase.experiments, prints, strict=True):
+            if phase.label(resolved) not in figures:
+                continue
+            folder = run_folder(resolved)
+            earlier = load_record(folder.record)
+            with Recorder.start(folder.record, folder.experiment, resolved.sha256, data, 2, earlier).until_finished():
+                value = figures[phase.label(resolved)]
+                channels = resolved.manifest.encoder.latent_channels
+                outcome = Outcome(
+                    title="",
+                    experiment=folder.experiment,
+                    weights_epoch=2,
+                    epochs=2,
+                    stop_reason="",
+                    best_epoch=2,
+                    monitor="val_loss",
+                    metrics={"val_mse": value, "val_loss": value},
+                    flat_background_mse=1.0,
+                    latent=(8, 8, channels),
+                    encoder_parameters=10,
+                    decoder_parameters=10,
+                    latency_ms=1.0,
+                    train_layouts=12,
+                    validation_layouts=4,
+                    split_by="scene",
+                    trial=False,
+                )
+                folder.evaluation.write_text(json.dumps(attrs.asdict(outcome)))
+
+    return finish

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from imginav import UserError
-from imginav.rundir import RunFolder, atomic_write, open_run_folder, write_text
+from imginav.rundir import RunFolder, atomic_write, write_text
 
 
 def test_a_file_takes_the_place_of_the_old_one_when_it_is_whole(tmp_path: Path) -> None:
@@ -62,14 +62,14 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path: Path, mon
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="Not a directory; choose another folder in \\[output\\]"):
-        open_run_folder(tmp_path / "file", tmp_path, "run", "group")
+        RunFolder(tmp_path / "file" / "run", tmp_path / "group", "run").make()
 
 
 def test_an_earlier_run_is_moved_aside_and_never_overwritten(tmp_path: Path) -> None:
     kept = []
     for number in range(3):
-        folder, moved = open_run_folder(tmp_path, tmp_path, "run", "group")
-        kept.append(moved)
+        folder = RunFolder(tmp_path / "run", tmp_path / "group", "run")
+        kept.append(folder.make())
         write_text(folder.metrics, str(number))
     assert kept == [None, tmp_path / "run.1", tmp_path / "run.2"]
     contents = [(tmp_path / name / "run_metrics.csv").read_text() for name in ("run.1", "run.2", "run")]
@@ -85,25 +85,31 @@ def test_files_have_the_names_that_the_users_read(tmp_path: Path) -> None:
     assert folder.manifest.name == "manifest.toml"
 
 
-def test_a_file_is_shared_at_the_same_place_in_the_folder_of_the_phase(tmp_path: Path) -> None:
-    folder, _ = open_run_folder(tmp_path / "own", tmp_path / "shared", "run", "group")
-    write_text(folder.samples(1), "picture")
-    folder.share(folder.samples(1))
-    assert (tmp_path / "shared" / "group" / "samples" / "epoch_001.png").read_text() == "picture"
+def test_a_shared_file_says_in_its_name_which_experiment_it_is_of(tmp_path: Path) -> None:
+    one, other = (RunFolder(tmp_path / name, tmp_path / "group", name) for name in ("ae_L1", "ae_L2"))
+    for folder in (one, other):
+        folder.make()
+        for path in (folder.samples(1), folder.metrics):
+            write_text(path, folder.experiment)
+            folder.share(path)
+    assert (one.shared / "samples" / "ae_L1_epoch_001.png").read_text() == "ae_L1"
+    assert (one.shared / "samples" / "ae_L2_epoch_001.png").read_text() == "ae_L2"
+    assert (one.shared / "ae_L1_metrics.csv").read_text() == "ae_L1"
 
 
 def test_what_an_earlier_run_has_shared_does_not_mix_with_the_next(tmp_path: Path) -> None:
-    folder, _ = open_run_folder(tmp_path / "own", tmp_path / "shared", "run", "group")
+    folder = RunFolder(tmp_path / "own", tmp_path / "shared", "run")
+    folder.make()
     for epoch in (5, 8):
         write_text(folder.samples(epoch), f"picture {epoch}")
         folder.share(folder.samples(epoch))
-    of_another_experiment = folder.shared / "samples" / "epoch_008.png"
-    write_text(of_another_experiment, "another picture")
-    again, moved = open_run_folder(tmp_path / "own", tmp_path / "shared", "run", "group")
+    changed_since = folder.shared / "samples" / "run_epoch_008.png"
+    write_text(changed_since, "another picture")
+    moved = folder.make()
     assert moved is not None
     assert (moved / "samples" / "epoch_005.png").read_text() == "picture 5"
-    assert [path.name for path in (again.shared / "samples").iterdir()] == ["epoch_008.png"]
-    assert of_another_experiment.read_text() == "another picture"
+    assert [path.name for path in (folder.shared / "samples").iterdir()] == ["run_epoch_008.png"]
+    assert changed_since.read_text() == "another picture"
 
 
 def test_numbered_checkpoints_are_ordered_by_epoch(tmp_path: Path) -> None:

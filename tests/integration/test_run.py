@@ -65,11 +65,18 @@ def test_a_run_leaves_every_deliverable_under_its_name(imginav: Run, layouts: Pa
         "phase1_5_AE_final_checkpoint_latest.pt",
         "phase1_5_AE_final_metrics.csv",
         "report.html",
+        "run.json",
         "samples/epoch_005.png",
         "samples/epoch_006.png",
     ]
-    for name in ("phase1_5_AE_final_metrics.csv", "samples/epoch_005.png", "report.html"):
-        assert (shared / name).read_bytes() == (own / name).read_bytes()
+    for name, copy in (
+        ("phase1_5_AE_final_metrics.csv", "phase1_5_AE_final_metrics.csv"),
+        ("samples/epoch_005.png", "samples/phase1_5_AE_final_epoch_005.png"),
+        ("report.html", "phase1_5_AE_final_report.html"),
+    ):
+        assert (shared / copy).read_bytes() == (own / name).read_bytes()
+    comparison = {"comparison.csv", "comparison_curves.png", "comparison_layouts.png", "comparison_quality.png"}
+    assert comparison | {"report.html", "winner.toml"} <= {path.name for path in shared.iterdir()}
 
     rows = read_metrics(own / "phase1_5_AE_final_metrics.csv")
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
@@ -116,8 +123,8 @@ def test_the_last_word_of_a_run_is_true_of_the_weights_that_it_leaves(
 
 def test_two_runs_with_one_seed_have_identical_metrics_but_for_times(imginav: Run, tmp_path: Path) -> None:
     settings = ["data.image_size=256", "data.crop=64", "data.count=12", *SMALL[1:]]
-    for _ in range(2):
-        done = imginav("run", PHASE, settings=settings)
+    for again in ((), ("--again",)):
+        done = imginav("run", PHASE, *again, settings=settings)
         assert done.returncode == 0, done.stderr
         assert "trial scale" in done.stdout
     assert "the earlier run is kept in outputs/phase1_5_AE_final.1" in done.stdout

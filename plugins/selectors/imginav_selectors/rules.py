@@ -57,9 +57,8 @@ class SmallestGoodEnough(Selector):
         winner = min(enough, key=lambda arm: arm.size)
         if winner is best:
             smaller = sum(arm.size < best.size for arm in arms)
-            reason = (
-                f"more than {self.improvement:.0%} better than each of {smaller} smaller" if smaller else "the best"
-            )
+            than = "each smaller one" if smaller > 1 else "the smaller one"
+            reason = f"more than {self.improvement:.0%} better than that of {than}" if smaller else "the best"
             return Choice(winner=winner.name, because=f"its {self.metric} of {best.mean:.4g} is {reason}")
         ours, theirs = apart(winner.mean, best.mean)
         return Choice(
