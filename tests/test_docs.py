@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ import attrs
 import pytest
 import tomli
 
-from imginav import cli, hookimpl, loading, manifest
+from imginav import cli, hookimpl, loading, manifest, study
 from imginav.hookspecs import PluginSpecs, RunSpecs
 from imginav.registry import Registration, Registry, installed
 
@@ -48,9 +50,17 @@ def test_toml_blocks_fit(path: str, block: str, tmp_path: Path, monkeypatch: pyt
     if "project" in tables:
         assert tables["project"]["entry-points"]["imginav"]
         return
-    Path("imginav.toml").write_text(block)
-    resolved = loading.load(ROOT / "phases" / "1_5.toml", installed())
-    assert "imginav.toml" in resolved.origins.values()
+    if set(tables) <= set(loading.SITE_TABLES):
+        Path("imginav.toml").write_text(block)
+        resolved = loading.load(ROOT / "phases" / "1_5.toml", installed())
+        assert "imginav.toml" in resolved.origins.values()
+        return
+    # A part of a phase stands upon the rest of one.
+    shutil.copy(ROOT / "phases" / "base.toml", "base.toml")
+    rest = "" if "extends" in tables else 'extends = "base.toml"\nphase = { id = "0", experiment = "a", group = "b" }\n'
+    Path("phase.toml").write_text(rest + block)
+    phase = loading.load_phase(Path("phase.toml"), installed())
+    assert phase.varied or phase.winners
 
 
 def commands() -> list[str]:
@@ -62,10 +72,13 @@ def commands() -> list[str]:
 def test_commands_are_understood(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The runs themselves are tested elsewhere; here, that each documented line is one that imginav takes."""
     options = cli._parser().parse_args(shlex.split(command, comments=True)[1:])
+    monkeypatch.chdir(ROOT)
     if "phase" in options:
-        monkeypatch.chdir(ROOT)
-        resolved = loading.load(options.phase, installed(), settings=options.settings, scale=options.scale)
-        assert resolved.manifest.phase.id == "1.5"
+        phase = loading.load_phase(options.phase, installed(), settings=options.settings, scale=options.scale)
+        assert phase.id.replace(".", "_") == options.phase.stem
+        assert study.chosen(phase, getattr(options, "only", ()))
+    elif "folder" in options:
+        assert len(study.phases_in_order(options.folder)) == 5
     assert callable(options.command)
 
 
@@ -82,7 +95,7 @@ def test_every_hook_and_its_arguments_are_documented() -> None:
     "registration", list(installed()), ids=lambda r: f"{r.kind}-{r.name}" if isinstance(r, Registration) else ""
 )
 def test_every_component_and_its_keys_are_documented(registration: Registration) -> None:
-    text = (ROOT / "docs" / "manifest.md").read_text()
+    text = "".join((ROOT / "docs" / name).read_text() for name in ("manifest.md", "study.md"))
     assert f"`{registration.name}`" in text
     assert [f.name for f in attrs.fields(registration.component) if f.init and f"`{f.name}`" not in text] == []
 
@@ -91,6 +104,18 @@ def test_every_component_and_its_keys_are_documented(registration: Registration)
 def test_every_key_of_the_core_is_documented(table: type) -> None:
     text = (ROOT / "docs" / "manifest.md").read_text()
     assert [f.name for f in attrs.fields(table) if f"| `{f.name}` |" not in text] == []
+
+
+@pytest.mark.parametrize("table", [manifest.Sweep, manifest.Plan])
+def test_every_key_of_a_study_is_documented(table: type) -> None:
+    text = (ROOT / "docs" / "study.md").read_text()
+    assert [f.name for f in attrs.fields(table) if f"`{f.name}`" not in text and f"[{f.name}]" not in text] == []
+
+
+def test_every_command_is_documented() -> None:
+    text = "".join(path.read_text() for path in DOCUMENTS)
+    (commands,) = [a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction)]
+    assert [name for name in commands.choices if f"imginav {name}" not in text] == []
 
 
 def test_the_reading_order_names_every_file_of_the_core() -> None:

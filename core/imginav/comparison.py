@@ -32,7 +32,7 @@ from imginav.run import run_folder
 from imginav.rundir import write_text
 from imginav.seeds import Seeds
 from imginav.selection import Evidence
-from imginav.sweeps import shown_value
+from imginav.sweeps import short_names, shown_value
 from imginav.winners import Winner
 
 PAGE = "report.html"
@@ -56,15 +56,14 @@ def write(phase: ResolvedPhase, evidence: Sequence[Evidence], winner: Winner | N
     """Write comparison.csv, three pictures and the page into the phase's folder."""
     shared = phase.shared
     _write_csv(shared / "comparison.csv", phase, evidence, winner)
-    made = [
-        path
-        for path, drawn in (
-            (shared / "comparison_quality.png", _draw_quality),
-            (shared / "comparison_curves.png", _draw_curves),
-            (shared / "comparison_layouts.png", _draw_layouts),
-        )
-        if drawn(path, phase, evidence, winner)
-    ]
+    drawings = {
+        "Quality against latent dimensions": ("comparison_quality.png", _draw_quality),
+        "Validation over the epochs": ("comparison_curves.png", _draw_curves),
+        "The same layouts, as each experiment rebuilds them": ("comparison_layouts.png", _draw_layouts),
+    }
+    made = {
+        title: shared / name for title, (name, draw) in drawings.items() if draw(shared / name, phase, evidence, winner)
+    }
     columns, rows = table(phase, evidence, winner)
     html = page(
         "phase.html.j2",
@@ -74,7 +73,7 @@ def write(phase: ResolvedPhase, evidence: Sequence[Evidence], winner: Winner | N
         winner=winner,
         columns=columns,
         rows=rows,
-        pictures=[(path.stem.replace("_", ": "), data_uri(path)) for path in made],
+        pictures=[(title, data_uri(path)) for title, path in made.items()],
         lineage=[earlier.summary for earlier in phase.lineage.values()],
         reports=[(e.run, f"{e.run}_report.html") for e in evidence if (shared / f"{e.run}_report.html").is_file()],
     )
@@ -85,7 +84,7 @@ def table(phase: ResolvedPhase, evidence: Sequence[Evidence], winner: Winner | N
     """Return headings and rows for people: what the experiments differ in, and what came of it."""
     metric = winner.metric.name if winner else phase.selector.metric if phase.selector else "val_mse"
     metrics = list(dict.fromkeys([metric, "val_mse", "val_psnr_db"]))
-    columns = ["experiment", *(key for key in phase.varied), "latent", "dimensions", "parameters", "ms", *metrics]
+    columns = ["experiment", *short_names(phase.varied), "latent", "dimensions", "parameters", "ms", *metrics]
     rows = []
     for e in evidence:
         outcome = e.outcome
@@ -225,7 +224,7 @@ def _ticks(dimensions: Iterable[int]) -> tuple[list[int], list[str]]:
 def _scale_log(axes: Axes) -> None:
     """Make the vertical axis logarithmic, with figures in between that people read."""
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 6, 8)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
 

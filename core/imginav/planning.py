@@ -27,7 +27,7 @@ from imginav.loading import ResolvedManifest
 from imginav.run import build_trainer
 from imginav.seeds import Seeds
 from imginav.study import OpenPhase
-from imginav.sweeps import shown_value
+from imginav.sweeps import short_names, shown_value
 
 BYTES_PER_WEIGHT = 4
 
@@ -137,7 +137,7 @@ def show_plan(opened: OpenPhase, experiments: Sequence[ResolvedManifest], *, mea
     rows = [
         [phase.label(n.experiment), *(shown_value(n.experiment.changes, k) for k in varied), *n.cells] for n in needs
     ]
-    print_table(phase.heading, ["experiment", *varied, *HEADINGS], rows, [False] * len(rows))
+    print_table(phase.heading, ["experiment", *short_names(varied), *HEADINGS], rows, [False] * len(rows))
     times = [n.seconds for n in needs if n.seconds is not None]
     print(
         f"in all {gigabytes(sum(n.disk_bytes for n in needs))} of disk"

@@ -75,6 +75,22 @@ def _switched_by_false(key: str) -> bool:
     return _entry(parts) == parts
 
 
+def short_names(keys: Sequence[str]) -> list[str]:
+    """Return dotted keys without what they need not say to be told apart: heads.rgb for decoder.heads.rgb."""
+
+    def suffix(key: str, length: int) -> str:
+        return ".".join(key.split(".")[-length:])
+
+    return [
+        next(
+            suffix(key, length)
+            for length in range(1, len(key.split(".")) + 1)
+            if all(other == key or suffix(other, length) != suffix(key, length) for other in keys)
+        )
+        for key in keys
+    ]
+
+
 def shown_value(changes: Mapping[str, Any], key: str) -> str:
     """Return a varied value for people; a table as what is in it, `false` for what is switched off as off."""
     value = changes.get(key)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from imginav import UserError
 from imginav.loading import ResolvedPhase, load
 from imginav.registry import Registry
+from imginav.sweeps import short_names
 
 Load = Callable[..., ResolvedPhase]
 
@@ -146,6 +147,11 @@ def test_the_fingerprint_tells_values_and_nothing_else(load_text: Load) -> None:
     assert {of(setting) for setting in same} == {of()}
     other = ["train.epochs=3", "data.count=8", "losses.mse.weight=2", "callbacks.ema={}", "encoder.base_channels=32"]
     assert len({of(), *(of(setting) for setting in other)}) == 6
+
+
+def test_keys_are_shortened_as_far_as_they_stay_apart() -> None:
+    keys = ["encoder.latent_channels", "losses.segmentation", "decoder.heads.segmentation", "a.b"]
+    assert short_names(keys) == ["latent_channels", "losses.segmentation", "heads.segmentation", "b"]
 
 
 channels = st.integers(1, 64)
