@@ -103,7 +103,7 @@ def table(phase: ResolvedPhase, evidence: Sequence[Evidence], winner: Winner | N
                 "×".join(map(str, outcome.latent)),
                 f"{math.prod(outcome.latent):,}",
                 f"{outcome.encoder_parameters + outcome.decoder_parameters:,}",
-                f"{outcome.latency_ms:.3g}",
+                f"{outcome.latency_ms:.3g}" if outcome.latency_ms else "",
                 *(f"{e.metric(name):#.4g}" for name in metrics),
                 f"{outcome.weights_epoch} of {outcome.epochs}",
             ]
@@ -135,7 +135,7 @@ def _write_csv(path: Path, phase: ResolvedPhase, evidence: Sequence[Evidence], w
                 "latent_dimensions": height * width * channels,
                 "encoder_parameters": e.outcome.encoder_parameters,
                 "decoder_parameters": e.outcome.decoder_parameters,
-                "latency_ms": e.outcome.latency_ms,
+                "latency_ms": e.outcome.latency_ms or "",
                 "epochs": e.outcome.epochs,
                 "weights_epoch": e.outcome.weights_epoch,
                 **e.outcome.metrics,
@@ -152,8 +152,8 @@ def _write_csv(path: Path, phase: ResolvedPhase, evidence: Sequence[Evidence], w
 
 
 def _draw_quality(path: Path, phase: ResolvedPhase, evidence: Sequence[Evidence], winner: Winner | None) -> bool:
-    """Draw quality against latent dimensions, the winner marked."""
-    if winner is None:
+    """Draw quality against latent dimensions, the winner marked; return whether there is anything to compare."""
+    if winner is None or len(winner.experiments) == 1:
         return False
     shown = {name: c for name, c in winner.experiments.items() if c.mean is not None and c.latent_dimensions}
     figure = Figure(figsize=(8, 5), layout="constrained")

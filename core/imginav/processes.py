@@ -109,11 +109,13 @@ def _train(experiment: ResolvedManifest, again: bool, jobs: int, log: Path | Non
     """The life of an experiment's process."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     stream_lines()
+    # Loading processes start as they do in any run; spawned like this one, each would import torch anew.
+    multiprocessing.set_start_method(None, force=True)
     if log is not None:
         _write_to(log)
         torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
     try:
-        outcome = run_experiment(experiment, again=again)
+        outcome = run_experiment(experiment, again=again, timed=jobs == 1)
         print(summary(outcome, run_folder(experiment).root), flush=True)
     except UserError as error:
         reason.send(str(error))
@@ -136,7 +138,7 @@ def _end_with_parent() -> None:
 
 def _write_to(log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
-    stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(stream, sys.stdout.fileno())
     os.dup2(stream, sys.stderr.fileno())
 

@@ -42,7 +42,7 @@ class Outcome:
     latent: tuple[int, int, int]  # height, width, channels
     encoder_parameters: int
     decoder_parameters: int
-    latency_ms: float  # to encode and decode one layout, where the run was trained
+    latency_ms: float | None  # to encode and decode one layout, where it was trained; none: others trained beside it
     train_layouts: int
     validation_layouts: int
     split_by: str
@@ -74,7 +74,7 @@ class Outcome:
             *facts,
             ("latent", f"{height}×{width}×{channels} (H×W×C)"),
             ("parameters", f"{self.encoder_parameters:,} in the encoder, {self.decoder_parameters:,} in the decoder"),
-            ("speed", f"{self.latency_ms:.3g} ms to encode and decode one layout"),
+            *([("speed", f"{self.latency_ms:.3g} ms to encode and decode one layout")] if self.latency_ms else []),
             (
                 "layouts",
                 f"{self.train_layouts:,} train, {self.validation_layouts:,} validate, split by {self.split_by}",

@@ -27,12 +27,13 @@ from imginav.trainer import Trainer
 Say = Callable[[str], None]
 
 
-def run_experiment(resolved: ResolvedManifest, say: Say = print, *, again: bool = False) -> Outcome:
+def run_experiment(resolved: ResolvedManifest, say: Say = print, *, again: bool = False, timed: bool = True) -> Outcome:
     """Train what a manifest describes, and leave all deliverables in its run folder.
 
     A finished run of the same manifest and layouts is left as it is, one that was cut off goes on from its last
-    checkpoint, and any other is moved aside; `again` trains anew in any case. `say` takes the lines for people. Raises
-    UserError for what a user can mend, as early as it can be known.
+    checkpoint, and any other is moved aside; `again` trains anew in any case. Without `timed` its latency is not
+    measured: beside other work it would mean nothing. `say` takes the lines for people. Raises UserError for what a
+    user can mend, as early as it can be known.
     """
     folder = run_folder(resolved)
     earlier = load_record(folder.record)
@@ -59,7 +60,7 @@ def run_experiment(resolved: ResolvedManifest, say: Say = print, *, again: bool 
                 trainer.fit()
             finally:
                 trainer.hooks.run_closed(trainer)
-            return _finish(trainer, folder, resolved)
+            return _finish(trainer, folder, resolved, timed=timed)
 
 
 def run_folder(resolved: ResolvedManifest) -> RunFolder:
@@ -149,7 +150,7 @@ def build_trainer(resolved: ResolvedManifest, say: Say = print) -> Trainer:
     return Trainer(manifest.train, model, objective, optimization, data, device, hooks)
 
 
-def _finish(trainer: Trainer, folder: RunFolder, resolved: ResolvedManifest) -> Outcome:
+def _finish(trainer: Trainer, folder: RunFolder, resolved: ResolvedManifest, *, timed: bool) -> Outcome:
     """Evaluate the weights that the run leaves, and write everything that a person looks at."""
     metrics = trainer.validate()
     phase = resolved.manifest.phase
@@ -168,7 +169,7 @@ def _finish(trainer: Trainer, folder: RunFolder, resolved: ResolvedManifest) -> 
         latent=(size, size, resolved.manifest.encoder.latent_channels),
         encoder_parameters=parameter_count(trainer.model.encoder),
         decoder_parameters=parameter_count(trainer.model.decoder),
-        latency_ms=latency_ms(trainer.model, trainer.data.image_size, trainer.device),
+        latency_ms=latency_ms(trainer.model, trainer.data.image_size, trainer.device) if timed else None,
         train_layouts=len(trainer.data.split.train),
         validation_layouts=len(trainer.data.split.validation),
         split_by=trainer.data.split.by,

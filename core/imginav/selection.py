@@ -275,7 +275,7 @@ def _contender(name: str, evidence: Sequence[Evidence], metric: str) -> Contende
         latent="×".join(map(str, first.latent)) if first else "",
         latent_dimensions=math.prod(first.latent) if first else None,
         parameters=first.encoder_parameters + first.decoder_parameters if first else None,
-        latency_ms=min(o.latency_ms for o in outcomes) if outcomes else None,
+        latency_ms=min((o.latency_ms for o in outcomes if o.latency_ms), default=None),
     )
 
 

@@ -75,7 +75,7 @@ def test_a_run_leaves_every_deliverable_under_its_name(imginav: Run, layouts: Pa
         ("report.html", "phase1_5_AE_final_report.html"),
     ):
         assert (shared / copy).read_bytes() == (own / name).read_bytes()
-    comparison = {"comparison.csv", "comparison_curves.png", "comparison_layouts.png", "comparison_quality.png"}
+    comparison = {"comparison.csv", "comparison_curves.png", "comparison_layouts.png"}
     assert comparison | {"report.html", "winner.toml"} <= {path.name for path in shared.iterdir()}
 
     rows = read_metrics(own / "phase1_5_AE_final_metrics.csv")
