@@ -239,13 +239,14 @@ class Faults:
             for fault in error.faults:
                 keys = (*within, *fault.path)
                 origin = _origin(keys, origins) or str(self._path)
-                self._lines[f"  {fault.text} @ {'.'.join(keys) or 'the manifest'} ({origin})"] = keys
+                self._lines[f"{fault.text} @ {'.'.join(keys) or 'the manifest'} ({origin})"] = keys
 
     def stop_if_any(self) -> None:
         """Raise UserError with all of them, where there are any."""
         if self._lines:
             heading = f"{self._path}: {len(self._lines)} {'fault' if len(self._lines) == 1 else 'faults'}"
-            raise UserError("\n".join([heading, *sorted(self._lines, key=self._lines.__getitem__)]))
+            faults = sorted(self._lines, key=self._lines.__getitem__)
+            raise UserError("\n".join([heading, *(f"  {fault}" for fault in faults)]), faults)
 
 
 def _plan(layers: Sequence[Layer], structurer: Structurer, faults: Faults) -> tuple[Plan, Output]:

@@ -245,7 +245,7 @@ def _faults(error: BaseException, path: tuple[str, ...]) -> list[Fault]:
     if isinstance(error, (ClassValidationError, IterableValidationError)):
         return [fault for inner in error.exceptions for fault in _faults(inner, path + _step(inner))]
     if isinstance(error, ForbiddenExtraKeysError):
-        known = _keys(error.cl)
+        known = [*_keys(error.cl), *getattr(error.cl, "beside", ())]
         return [
             Fault((*path, key), f"unknown key {key!r}{did_you_mean(key, known)}; known are: {', '.join(known)}")
             for key in error.extra_fields
