@@ -79,7 +79,7 @@ class Structurer:
         """Return the table as an attrs class or a dictionary of such; raises StructuringError with all faults."""
         try:
             return self._converter.structure(table, cls)
-        except BaseValidationError as error:
+        except (ValueError, LookupError, BaseValidationError) as error:  # the first two of the table as a whole
             raise StructuringError(sorted(_faults(error, ()), key=lambda fault: fault.path)) from None
 
     def unstructure(self, value: object) -> dict[str, Any]:
