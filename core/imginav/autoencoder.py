@@ -78,12 +78,14 @@ def build_autoencoder(encoder: Encoder, decoder: Decoder, spec: DataSpec, seeds:
 def check_sizes(data: Dataset, encoder: Encoder) -> None:
     """Raise UserError where the encoder cannot halve layouts or crops as often as it is told to."""
     factor = encoder.downsampling_factor
-    for key, side in (("image_size", data.image_size), ("crop", data.crop)):
-        if side is not None and side % factor:
-            raise UserError(
-                f"data.{key} = {side} cannot be halved {encoder.downsampling_steps} times "
-                f"(encoder.downsampling_steps); take a multiple of {factor}, such as {max(1, side // factor) * factor}"
-            )
+    faults = [
+        f"data.{key} = {side} cannot be halved {encoder.downsampling_steps} times "
+        f"(encoder.downsampling_steps); take a multiple of {factor}, such as {max(1, side // factor) * factor}"
+        for key, side in (("image_size", data.image_size), ("crop", data.crop))
+        if side is not None and side % factor
+    ]
+    if faults:
+        raise UserError("\n".join(faults), faults)
 
 
 def check_shapes(encoder: Encoder, decoder: Decoder) -> None:
@@ -92,12 +94,14 @@ def check_shapes(encoder: Encoder, decoder: Decoder) -> None:
         "latent_channels": (decoder.latent_channels, encoder.latent_channels, "latent_channels"),
         "upsampling_steps": (decoder.upsampling_steps, encoder.downsampling_steps, "downsampling_steps"),
     }
-    for key, (stated, needed, encoder_key) in pairs.items():
-        if stated is not None and stated != needed:
-            raise UserError(
-                f"decoder.{key} = {stated} contradicts encoder.{encoder_key} = {needed}; "
-                f"leave decoder.{key} out, and it follows the encoder"
-            )
+    faults = [
+        f"decoder.{key} = {stated} contradicts encoder.{encoder_key} = {needed}; "
+        f"leave decoder.{key} out, and it follows the encoder"
+        for key, (stated, needed, encoder_key) in pairs.items()
+        if stated is not None and stated != needed
+    ]
+    if faults:
+        raise UserError("\n".join(faults), faults)
     if not decoder.heads:
         raise UserError('decoder.heads is empty; name at least one, such as rgb = { type = "rgb" }')
     if taken := sorted(set(decoder.heads) & set(LATENT_OUTPUTS)):

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 from attrs import field, frozen
+from torch import Tensor
 
 from imginav.autoencoder import Autoencoder, build_autoencoder, check_sizes
 from imginav.best import Best
-from imginav.components import LayoutSource
+from imginav.components import LayoutSource, Selector
 from imginav.data import fingerprint, split_as, stack, to_tensors
 from imginav.device import open_device
-from imginav.errors import UserError
+from imginav.errors import UserError, did_you_mean
 from imginav.evaluation import metric_columns
 from imginav.fingerprints import DataPrint
 from imginav.hookspecs import RunHooks
+from imginav.layers import merge, read_chain
 from imginav.loading import ResolvedManifest, ResolvedPhase
 from imginav.manifest import Machine
 from imginav.objective import Objective
@@ -55,57 +57,86 @@ def report_faults(checked: Sequence[Checked]) -> None:
 
 @frozen
 class Faults:
-    """Gathers what is wrong, each fault once with the experiments that have it."""
+    """Gathers what is wrong in a file, each fault once with the experiments that have it."""
 
+    path: Path
     found: dict[str, list[str]] = field(factory=dict)
 
     @contextmanager
     def of(self, experiment: str = "") -> Iterator[None]:
-        """Keep the fault that something inside finds."""
+        """Keep the faults that something inside finds; without an experiment, they are the whole phase's."""
         try:
             yield
         except UserError as error:
-            self.found.setdefault(str(error), []).append(experiment)
+            for fault in _within(self.path, error):
+                self.add(fault, experiment)
+
+    def add(self, fault: str, experiment: str = "") -> None:
+        """Keep a fault."""
+        having = self.found.setdefault(fault, [])
+        if experiment not in having:
+            having.append(experiment)
 
     def lines(self, everywhere: int) -> tuple[str, ...]:
         """Return each fault, with the experiments in brackets where not all have it."""
         return tuple(
-            text if len(names) >= everywhere or names == [""] else f"{text} [{', '.join(names)}]"
-            for text, names in self.found.items()
+            fault if len(names) >= everywhere or "" in names else f"{fault} [{', '.join(names)}]"
+            for fault, names in self.found.items()
         )
+
+
+def _within(path: Path, error: UserError) -> tuple[str, ...]:
+    """Return the faults of an error without the name of the file, which stands before them all."""
+    return tuple(fault.removeprefix(f"{path}: ").removeprefix(f"{path} ") for fault in error.faults)
 
 
 def check(paths: Sequence[Path], registry: Registry, options: Options) -> list[Checked]:
     """Check phases, or folders of them, without training anything and without writing a file."""
-    found = []
+    found: list[Checked] = []
     for path in paths:
-        others: dict[str, ResolvedPhase] = {}  # the phases before it in its folder
-        for file in phases_in_order(path) if path.is_dir() else [*_before(path), path]:
-            checked_too = path.is_dir() or file == path
-            try:
-                phase = options.load(file, registry)
-            except UserError as error:
-                if checked_too:
-                    found.append(Checked(file, (str(error).removeprefix(f"{file}: "),)))
-                continue
-            if checked_too:
-                found.append(_check_phase(phase, others, in_study=path.is_dir()))
-            others[phase.id] = phase
+        if path.is_dir():
+            found += _check_folder(path, registry, options)
+            continue
+        try:
+            phase = options.load(path, registry)
+        except UserError as error:
+            found.append(Checked(path, _within(path, error)))
+        else:
+            found.append(_check_phase(phase, _beside(phase, registry, options), in_study=False))
     return found
 
 
-def _before(path: Path) -> list[Path]:
-    """Return the phases of a file's folder that come before it, where these can be told."""
+def _check_folder(folder: Path, registry: Registry, options: Options) -> Iterator[Checked]:
     try:
-        files = phases_in_order(path.parent)
-    except UserError:
-        return []
-    same = [number for number, file in enumerate(files) if path.exists() and file.samefile(path)]
-    return files[: same[0]] if same else []
+        files = phases_in_order(folder)
+    except UserError as error:
+        yield Checked(folder, _within(folder, error))
+        return
+    before: dict[str, ResolvedPhase] = {}
+    for file in files:
+        try:
+            phase = options.load(file, registry)
+        except UserError as error:
+            yield Checked(file, _within(file, error))
+        else:
+            yield _check_phase(phase, before, in_study=True)
+            before[phase.id] = phase
 
 
-def _check_phase(phase: ResolvedPhase, before: dict[str, ResolvedPhase], *, in_study: bool) -> Checked:
-    faults = Faults()
+def _beside(phase: ResolvedPhase, registry: Registry, options: Options) -> dict[str, ResolvedPhase]:
+    """Return the phases in the folder of a phase's file whose winners it takes, where they can be loaded."""
+    found = {}
+    for file in sorted(phase.source.parent.glob("*.toml")):
+        with suppress(UserError):  # what is wrong with another file, the check of that one says
+            about = merge(read_chain(file))[0].get("phase")
+            if isinstance(about, dict) and str(about.get("id")) in phase.winners:
+                earlier = options.load(file, registry)
+                found[earlier.id] = earlier
+    return found
+
+
+def _check_phase(phase: ResolvedPhase, before: Mapping[str, ResolvedPhase], *, in_study: bool) -> Checked:
+    faults = Faults(phase.source)
     opened: dict[str, tuple[LayoutSource, DataPrint] | None] = {}
     for experiment in phase.experiments:
         label = phase.label(experiment)
@@ -115,7 +146,7 @@ def _check_phase(phase: ResolvedPhase, before: dict[str, ResolvedPhase], *, in_s
             with faults.of():
                 opened[key] = _open(experiment)
         data = opened[key]
-        _check_experiment(experiment, data[0] if data else None, faults, label)
+        _check_experiment(experiment, data[0] if data else None, phase.selector, faults, label)
     for data in opened.values():
         if data:
             with faults.of():
@@ -126,7 +157,8 @@ def _check_phase(phase: ResolvedPhase, before: dict[str, ResolvedPhase], *, in_s
     _check_winners(phase, before, faults)
     stale = _stale(phase, before)
     if not in_study:  # a study runs the earlier phase again by itself
-        faults.found.update({text: [""] for text in stale})
+        for fault in stale:
+            faults.add(fault)
     first = next((data for data in opened.values() if data), None)
     summary = ""
     if first and not faults.found:
@@ -143,14 +175,15 @@ def _open(experiment: ResolvedManifest) -> tuple[LayoutSource, DataPrint]:
     return source, fingerprint(source, manifest.data.image_size, split_as(source, manifest.train))
 
 
-def _check_experiment(experiment: ResolvedManifest, source: LayoutSource | None, faults: Faults, label: str) -> None:
+def _check_experiment(
+    experiment: ResolvedManifest, source: LayoutSource | None, selector: Selector | None, faults: Faults, label: str
+) -> None:
     """Build what the experiment would build, and put one layout through it; each fault is found by itself."""
     manifest = experiment.manifest
-    sizes = Faults()
-    with sizes.of():
+    fits = False
+    with faults.of(label):
         check_sizes(manifest.data, manifest.encoder)
-    for text in sizes.found:
-        faults.found.setdefault(text, []).append(label)
+        fits = True
     with faults.of(label):
         open_device(manifest.machine)
     with faults.of(label):
@@ -162,33 +195,68 @@ def _check_experiment(experiment: ResolvedManifest, source: LayoutSource | None,
         model = build_autoencoder(manifest.encoder, manifest.decoder, source.spec, Seeds(manifest.train.seed))
     if model is None:
         return
-    objective: Objective | None = None
+    outputs, batch = None, _batch_of_one(source)
+    if fits:
+        with faults.of(label):
+            outputs = _outputs(model, batch)
     for name, loss in manifest.losses.items():
         with faults.of(label):
             objective = Objective({name: loss}, model.output_names, source.spec.targets)
-    with faults.of(label):
-        objective = Objective(manifest.losses, model.output_names, source.spec.targets)
-        Best(manifest.train.monitor, manifest.train.monitor_mode, metric_columns(objective, model))
+            if outputs is not None:
+                _try_loss(name, objective, outputs, batch)
+    _check_metrics(experiment, model, selector, faults, label)
     with faults.of(label):
         manifest.train.optimizer.build(model)
-    if objective is not None and not sizes.found:
-        with faults.of(label):
-            _try(model, objective, source)
+
+
+def _check_metrics(
+    experiment: ResolvedManifest, model: Autoencoder, selector: Selector | None, faults: Faults, label: str
+) -> None:
+    """Look for what is monitored, and what the selector compares, among the metrics of a run."""
+    train = experiment.manifest.train
+    weights = {name: loss.weight for name, loss in experiment.manifest.losses.items()}
+    columns = metric_columns(weights, model.output_names)
+    with faults.of(label):
+        Best(train.monitor, train.monitor_mode, columns)
+    # Of the weights that a run leaves, there are no training metrics.
+    known = [name for name in columns if name.startswith("val_")]
+    if selector and selector.metric not in known:
+        faults.add(
+            f"sweep.selector.metric = {selector.metric!r} is no metric that experiments are compared by"
+            f"{did_you_mean(selector.metric, known)}; these are {', '.join(known)}",
+            label,
+        )
+
+
+def _batch_of_one(source: LayoutSource) -> dict[str, Tensor]:
+    """Return one whole layout as a batch on the CPU."""
+    return open_device(Machine(device="cpu")).batch(stack([to_tensors(source.read(0))]))
 
 
 @torch.no_grad()
-def _try(model: Autoencoder, objective: Objective, source: LayoutSource) -> None:
-    """Put one layout through the model and the losses on the CPU."""
-    device = open_device(Machine(device="cpu"))
-    batch = device.batch(stack([to_tensors(source.read(0))]))
+def _outputs(model: Autoencoder, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Put a layout through the model."""
     try:
-        objective(model(batch["rgb"]), batch)
+        outputs: dict[str, Tensor] = model(batch["rgb"])
     except (RuntimeError, ValueError, IndexError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"a layout cannot be put through the network and its losses: {reason}") from error
+        raise UserError(f"a layout cannot be put through the network: {_reason(error)}") from error
+    return outputs
 
 
-def _check_winners(phase: ResolvedPhase, before: dict[str, ResolvedPhase], faults: Faults) -> None:
+@torch.no_grad()
+def _try_loss(name: str, loss: Objective, outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> None:
+    """Put the outputs of a layout through a loss."""
+    try:
+        loss(outputs, batch)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise UserError(f"losses.{name}: a layout cannot be put through it: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _check_winners(phase: ResolvedPhase, before: Mapping[str, ResolvedPhase], faults: Faults) -> None:
     """Compare what the phase takes with what the earlier phases vary, where their files are checked, too."""
     for earlier, keys in phase.winners.items():
         if earlier not in before or not before[earlier].varied:
@@ -196,13 +264,12 @@ def _check_winners(phase: ResolvedPhase, before: dict[str, ResolvedPhase], fault
         varied = before[earlier].varied
         for key in keys:
             if not any(touches(key, other) for other in varied):
-                faults.found.setdefault(
-                    f"[winners] takes {key!r} from phase {earlier}, which varies {', '.join(varied)}; take one of them",
-                    [""],
+                faults.add(
+                    f"[winners] takes {key!r} from phase {earlier}, which varies {', '.join(varied)}; take one of them"
                 )
 
 
-def _stale(phase: ResolvedPhase, before: dict[str, ResolvedPhase]) -> list[str]:
+def _stale(phase: ResolvedPhase, before: Mapping[str, ResolvedPhase]) -> list[str]:
     """Return which recorded winners were found with other values than the phases' files now have."""
     notes = []
     for earlier in phase.lineage:

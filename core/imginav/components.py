@@ -217,6 +217,11 @@ class Callback(Component):
         """
         return self
 
+    @property
+    def weight_copies(self) -> int:
+        """How many copies of the model's weights it keeps, in memory and in its state."""
+        return 0
+
     def disk_bytes(self, weights: int, training: int, epochs: int) -> int:
         """Return how much of the disk it needs for a run of so many epochs, at most, in bytes.
 

@@ -96,14 +96,16 @@ def to_bytes(images: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    remedy = "take 'auto', 'cpu' or a GPU that this machine has, such as 'cuda'"
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+    except RuntimeError:  # whose text lists two dozen kinds of devices
+        raise UserError(f"machine.device = {name!r} cannot be used: there is no such device; {remedy}") from None
+    try:
+        torch.empty(1, device=device).tolist()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0][:200]
-        raise UserError(
-            f"machine.device = {name!r} cannot be used: {reason}; take 'auto', 'cpu' or a GPU that this machine has"
-        ) from error
+        raise UserError(f"machine.device = {name!r} cannot be used: {reason}; {remedy}") from error
     return device
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -12,6 +12,10 @@ class UserError(Exception):
     The command line prints the text alone and exits with status 2. Every other exception is a fault of the
     program and keeps its traceback.
     """
+
+    def __init__(self, text: str, faults: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.faults = tuple(faults) or (text,)  # each by itself, where the text tells of several
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:

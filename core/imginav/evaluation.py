@@ -6,7 +6,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from imginav.autoencoder import Autoencoder
 from imginav.device import Device
-from imginav.objective import Objective
+from imginav.objective import TOTAL, Objective, loss_columns
 from imginav.palette import UNMATCHED, Palette
 
 PEAK_TO_PEAK = 2.0
@@ -64,11 +64,14 @@ def validate(
     return metrics
 
 
-def metric_columns(objective: Objective, model: Autoencoder) -> list[str]:
-    """Return the names of the metrics of an epoch, which `train.monitor` can choose from."""
-    terms = dict.fromkeys([*objective.weights, "loss"], 0.0)
-    columns = [*objective.columns(terms, "val"), *objective.columns(terms, "train")]
-    return [*(["val_mse", "val_psnr_db"] if "rgb" in model.output_names else []), *columns]
+def metric_columns(weights: Mapping[str, float], outputs: Collection[str]) -> list[str]:
+    """Return the names of the metrics of an epoch, which `train.monitor` can choose from.
+
+    They follow from the names of the losses, here with their weights, and of the model's outputs.
+    """
+    terms = dict.fromkeys([*weights, TOTAL], 0.0)
+    columns = [*loss_columns(weights, terms, "val"), *loss_columns(weights, terms, "train")]
+    return [*(["val_mse", "val_psnr_db"] if "rgb" in outputs else []), *columns]
 
 
 def metric_definition(metric: str, losses: Mapping[str, Any]) -> str:

@@ -13,11 +13,14 @@ from tomlkit.items import Item, Table
 
 from imginav.errors import UserError
 from imginav.listing import apart
-from imginav.loading import LINEAGE
+from imginav.loading import HEADING, LINEAGE
 from imginav.registry import Registry
 from imginav.rundir import MANIFEST
 from imginav.structuring import Structurer, StructuringError
 from imginav.winners import Winner
+
+REMEDY = f"name a run folder, its {MANIFEST}, or a checkpoint (.pt)"
+"""What can be explained."""
 
 
 @frozen(kw_only=True)
@@ -47,16 +50,21 @@ def explain(path: Path, registry: Registry) -> Explanation:
         file = path / MANIFEST if path.is_dir() else path
         try:
             text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(
-                f"{file}: cannot be read ({error}); name a run folder, its {MANIFEST}, or a checkpoint (.pt)"
-            ) from None
+        except OSError as error:
+            raise UserError(f"{file}: cannot be read: {error.strerror}; {REMEDY}") from None
+        except UnicodeDecodeError as error:
+            raise UserError(f"{file}: is not UTF-8 text (byte {error.start}); {REMEDY}") from None
+    heading = text.partition("\n")[0].removeprefix("# ")
+    if not heading.startswith(HEADING):
+        raise UserError(f"{path}: holds no resolved manifest, which begins with {HEADING.strip()!r}; {REMEDY}")
     try:
         document = tomlkit.parse(text)
         lineage = Structurer(registry).structure(document.unwrap().get(LINEAGE, {}), dict[str, Winner])
-    except (tomlkit.exceptions.ParseError, StructuringError) as error:
-        raise UserError(f"{path}: holds no resolved manifest: {error}") from None
-    heading = text.partition("\n")[0].removeprefix("# ")
+    except tomlkit.exceptions.TOMLKitError as error:
+        raise UserError(f"{path}: is not valid TOML: {error}; restore the file, or take a checkpoint (.pt)") from None
+    except StructuringError as error:
+        faults = "; ".join(f"{fault.text} @ {'.'.join((LINEAGE, *fault.path))}" for fault in error.faults)
+        raise UserError(f"{path}: {faults}; restore the file, or take a checkpoint (.pt)") from None
     values = [row for row in _values(document, ()) if row[0].partition(".")[0] != LINEAGE]
     return Explanation(heading=heading, values=values, lineage=lineage)
 

@@ -56,7 +56,7 @@ def read_chain(path: Path) -> list[Layer]:
         chain.insert(0, Layer(str(path), tables))
         if base is None:
             return chain
-        if not isinstance(base, str) or not base:
+        if not isinstance(base, str) or not base or "\0" in base:
             raise UserError(f"{path}: extends = {base!r}: expected the path of a TOML file, from this file's folder")
         below = path.parent / base
         if below.resolve() in seen:

@@ -32,6 +32,9 @@ PLAN_TABLES = ("sweep", "winners")
 LINEAGE = "lineage"
 """The table of a resolved manifest that holds the winners of earlier phases which it rests on, by their phase."""
 
+HEADING = "Resolved from "
+"""With what the first line of a resolved manifest begins."""
+
 Scale = Literal["auto", "full", "trial"]
 
 
@@ -68,7 +71,8 @@ class ResolvedManifest:
         """Return the manifest as TOML with each value's origin beside it; `load` reads it back as an equal one."""
         document = tomlkit.document()
         scale = "at trial scale" if self.trial else "at full scale"
-        document.add(tomlkit.comment(f"Resolved from {self.source}, {scale}; beside each value, where it came from."))
+        source = _in_one_line(str(self.source))
+        document.add(tomlkit.comment(f"{HEADING}{source}, {scale}; beside each value, where it came from."))
         _add_tables(document, self.tables, (), self.origins)
         if self.lineage:
             structurer = Structurer(Registry())
@@ -162,9 +166,9 @@ def load_phase(
     structurer = Structurer(registry)
     faults = Faults(path)
     files = read_chain(path)
+    inherited: dict[str, Winner] = {}
     with faults.gathered({}, (LINEAGE,)):
         inherited = structurer.structure(files[-1].tables.pop(LINEAGE, {}), dict[str, Winner])
-    faults.stop_if_any()
     trial = [
         Layer(f"{layer.origin} [trial]", expand(layer.tables.pop("trial"), f"{layer.origin} [trial]"))
         for layer in files
@@ -239,13 +243,14 @@ class Faults:
             for fault in error.faults:
                 keys = (*within, *fault.path)
                 origin = _origin(keys, origins) or str(self._path)
-                self._lines[f"  {fault.text} @ {'.'.join(keys) or 'the manifest'} ({origin})"] = keys
+                self._lines[f"{fault.text} @ {'.'.join(keys) or 'the manifest'} ({origin})"] = keys
 
     def stop_if_any(self) -> None:
         """Raise UserError with all of them, where there are any."""
         if self._lines:
             heading = f"{self._path}: {len(self._lines)} {'fault' if len(self._lines) == 1 else 'faults'}"
-            raise UserError("\n".join([heading, *sorted(self._lines, key=self._lines.__getitem__)]))
+            faults = sorted(self._lines, key=self._lines.__getitem__)
+            raise UserError("\n".join([heading, *(f"  {fault}" for fault in faults)]), faults)
 
 
 def _plan(layers: Sequence[Layer], structurer: Structurer, faults: Faults) -> tuple[Plan, Output]:
@@ -337,6 +342,11 @@ def _origin(path: Keys, origins: Mapping[Keys, str]) -> str | None:
     return ", ".join(within) or None
 
 
+def _in_one_line(text: str) -> str:
+    """Return text that can stand in a comment, with what cannot be printed as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _add_tables(
     container: tomlkit.TOMLDocument | tomlkit.items.Table,
     tables: Mapping[str, Any],
@@ -346,7 +356,7 @@ def _add_tables(
     for key, value in tables.items():
         if not isinstance(value, dict):
             item = tomlkit.item(value)
-            item.comment(origins[".".join((*path, key))])
+            item.comment(f"# {_in_one_line(origins['.'.join((*path, key))])}")  # one that begins with # needs another
             container.add(key, item)
     for key, value in tables.items():
         if isinstance(value, dict):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from attrs import field, frozen
 
@@ -102,6 +102,8 @@ class Plan:
 @frozen(kw_only=True)
 class Manifest:
     """Everything that a run is made from."""
+
+    beside: ClassVar[tuple[str, ...]] = ("sweep", "winners", "trial", "extends")  # what else a phase's file may have
 
     phase: Phase
     data: Dataset

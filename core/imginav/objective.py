@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from imginav.components import Loss
+from imginav.components import Loss, LossFunction
 from imginav.device import Device
 from imginav.errors import UserError, did_you_mean
 
@@ -26,7 +27,10 @@ class Objective:
         if TOTAL in losses:
             raise UserError(f"losses.{TOTAL}: the name {TOTAL!r} is kept for the sum of all losses; choose another")
         self.weights = {name: loss.weight for name, loss in losses.items()}
-        self._functions = {name: loss.build() for name, loss in losses.items()}
+        self._functions: dict[str, LossFunction] = {}
+        for name, loss in losses.items():
+            with _named(name):
+                self._functions[name] = loss.build()
 
     def place(self, device: Device) -> None:
         """Move the networks that losses bring along to a device; they are never trained."""
@@ -37,17 +41,34 @@ class Objective:
     def __call__(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return each term, unweighted, and the weighted sum as `loss`: scalars that carry gradients."""
         floats = {name: output.float() for name, output in outputs.items()}
-        terms = {name: function(floats, batch) for name, function in self._functions.items()}
+        terms = {}
+        for name, function in self._functions.items():
+            with _named(name):
+                terms[name] = function(floats, batch)
         weighted = [self.weights[name] * term for name, term in terms.items()]
         return {**terms, TOTAL: torch.stack(weighted).sum()}
 
     def columns(self, terms: Mapping[str, float], part: str) -> dict[str, float]:
         """Return the terms as columns of the metrics: `train_loss`, `train_loss_mse`, `train_loss_mse_weighted`."""
-        columns = {f"{part}_loss": terms[TOTAL]}
-        for name, weight in self.weights.items():
-            columns[f"{part}_loss_{name}"] = terms[name]
-            columns[f"{part}_loss_{name}_weighted"] = weight * terms[name]
-        return columns
+        return loss_columns(self.weights, terms, part)
+
+
+@contextmanager
+def _named(loss: str) -> Iterator[None]:
+    """Put the loss's name in the manifest before what it refuses."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"losses.{loss}: {error}") from error
+
+
+def loss_columns(weights: Mapping[str, float], terms: Mapping[str, float], part: str) -> dict[str, float]:
+    """Return the terms of losses with these weights as columns of the metrics."""
+    columns = {f"{part}_loss": terms[TOTAL]}
+    for name, weight in weights.items():
+        columns[f"{part}_loss_{name}"] = terms[name]
+        columns[f"{part}_loss_{name}_weighted"] = weight * terms[name]
+    return columns
 
 
 def _check_names(loss: str, what: str, needed: Iterable[str], known: set[str]) -> None:
@@ -55,5 +76,5 @@ def _check_names(loss: str, what: str, needed: Iterable[str], known: set[str]) -
         if name not in known:
             raise UserError(
                 f"losses.{loss} reads the {what} {name!r}, which does not exist{did_you_mean(name, known)}; "
-                f"the {what}s of this run are {', '.join(sorted(known))}"
+                f"the {what}s of this run are {', '.join(sorted(known))}: name one of them, or take the loss out"
             )

@@ -31,11 +31,14 @@ from imginav.sweeps import short_names, shown_value
 
 BYTES_PER_WEIGHT = 4
 
-TRAINING_COPIES = 4
-"""What a checkpoint that a run can go on from holds at most, in weights: them, two moments, the best so far."""
+BYTES_PER_TENSOR = 1024
+"""What a checkpoint holds beside the values of a tensor, at most: its name, its place, its optimizer's step."""
+
+TRAINING_COPIES = 3
+"""What a checkpoint that a run can go on from holds, in weights, beside what callbacks keep: them, two moments."""
 
 MEMORY_COPIES = 4
-"""What is held beside activations, in weights: them, their gradients, two moments."""
+"""What is held beside activations and what callbacks keep, in weights: them, their gradients, two moments."""
 
 MEASURED_SECONDS = 10.0
 """For how long training steps are timed, or for `MOST_STEPS`."""
@@ -57,7 +60,7 @@ class Needs:
     encode_flops: int  # for one whole layout, a multiplication and an addition counted as two
     decode_flops: int
     activation_bytes: int  # kept for the gradients of a batch, or of a part of it with machine.accumulate
-    weights_bytes: int  # weights, gradients and the optimizer's moments
+    weights_bytes: int  # weights, gradients, the optimizer's moments, and the copies that callbacks keep
     disk_bytes: int  # what a run leaves, at most
     steps_per_epoch: int
     seconds: float | None  # of the whole training, from a few measured steps; none: not measured
@@ -109,8 +112,10 @@ def needs_of(resolved: ResolvedManifest, spec: DataSpec, data: DataPrint, *, mea
     encoder, decoder = parameter_count(model.encoder), parameter_count(model.decoder)
     weights = BYTES_PER_WEIGHT * (encoder + decoder)
     steps = math.ceil(data.split.train / manifest.train.batch_size)
-    training = TRAINING_COPIES * weights
-    disk = sum(c.disk_bytes(weights, training, manifest.train.epochs) for c in manifest.callbacks.values())
+    kept = sum(callback.weight_copies for callback in manifest.callbacks.values())
+    stored = weights + BYTES_PER_TENSOR * len(list(model.parameters()))
+    training = (TRAINING_COPIES + kept) * stored
+    disk = sum(c.disk_bytes(stored, training, manifest.train.epochs) for c in manifest.callbacks.values())
     return Needs(
         experiment=resolved,
         latent=(height, width, channels),
@@ -119,7 +124,7 @@ def needs_of(resolved: ResolvedManifest, spec: DataSpec, data: DataPrint, *, mea
         encode_flops=encode_flops,
         decode_flops=decode_flops,
         activation_bytes=_activation_bytes(model, resolved, device),
-        weights_bytes=MEMORY_COPIES * weights,
+        weights_bytes=(MEMORY_COPIES + kept) * weights,
         disk_bytes=disk,
         steps_per_epoch=steps,
         seconds=_measured_seconds(resolved) if measure else None,

@@ -197,7 +197,7 @@ def refuse_strange_winners(phase: ResolvedPhase, data: DataPrint) -> None:
                 f"winners by val_mse, or {remedy}"
             )
     if faults:
-        raise UserError("\n".join(faults))
+        raise UserError("\n".join(faults), faults)
 
 
 def notes_on_winners(phase: ResolvedPhase, to_come: Collection[str] = ()) -> list[str]:

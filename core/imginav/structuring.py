@@ -79,7 +79,7 @@ class Structurer:
         """Return the table as an attrs class or a dictionary of such; raises StructuringError with all faults."""
         try:
             return self._converter.structure(table, cls)
-        except BaseValidationError as error:
+        except (ValueError, LookupError, BaseValidationError) as error:  # the first two of the table as a whole
             raise StructuringError(sorted(_faults(error, ()), key=lambda fault: fault.path)) from None
 
     def unstructure(self, value: object) -> dict[str, Any]:
@@ -245,7 +245,7 @@ def _faults(error: BaseException, path: tuple[str, ...]) -> list[Fault]:
     if isinstance(error, (ClassValidationError, IterableValidationError)):
         return [fault for inner in error.exceptions for fault in _faults(inner, path + _step(inner))]
     if isinstance(error, ForbiddenExtraKeysError):
-        known = _keys(error.cl)
+        known = [*_keys(error.cl), *getattr(error.cl, "beside", ())]
         return [
             Fault((*path, key), f"unknown key {key!r}{did_you_mean(key, known)}; known are: {', '.join(known)}")
             for key in error.extra_fields

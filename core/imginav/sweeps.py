@@ -48,7 +48,7 @@ def changes_of(sweep: Sweep | None, tables: Mapping[str, Any], path: Path) -> li
             suffix = f"_seed{seed}" if len(sweep.seeds) > 1 else ""
             layers = [Layer(origin, {"phase": {"experiment": f"{base}_{name}{suffix}"}}), Layer(origin, values)]
             if seed is not None:
-                layers.append(Layer(f"{path} [sweep] seeds", {"train": _seeds(seed, tables)}))
+                layers.append(Layer(f"{path} [sweep] seeds", _seeds(seed, tables)))
             found.append(Changes(name, tuple(layers), tuple(_written_keys(changed))))
     return found
 
@@ -141,8 +141,10 @@ def _written_keys(changed: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _seeds(seed: int, tables: Mapping[str, Any]) -> dict[str, int]:
+def _seeds(seed: int, tables: Mapping[str, Any]) -> dict[str, Any]:
     """Each repetition trains from its own seed, and is judged on the same layouts as the others."""
     train = value_at(tables, ("train",), {})
+    if not isinstance(train, Mapping):
+        return {}  # what is wrong with the table is said when it is structured
     split_seed = train.get("split_seed", train.get("seed", attrs.fields(Train).seed.default))
-    return {"seed": seed, "split_seed": split_seed}
+    return {"train": {"seed": seed, "split_seed": split_seed}}

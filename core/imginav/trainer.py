@@ -44,7 +44,7 @@ class Trainer:
         self.hooks = hooks
         self.epoch = 0  # the epoch that runs, or was finished last; they count from 1
         self.step = 0  # optimizer steps so far
-        self.best = Best(settings.monitor, settings.monitor_mode, metric_columns(objective, model))
+        self.best = Best(settings.monitor, settings.monitor_mode, metric_columns(objective.weights, model.output_names))
         self.weights_epoch = 0  # the epoch whose weights the model holds
         self.history: list[dict[str, float]] = []  # a row of metrics for each finished epoch
         self.stop_reason = ""

@@ -111,9 +111,14 @@ def load_winner(path: Path, structurer: Structurer) -> Winner:
 def find_winner(phase: str, shared: Path, structurer: Structurer) -> Winner | None:
     """Return the recorded winner of a phase, or none; it lies in the folder of the phase, whatever its name.
 
-    Raises UserError where two folders hold a winner of this phase.
+    Raises UserError where two folders hold a winner of this phase, or the shared folder cannot be read.
     """
-    found = {path: read_toml(path) for path in sorted(shared.glob(f"*/{FILE}"))}
+    try:
+        found = {path: read_toml(path) for path in sorted(shared.glob(f"*/{FILE}"))}
+    except OSError as error:
+        raise UserError(
+            f"output.shared = {str(shared)!r} cannot be read: {error.strerror}; choose another folder"
+        ) from None
     paths = [path for path, tables in found.items() if tables.get("phase") == phase]
     if len(paths) > 1:
         raise UserError(

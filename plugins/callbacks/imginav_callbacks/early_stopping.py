@@ -21,6 +21,10 @@ class EarlyStopping(Callback):
     min_delta: float = field(default=0.0, validator=at_least(0))  # the least change, in the metric, that counts
     restore_best: bool = True  # whether the model ends with the weights of its best epoch
 
+    @property
+    def weight_copies(self) -> int:
+        return int(self.restore_best)
+
     def build(self) -> object:
         return EarlyStopper(self)
 

@@ -21,6 +21,10 @@ class EMA(Callback):
 
     decay: float = field(default=0.999, validator=between(0, 1))  # what stays of the average at each step
 
+    @property
+    def weight_copies(self) -> int:
+        return 2  # the average, and the trained weights while it stands in their place
+
     def build(self) -> object:
         return WeightAverage(self)
 
