@@ -147,9 +147,11 @@ def _check_phase(phase: ResolvedPhase, before: Mapping[str, ResolvedPhase], *, i
                 opened[key] = _open(experiment)
         data = opened[key]
         _check_experiment(experiment, data[0] if data else None, phase.selector, faults, label)
+    # A study runs the earlier phases again by itself, where they need it.
+    to_come = Faults(phase.source)
     for data in opened.values():
         if data:
-            with faults.of():
+            with (to_come if in_study and set(phase.lineage) <= set(before) else faults).of():
                 refuse_strange_winners(phase, data[1])
     if phase.selector:
         with faults.of():
@@ -164,7 +166,7 @@ def _check_phase(phase: ResolvedPhase, before: Mapping[str, ResolvedPhase], *, i
     if first and not faults.found:
         number = len(phase.experiments)
         summary = f"{number} {'experiment' if number == 1 else 'experiments'}; {first[1].layouts.description}"
-    notes = (*notes_on_winners(phase, before if in_study else ()), *(stale if in_study else ()))
+    notes = (*notes_on_winners(phase, before if in_study else ()), *(stale if in_study else ()), *to_come.found)
     return Checked(phase.source, faults.lines(len(phase.experiments)), summary, notes)
 
 

@@ -63,10 +63,13 @@ def run(options: argparse.Namespace) -> int:
 def study(options: argparse.Namespace) -> int:
     """Run all phases of a folder in the order of their dependences, or show where they stand."""
     from imginav import registry, study
+    from imginav.checking import check, report_faults
 
     if options.status:
         study.show_status(options.folder, registry.installed(), _study_options(options))
         return 0
+    # What is wrong with the last phase is better known before the first one trains for a night.
+    report_faults(check([options.folder], registry.installed(), _study_options(options)))
     return 0 if study.run_study(options.folder, registry.installed(), _study_options(options)) else FAILED
 
 

@@ -152,15 +152,19 @@ def test_a_winner_of_other_values_is_a_fault_of_a_file_and_a_note_of_a_folder(
     assert (later.faults, later.notes) == ((), expected)
 
 
-def test_a_winner_of_other_layouts_is_a_fault_everywhere(write: Write, registry: Registry) -> None:
+def test_a_winner_of_other_layouts_is_a_fault_of_a_file_and_a_note_where_its_phase_runs_again(
+    write: Write, registry: Registry
+) -> None:
     record_winner(
         write("a.toml", "1.1", EARLIER), layouts=LayoutsPrint(rows=3, sha256="d" * 64, description="3 others")
     )
     write("b.toml", "1.2", TAKES)
-    for found in (checked(registry, "study/b.toml")[0], checked(registry, "study")[1]):
-        (fault,) = found.faults
-        assert fault.startswith("[winners] takes encoder.latent_channels from phase 1.1, whose winner L2 was found on")
-        assert "other layouts (3 others; SHA-256 dddddddddddd) than these (16 layouts; " in fault
+    alone, in_study = checked(registry, "study/b.toml")[0], checked(registry, "study")[1]
+    assert in_study.faults == ()
+    for said in (*alone.faults, in_study.notes[-1]):
+        assert said.startswith("[winners] takes encoder.latent_channels from phase 1.1, whose winner L2 was found on")
+        assert "other layouts (3 others; SHA-256 dddddddddddd) than these (16 layouts; " in said
+    assert len(alone.faults) == 1
 
 
 def test_missing_winners_are_faults_where_they_are_required(write: Write, registry: Registry) -> None:
