@@ -170,7 +170,7 @@ def _activation_bytes(model: Autoencoder, resolved: ResolvedManifest) -> int:
     """Return the bytes of what autograd keeps of a batch (or of a part of it), counted in fp32.
 
     Autocast saves little of them: norms keep fp32 beside the copies that convolutions keep in half precision, and the
-    gradients of one layer come on top. Measured in bf16, the peak was 0.95 to 1.00 of this count
+    gradients of one layer come on top. Measured in bf16, the peak was 0.97 to 1.00 of this count
     (docs/performance.md).
     """
     manifest = resolved.manifest

@@ -137,6 +137,8 @@ def overrule(phase: ResolvedPhase, evidence: Sequence[Evidence], name: str, beca
             f"--set-to {name}: {phase.source} has no such experiment{did_you_mean(name, phase.names)}; "
             f"it has {', '.join(phase.names)}"
         )
+    if not because.strip():
+        raise UserError(f"--set-to {name}: no reason is given; add one with --because, it is kept in {FILE}")
     winner = select(phase, evidence)
     if winner is None:
         raise UserError(

@@ -88,9 +88,11 @@ class OpenPhase:
         evidence = gather(self.phase, self.prints)
         unfinished = [e for e in evidence if e.state != "finished"]
         winner, changed = None, True
-        if not unfinished or of_finished:
-            winner, changed = self._declare(select(self.phase, evidence))
-        self.show(evidence, winner, draw=changed)
+        try:
+            if not unfinished or of_finished:
+                winner, changed = self._declare(select(self.phase, evidence))
+        finally:  # also where none can win, what there is can be looked at
+            self.show(evidence, winner, draw=changed)
         if unfinished and not winner:
             self.say(
                 f"{len(evidence) - len(unfinished)} of {len(evidence)} experiments of phase {self.phase.id} are "
@@ -227,21 +229,23 @@ def run_study(folder: Path, registry: Registry, options: Options, say: Say = pri
         say(f"\n━━ {phase.heading} ({path}) ━━")
         if blocked := [earlier for earlier in phase.winners if earlier in failed]:
             failed[phase.id] = f"waits for phase {', '.join(blocked)}"
-        else:
-            failures = _run_whole(phase, options, say)
-            if failures:
-                failed[phase.id] = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
+        elif fault := _run_whole(phase, options, say):
+            failed[phase.id] = fault
         if phase.id in failed:
             say(f"phase {phase.id} has no winner: {failed[phase.id]}")
     show_status(folder, registry, options)
     return not failed
 
 
-def _run_whole(phase: ResolvedPhase, options: Options, say: Say) -> dict[str, str]:
-    opened = open_phase(phase, say)
-    failures = opened.run(phase.experiments, options)
-    opened.conclude()
-    return failures
+def _run_whole(phase: ResolvedPhase, options: Options, say: Say) -> str:
+    """Run a phase and declare its winner; return what kept it from having one, or nothing."""
+    try:
+        opened = open_phase(phase, say)
+        failures = opened.run(phase.experiments, options)
+        opened.conclude()
+    except UserError as error:
+        return str(error)
+    return "; ".join(f"{name}: {reason}" for name, reason in failures.items())
 
 
 def show_status(folder: Path, registry: Registry, options: Options) -> None:

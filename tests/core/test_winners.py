@@ -193,9 +193,11 @@ def test_a_person_decides_with_a_reason_and_the_rules_choice_is_kept(load_text: 
         "phase 1.1, L2 set by a person, because 'our UNet has 8 channels': val_mse 0.00200 against 0.00100 (L3)"
     )
     with pytest.raises(UserError, match=r"--set-to L9: phase.toml has no such experiment.*it has L1, L2, L3"):
-        overrule(phase, found, "L9", "")
+        overrule(phase, found, "L9", "I like it")
+    with pytest.raises(UserError, match=r"--set-to L2: no reason is given; add one with --because"):
+        overrule(phase, found, "L2", " ")
     with pytest.raises(UserError, match=r"--set-to L1: L1 is failed; run it first: imginav run phase.toml --only L1"):
-        overrule(phase, evidence(phase, L1="failed", L2=0.1, L3=0.2), "L1", "")
+        overrule(phase, evidence(phase, L1="failed", L2=0.1, L3=0.2), "L1", "I like it")
 
 
 def test_a_decision_stands_while_its_figures_do_whatever_the_clock_says(load_text: Load) -> None:
