@@ -62,9 +62,16 @@ def read_chain(path: Path) -> list[Layer]:
         if below.resolve() in seen:
             way = " → ".join(str(file) for file in [*seen.values(), below])
             raise UserError(f"{path}: extends = {base!r} goes round in a circle ({way}); take one of them out")
-        if not below.is_file():
+        if not _is_file(below):
             raise UserError(f"{path}: extends = {base!r}: there is no file {below}; name it from {path}'s folder")
         path = below
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long for the disk, a folder that cannot be entered
+        return False
 
 
 def merge(layers: Sequence[Layer]) -> tuple[Table, dict[Keys, str]]:
