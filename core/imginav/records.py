@@ -54,7 +54,7 @@ def load_record(path: Path) -> RunRecord | None:
     """Return the record of a run, or none where there is none; raises UserError for a damaged one."""
     try:
         record = _STRUCTURER.structure(json.loads(path.read_text()), RunRecord)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # that a folder cannot be made is said where it is made
         return None
     except (OSError, ValueError, StructuringError) as error:
         raise UserError(f"{path}: cannot be read as the record of a run ({error}); move its folder away") from None
