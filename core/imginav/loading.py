@@ -13,7 +13,7 @@ from attrs import field, frozen
 from imginav.components import Dataset, Selector
 from imginav.errors import UserError
 from imginav.fingerprints import sha256_of_tables
-from imginav.layers import Keys, Layer, expand, leaves, merge, read_chain, read_toml, setting
+from imginav.layers import Keys, Layer, expand, leaves, merge, read_chain, read_toml, setting, value_at
 from imginav.manifest import Manifest, Output, Plan
 from imginav.registry import Registry
 from imginav.structuring import Structurer, StructuringError
@@ -181,6 +181,8 @@ def load_phase(
         below += trial
     plan, output = _plan([*below, *command_line], structurer, faults)
     below, command_line = _without_plan(below), _without_plan(command_line)
+    if (own := value_at(merge(below)[0], ("phase", "id"))) in list(plan.winners):
+        raise UserError(f"{path}: [winners] takes from phase {own}, which is this phase itself; take it out")
     lineage = {phase: winner for phase in plan.winners if (winner := find_winner(phase, output.shared, structurer))}
     if require_winners and (missing := [phase for phase in plan.winners if phase not in lineage]):
         raise UserError(

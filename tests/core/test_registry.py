@@ -49,7 +49,17 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 
 def test_every_kind_of_component_is_installed_through_the_entry_points() -> None:
     kinds = {registration.kind for registration in installed()}
-    assert kinds == {"callback", "dataset", "decoder", "encoder", "head", "loss", "lr_schedule", "optimizer"}
+    assert kinds == {
+        "callback",
+        "dataset",
+        "decoder",
+        "encoder",
+        "head",
+        "loss",
+        "lr_schedule",
+        "optimizer",
+        "selector",
+    }
 
 
 def test_a_built_in_component_has_its_provider_and_a_description() -> None:

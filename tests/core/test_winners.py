@@ -247,6 +247,11 @@ def test_a_pattern_that_names_nothing_of_the_phase_is_refused(load_text: Load) -
     )
 
 
+def test_a_phase_cannot_take_its_own_winner(load_text: Load) -> None:
+    with pytest.raises(UserError, match=r"phase.toml: \[winners\] takes from phase 1.1, which is this phase itself"):
+        load_text(TAKES, number="1.1")
+
+
 def test_a_later_phase_takes_the_winner_and_says_where_from(load_text: Load) -> None:
     phase = load_text(SWEEP)
     winner = decide(phase, L1=0.3, L2=0.2, L3=0.1)

@@ -86,11 +86,3 @@ def test_the_display_is_closed_also_where_no_run_was_started(
     run = make_run({"progress": Progress()})
     run.trainer.hooks.run_closed(run.trainer)
     assert capsys.readouterr().out == ""
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0 s"), (89.4, "89 s"), (90, "2 min"), (5369, "89 min"), (5400, "1 h 30 min"), (36000, "10 h 0 min")],
-)
-def test_a_time_is_said_as_a_person_would(seconds: float, text: str) -> None:
-    assert progress._duration(seconds) == text

@@ -94,7 +94,7 @@ def test_the_weights_that_a_run_leaves_are_drawn(make_run: MakeRun) -> None:
 def test_the_phases_folder_has_the_same_pictures(make_run: MakeRun) -> None:
     run = make_run({"samples": Samples(every=1, count=1, tile=TILE)}, epochs=1)
     run.fit()
-    copy = run.folder.shared / "samples" / "epoch_001.png"
+    copy = run.folder.shared / "samples" / "tiny_epoch_001.png"
     assert copy.read_bytes() == run.folder.samples(1).read_bytes()
 
 
