@@ -163,36 +163,20 @@ def load_phase(
     winners of earlier phases, what the experiment changes, and the settings (`key=value`) of the command line. Raises
     UserError with all faults of all files and experiments at once, and with `require_winners` where one is missing.
     """
-    structurer = Structurer(registry)
-    faults = Faults(path)
-    files = read_chain(path)
-    inherited: dict[str, Winner] = {}
-    with faults.gathered({}, (LINEAGE,)):
-        inherited = structurer.structure(files[-1].tables.pop(LINEAGE, {}), dict[str, Winner])
-    trial = [
-        Layer(f"{layer.origin} [trial]", expand(layer.tables.pop("trial"), f"{layer.origin} [trial]"))
-        for layer in files
-        if "trial" in layer.tables
-    ]
-    below = [*files, *_site_layer(site)]
+    structurer, faults = Structurer(registry), Faults(path)
+    below, inherited = _read(path, site, structurer, faults)
     command_line = [setting(text) for text in settings]
-    in_trial = _wants_trial(scale, bool(trial), [*below, *command_line], registry, path)
-    if in_trial:
-        below += trial
+    below, in_trial = _with_trial(below, command_line, scale, registry, path)
     plan, output = _plan([*below, *command_line], structurer, faults)
     below, command_line = _without_plan(below), _without_plan(command_line)
-    if (own := value_at(merge(below)[0], ("phase", "id"))) in list(plan.winners):
-        raise UserError(f"{path}: [winners] takes from phase {own}, which is this phase itself; take it out")
-    lineage = {phase: winner for phase in plan.winners if (winner := find_winner(phase, output.shared, structurer))}
-    if require_winners and (missing := [phase for phase in plan.winners if phase not in lineage]):
-        raise UserError(
-            f"{path}: --require-winners: {output.shared} holds no winner of phase {', '.join(missing)}; run it first"
-        )
+    lineage = _lineage(path, plan, output, structurer, require_winners=require_winners)
     below += [
         Layer(winner.summary, expand(take(winner, plan.winners[phase], str(path)), f"{path} [winners]"))
         for phase, winner in lineage.items()
     ]
     common = merge([*below, *command_line])[0]
+    if (own := value_at(common, ("phase", "id"))) in list(plan.winners):
+        raise UserError(f"{path}: [winners] takes from phase {own}, which is this phase itself; take it out")
     changes = changes_of(plan.sweep, common, path)
     varied = _shortest(dict.fromkeys(key for change in changes for key in change.varied))
     seeds = ["train.seed"] if plan.sweep and plan.sweep.seeds else []
@@ -227,6 +211,42 @@ def load_phase(
         lineage=lineage,
         structurer=structurer,
     )
+
+
+def _read(
+    path: Path, site: Path | None, structurer: Structurer, faults: Faults
+) -> tuple[list[Layer], dict[str, Winner]]:
+    """Return the layers of a phase's files and of the site, and the winners that a resolved manifest rests on."""
+    files = read_chain(path)
+    inherited: dict[str, Winner] = {}
+    with faults.gathered({}, (LINEAGE,)):
+        inherited = structurer.structure(files[-1].tables.pop(LINEAGE, {}), dict[str, Winner])
+    return [*files, *_site_layer(site)], inherited
+
+
+def _with_trial(
+    layers: Sequence[Layer], command_line: Sequence[Layer], scale: Scale, registry: Registry, path: Path
+) -> tuple[list[Layer], bool]:
+    """Return the layers, with their [trial] tables over them where these are in force, and whether they are."""
+    trial = [
+        Layer(f"{layer.origin} [trial]", expand(layer.tables.pop("trial"), f"{layer.origin} [trial]"))
+        for layer in layers
+        if "trial" in layer.tables
+    ]
+    in_trial = _wants_trial(scale, bool(trial), [*layers, *command_line], registry, path)
+    return [*layers, *(trial if in_trial else ())], in_trial
+
+
+def _lineage(
+    path: Path, plan: Plan, output: Output, structurer: Structurer, *, require_winners: bool
+) -> dict[str, Winner]:
+    """Return the recorded winners of the phases that a phase takes values from."""
+    found = {phase: winner for phase in plan.winners if (winner := find_winner(phase, output.shared, structurer))}
+    if require_winners and (missing := [phase for phase in plan.winners if phase not in found]):
+        raise UserError(
+            f"{path}: --require-winners: {output.shared} holds no winner of phase {', '.join(missing)}; run it first"
+        )
+    return found
 
 
 class Faults:
