@@ -89,13 +89,8 @@ def table(phase: ResolvedPhase, evidence: Sequence[Evidence], winner: Winner | N
     for e in evidence:
         outcome = e.outcome
         won = bool(winner and e.resolved.name == winner.winner)
-        seed = (
-            f" (seed {e.resolved.manifest.train.seed})"
-            if e.run.endswith(f"_seed{e.resolved.manifest.train.seed}")
-            else ""
-        )
         cells = [
-            f"{e.resolved.name}{seed}{' ★' if won else ''}",
+            phase.label(e.resolved) + (" ★" if won else ""),
             *(shown_value(e.resolved.changes, key) for key in phase.varied),
         ]
         if outcome:
