@@ -204,12 +204,14 @@ def test_a_sweep_that_is_killed_in_its_third_experiment_goes_on_there(
 def test_an_experiment_that_fails_stops_no_other_and_nobody_wins_unless_asked_for(
     imginav: Run, phases: Path, tmp_path: Path
 ) -> None:
-    text = CHANNELS.replace("[sweep.experiments]", '[sweep.experiments]\nL0 = { "encoder.base_channels" = 24 }')
+    text = CHANNELS.replace(
+        "[sweep.experiments]", '[sweep.experiments]\nL0 = { "train.optimizer.learning_rate" = 1e30 }'
+    )
     (phases / "channels.toml").write_text(text)
     done = imginav("study", phases)
     assert done.returncode == 1
-    reason = "the conv decoder needs base_channels to be a multiple of 16, found 24"
-    assert f"ae_L0 failed: the autoencoder cannot be built: {reason}" in done.stdout
+    assert "ae_L0 failed: training stopped before step" in done.stdout
+    assert "because its loss is not finite" in done.stdout
     assert "3 of 4 experiments of phase 1.1 are finished, and no winner is declared" in done.stdout
     assert "phase 1.5 has no winner: waits for phase 1.1" in done.stdout
     assert not (tmp_path / "outputs" / "channels" / "winner.toml").exists()
@@ -219,7 +221,18 @@ def test_an_experiment_that_fails_stops_no_other_and_nobody_wins_unless_asked_fo
     assert asked.returncode == 0, asked.stderr
     winner = tomli.loads((tmp_path / "outputs" / "channels" / "winner.toml").read_text())
     assert winner["winner"] in {"L1", "L2", "L3"}
-    assert winner["experiments"]["L0"]["state"] == "not started"
+    assert winner["experiments"]["L0"]["state"] == "failed"
+
+
+def test_a_study_finds_what_is_wrong_with_its_last_phase_before_the_first_trains(
+    imginav: Run, phases: Path, tmp_path: Path
+) -> None:
+    (phases / "a_final.toml").write_text(FINAL + "[decoder]\nlatent_channels = 3\n")
+    done = imginav("study", phases)
+    assert done.returncode == 2
+    assert "1 fault found" in done.stderr
+    assert "decoder.latent_channels = 3 contradicts encoder.latent_channels = 2" in done.stderr
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_one_experiment_by_name_or_as_an_element_of_a_job_array_and_the_last_declares_the_winner(
