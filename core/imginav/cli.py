@@ -68,6 +68,7 @@ def study(options: argparse.Namespace) -> int:
     if options.status:
         study.show_status(options.folder, registry.installed(), _study_options(options))
         return 0
+    study.phases_in_order(options.folder)
     # What is wrong with the last phase is better known before the first one trains for a night.
     report_faults(check([options.folder], registry.installed(), _study_options(options)))
     return 0 if study.run_study(options.folder, registry.installed(), _study_options(options)) else FAILED

@@ -116,6 +116,8 @@ class OpenPhase:
             page = self.phase.shared / comparison.PAGE
             if draw or not page.is_file():
                 comparison.write(self.phase, evidence, winner)
+            if len(evidence) == 1:  # its own summary says it all
+                return
             columns, rows = comparison.table(self.phase, evidence, winner)
             print_table(self.phase.heading, columns, [row.cells for row in rows], [row.won for row in rows])
             self.say(f"look at {page}")

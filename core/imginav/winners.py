@@ -99,7 +99,7 @@ class Winner:
 def load_winner(path: Path, structurer: Structurer) -> Winner:
     """Read a winner.toml; raises UserError where it is damaged or was changed to something that does not fit."""
     try:
-        winner = structurer.structure(read_toml(path), Winner)
+        winner = structurer.structure(_read(path), Winner)
     except StructuringError as error:
         faults = "; ".join(f"{fault.text} @ {'.'.join(fault.path)}" for fault in error.faults)
         raise UserError(f"{path}: {faults}; restore the file, or run its phase again") from None
@@ -114,7 +114,7 @@ def find_winner(phase: str, shared: Path, structurer: Structurer) -> Winner | No
     Raises UserError where two folders hold a winner of this phase, or the shared folder cannot be read.
     """
     try:
-        found = {path: read_toml(path) for path in sorted(shared.glob(f"*/{FILE}"))}
+        found = {path: _read(path) for path in sorted(shared.glob(f"*/{FILE}"))}
     except OSError as error:
         raise UserError(
             f"output.shared = {str(shared)!r} cannot be read: {error.strerror}; choose another folder"
@@ -125,6 +125,13 @@ def find_winner(phase: str, shared: Path, structurer: Structurer) -> Winner | No
             f"phase {phase} has more than one recorded winner: {', '.join(map(str, paths))}; remove all but one"
         )
     return load_winner(paths[0], structurer) if paths else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return read_toml(path)
+    except UserError as error:
+        raise UserError(f"{error}; restore the file, or remove it and run its phase again") from None
 
 
 def take(winner: Winner, patterns: Iterable[str], asked_by: str) -> dict[str, Any]:

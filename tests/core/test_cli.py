@@ -57,3 +57,13 @@ def test_plugins_lists_every_component_on_a_line(capsys: pytest.CaptureFixture[s
 def test_the_module_can_be_run() -> None:
     done = subprocess.run([sys.executable, "-m", "imginav", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("imginav 0.")
+
+
+def test_a_study_of_no_folder_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", "nowhere"]) == 2
+    assert capsys.readouterr().err == (
+        "imginav: nowhere: is no folder; name the one that holds the phases, such as phases/\n"
+    )

@@ -377,6 +377,11 @@ def test_a_damaged_record_is_named(load_text: Load, tmp_path: Path) -> None:
     path.write_text(text.replace("rows = 16", 'rows = "many"'))
     with pytest.raises(UserError, match=r"expected a whole number, found 'many' @ layouts.rows; restore the file"):
         load_winner(path, phase.structurer)
+    path.write_text(text + 'x = "')
+    with pytest.raises(
+        UserError, match=r"winner.toml: is not valid TOML: .*; restore the file, or remove it and run its"
+    ):
+        find_winner("1.1", tmp_path / "outputs", phase.structurer)
     path.write_text(text)
     (tmp_path / "outputs" / "copy").mkdir()
     (tmp_path / "outputs" / "copy" / "winner.toml").write_text(text)
