@@ -149,6 +149,14 @@ def test_the_fingerprint_tells_values_and_nothing_else(load_text: Load) -> None:
     assert len({of(), *(of(setting) for setting in other)}) == 6
 
 
+def test_where_the_layouts_lie_is_no_part_of_the_fingerprint(load_text: Load) -> None:
+    def of(path: str, *settings: str) -> str:
+        return load_text("", "data.type=layouts", f"data.manifest={path}", *settings).experiments[0].sha256
+
+    assert of("a.csv") == of("elsewhere/a.csv")
+    assert of("a.csv") != of("a.csv", "data.filters.is_empty=false")
+
+
 def test_keys_are_shortened_as_far_as_they_stay_apart() -> None:
     keys = ["encoder.latent_channels", "losses.segmentation", "decoder.heads.segmentation", "a.b"]
     assert short_names(keys) == ["latent_channels", "losses.segmentation", "heads.segmentation", "b"]
