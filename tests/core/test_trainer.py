@@ -229,3 +229,37 @@ def test_bf16_and_channels_last_train_as_well(make_trainer: MakeTrainer) -> None
     assert weight.is_contiguous(memory_format=torch.channels_last)
     trainer.fit()
     assert trainer.history[-1]["val_loss"] < trainer.history[0]["val_loss"]
+
+
+def test_a_run_that_was_stopped_trains_no_further_when_it_is_taken_up_again(make_trainer: MakeTrainer) -> None:
+    stopped = make_trainer("train.epochs=5")
+    stopped.stop("enough")
+    resumed = make_trainer("train.epochs=5")
+    resumed.load_state_dict(stopped.state_dict())
+    resumed.fit()
+    assert (resumed.epoch, resumed.stop_reason) == (0, "enough")
+
+
+class RandomStates:
+    """Notes where torch's own generator stands at the start of each epoch."""
+
+    def __init__(self) -> None:
+        self.seen: list[torch.Tensor] = []
+
+    @hookimpl
+    def epoch_started(self) -> None:
+        self.seen.append(torch.get_rng_state())
+        torch.rand(3)  # as a layer of a plugin draws
+
+
+def test_layers_that_draw_go_on_in_their_sequence(make_trainer: MakeTrainer) -> None:
+    unbroken = RandomStates()
+    make_trainer("train.epochs=3", callbacks={"states": unbroken}).fit()
+    first, second = RandomStates(), RandomStates()
+    cut_off = make_trainer("train.epochs=2", callbacks={"states": first})
+    cut_off.fit()
+    resumed = make_trainer("train.epochs=3", callbacks={"states": second})
+    resumed.load_state_dict(cut_off.state_dict())
+    resumed.fit()
+    assert len(first.seen) + len(second.seen) == len(unbroken.seen) == 3
+    assert all(torch.equal(a, b) for a, b in zip([*first.seen, *second.seen], unbroken.seen, strict=True))
