@@ -308,8 +308,14 @@ REMEDY = (
 )
 
 
-def test_the_same_layouts_and_split_are_accepted_whatever_they_are_called(later: ResolvedPhase) -> None:
-    refuse_strange_winners(later, evolve(DATA, layouts=evolve(DATA.layouts, description="elsewhere")))
+def test_only_the_content_of_layouts_and_split_decides_and_not_what_they_are_called(later: ResolvedPhase) -> None:
+    renamed = evolve(DATA, layouts=evolve(DATA.layouts, description="elsewhere"))
+    refuse_strange_winners(later, renamed)  # raises nothing
+    changed = evolve(renamed, layouts=evolve(renamed.layouts, sha256="d" * 64))
+    with pytest.raises(
+        UserError, match=r"found on other layouts \(16 blocks; .*\) than these \(elsewhere; dddddddddddd\)"
+    ):
+        refuse_strange_winners(later, changed)
 
 
 def test_other_layouts_are_refused(later: ResolvedPhase) -> None:

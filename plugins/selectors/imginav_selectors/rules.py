@@ -61,10 +61,13 @@ class SmallestGoodEnough(Selector):
             reason = f"more than {self.improvement:.0%} better than that of {than}" if smaller else "the best"
             return Choice(winner=winner.name, because=f"its {self.metric} of {best.mean:.4g} is {reason}")
         ours, theirs = apart(winner.mean, best.mean)
+        # Where both have the same latent, it is the wider network that buys so little.
+        key = "parameters" if winner.latent_dimensions == best.latent_dimensions else "latent_dimensions"
         return Choice(
             winner=winner.name,
-            because=f"it has {winner.latent_dimensions:,} latent dimensions, and {best.name}'s "
-            f"{best.latent_dimensions:,} buy only {gains[winner.name]:.1%} in {self.metric} ({theirs} against {ours})",
+            because=f"it has {getattr(winner, key):,} {key.replace('_', ' ')}, and {best.name}'s "
+            f"{getattr(best, key):,} buy only "
+            f"{gains[winner.name]:.1%} in {self.metric} ({theirs} against {ours})",
         )
 
 

@@ -67,6 +67,15 @@ def test_the_reason_names_what_the_larger_one_would_buy() -> None:
     assert SmallestGoodEnough(improvement=0.1).rule == "smallest_good_enough 10 %"
 
 
+def test_of_one_latent_the_reason_names_the_parameters() -> None:
+    arms = [arm("narrow", 0.0102, parameters=3_000), arm("wide", 0.0100, parameters=12_000)]
+    choice = SmallestGoodEnough().select(arms)
+    assert choice.winner == "narrow"
+    assert choice.because == (
+        "it has 3,000 parameters, and wide's 12,000 buy only 2.0% in val_mse (0.0100 against 0.0102)"
+    )
+
+
 def test_improvement_counts_upwards_where_more_is_better() -> None:
     arms = [arm("small", 0.90, dims=1), arm("large", 0.95, dims=2)]
     assert SmallestGoodEnough(metric="iou", mode="max", improvement=0.1).select(arms).winner == "small"
