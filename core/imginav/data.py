@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
@@ -15,6 +16,7 @@ from torch.utils.data import Dataset as TorchDataset
 from imginav.components import Dataset, LayoutSource, Sample
 from imginav.errors import UserError
 from imginav.fingerprints import DataPrint, LayoutsPrint, SplitPrint, sha256_of_lines
+from imginav.interruption import leave_signals_to_the_run
 from imginav.manifest import Train
 from imginav.seeds import Seeds
 
@@ -73,39 +75,30 @@ class Data:
         self.fingerprint = fingerprint(source, dataset.image_size, self.split)
         self._order = EpochOrder(self.split.train, seeds)
         reader = LayoutReader(source, dataset.crop, seeds)
-        pinned = torch.cuda.is_available()
-        self._train = DataLoader(
-            reader,
-            batch_size=train.batch_size,
-            sampler=self._order,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=pinned,
-            collate_fn=collate,
-            generator=torch.Generator(),  # its own, or each pass would draw from the global one
-        )
+        self._train = _loader(reader, self._order, train.batch_size, workers)
         # Whole layouts in batches of as many pixels as a batch of crops has, so that memory holds for both.
         share = (dataset.crop / dataset.image_size) ** 2 if dataset.crop else 1.0
-        self._validation = DataLoader(
+        self._validation = _loader(
             LayoutReader(source, None, seeds),
-            batch_size=max(1, int(train.batch_size * share)),
-            sampler=[Draw(0, index) for index in self.split.validation],
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=pinned,
-            collate_fn=collate,
-            generator=torch.Generator(),  # its own, or each pass would draw from the global one
+            [Draw(0, index) for index in self.split.validation],
+            max(1, int(train.batch_size * share)),
+            workers,
         )
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in which every training layout is seen once."""
-        return len(self._train)
+        return math.ceil(len(self.split.train) / self.batch_size)
 
-    def train_batches(self, epoch: int) -> Iterator[dict[str, Tensor]]:
-        """Return an epoch's batches, each layout once, in the order of this epoch."""
-        self._order.epoch = epoch
+    def train_batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
+        """Return an epoch's batches, each layout once, in the order of this epoch; the first `start` are not read."""
+        self._order.epoch, self._order.start = epoch, start * self.batch_size
         return _readable(self._train)
+
+    def names_of_batch(self, epoch: int, number: int) -> list[str]:
+        """Return what a person would call the layouts of an epoch's batch; batches count from 0."""
+        places = slice(number * self.batch_size, (number + 1) * self.batch_size)
+        return [self.source.name(draw.index) for draw in self._order.of(epoch)[places]]
 
     def validation_batches(self) -> Iterator[dict[str, Tensor]]:
         """Return the validation layouts, whole, always in the same order."""
@@ -157,13 +150,18 @@ class EpochOrder(Sampler[Draw]):
         self._indices = indices
         self._seeds = seeds
         self.epoch = 0
+        self.start = 0  # how many layouts of the epoch are left out: those that a resumed run has seen
+
+    def of(self, epoch: int) -> list[Draw]:
+        """Return the whole order of an epoch."""
+        order = torch.randperm(len(self._indices), generator=self._seeds.generator("shuffle", epoch))
+        return [Draw(epoch, self._indices[position]) for position in order.tolist()]
 
     def __iter__(self) -> Iterator[Draw]:
-        order = torch.randperm(len(self._indices), generator=self._seeds.generator("shuffle", self.epoch))
-        return (Draw(self.epoch, self._indices[position]) for position in order.tolist())
+        return iter(self.of(self.epoch)[self.start :])
 
     def __len__(self) -> int:
-        return len(self._indices)
+        return len(self._indices) - self.start
 
 
 class LayoutReader(TorchDataset[dict[str, Tensor] | UserError]):
@@ -198,6 +196,22 @@ def crop(sample: Sample, side: int, rng: np.random.Generator) -> Sample:
         name: array[top : top + side, left : left + side] if array.ndim >= 2 else array
         for name, array in sample.items()
     }
+
+
+def _loader(
+    reader: LayoutReader, draws: Sampler[Draw] | list[Draw], batch_size: int, workers: int
+) -> DataLoader[dict[str, Tensor] | UserError]:
+    return DataLoader(
+        reader,
+        batch_size=batch_size,
+        sampler=draws,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        worker_init_fn=leave_signals_to_the_run,
+        pin_memory=torch.cuda.is_available(),
+        collate_fn=collate,
+        generator=torch.Generator(),  # its own, or each pass would draw from the global one
+    )
 
 
 def collate(samples: Sequence[dict[str, Tensor] | UserError]) -> dict[str, Tensor] | UserError:

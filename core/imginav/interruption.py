@@ -1,0 +1,115 @@
+"""What ends a run before its training is done: a signal, or its time limit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+"""What schedulers send before they end a job, and what a terminal sends for Ctrl-C."""
+
+LARGEST_RESERVE_SECONDS = 60.0
+
+RESERVED_SHARE = 0.05
+"""Of a time limit, kept for the last save; at most `LARGEST_RESERVE_SECONDS`."""
+
+
+class Interrupted(Exception):  # noqa: N818  # no error: the run goes on where it was
+    """The run was asked to leave, and left with what it needs to go on."""
+
+
+class Interruption:
+    """Whether a run is asked to leave. The trainer asks between two steps, when all that it keeps belongs together.
+
+    A signal does nothing but leave a note here: a handler that saved would save in the middle of a step.
+    """
+
+    def __init__(self, began: float | None = None) -> None:
+        """Count the time from `began`, a `time.monotonic()` of this machine; none: from now on."""
+        self.reason = ""  # why it is asked to leave; empty: it is not
+        self.fault = ""  # why it must not even save; empty: it may
+        self._began = time.monotonic() if began is None else began
+        self._limit: float | None = None
+        self._last = time.monotonic()
+        self._longest = 0.0  # between two boundaries: steps, saves, pictures
+        self._interrupts = 0
+
+    def ask(self, reason: str) -> None:
+        """Ask the run to save and leave."""
+        self.reason = self.reason or reason
+
+    def forbid(self, fault: str) -> None:
+        """Make the run leave without writing any more."""
+        self.fault = self.fault or fault
+
+    def limit(self, seconds: float) -> None:
+        """Ask the run to leave early enough to be gone when so many seconds have passed since `began`."""
+        self._limit = seconds
+
+    def boundary(self) -> None:
+        """Note that a boundary between two steps was reached: the longest way between two is kept as a reserve."""
+        now = time.monotonic()
+        self._longest = max(self._longest, now - self._last)
+        self._last = now
+
+    def time_is_up(self) -> bool:
+        """Whether the time limit leaves too little for another step and a save."""
+        if self._limit is None:
+            return False
+        reserve = min(LARGEST_RESERVE_SECONDS, RESERVED_SHARE * self._limit) + 2 * self._longest
+        return time.monotonic() - self._began + reserve >= self._limit
+
+    @contextmanager
+    def hearing(self) -> Iterator[None]:
+        """Take the signals as long as what is inside runs; a second SIGINT leaves at once.
+
+        In a thread other than the main one, which Python gives no signals, it does nothing.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._hear) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        self.ask(name)
+        if number == signal.SIGINT:
+            self._interrupts += 1
+            if self._interrupts > 1:
+                signal.default_int_handler(number, frame)
+        # print() may be what was interrupted, and cannot be entered twice.
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, _heard(name).encode())
+
+
+def _heard(name: str) -> str:
+    return f"imginav: {name}: leaves as soon as it is saved{'; again: at once' if name == 'SIGINT' else ''}\n"
+
+
+def leave_signals_to_the_run(_: int = 0) -> None:
+    """Let a loading process ignore the signals, which schedulers and terminals send to all processes of a job.
+
+    The run that it loads for still ends it.
+    """
+    for number in SIGNALS:
+        if number != signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)
+    if sys.platform == "linux":  # elsewhere nobody can tell who has sent a signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_parent_says, daemon=True).start()
+
+
+def _end_when_parent_says() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
