@@ -41,7 +41,7 @@ def trainer(device: str, tmp_path: Path) -> Trainer:
     resolved = loading.load(PHASE, registry.installed(), settings=settings, scale="full")
     trainer = build_trainer(resolved, say=lambda _: None)
     folder = RunFolder(tmp_path / "own" / "run", tmp_path / "shared" / "group", "run")
-    folder.make()
+    folder.begin()
     trainer.hooks.run_started(trainer, folder, resolved)
     return trainer
 

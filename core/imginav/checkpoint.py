@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import pickle
 from collections.abc import Mapping
@@ -13,25 +14,43 @@ from attrs import frozen
 from torch import Tensor
 
 from imginav.errors import UserError
-from imginav.rundir import atomic_write
+from imginav.rundir import write_bytes
 
-FORMAT = 1
+FORMAT = 2
 """The version of the file's layout."""
+
+DIGEST = "sha256"
+"""The key of the digest of all else that a file holds."""
+
+DAMAGES = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    MemoryError,
+    pickle.UnpicklingError,
+)
+"""What torch raises for files that are damaged or made up, wherever it stumbles."""
 
 
 @frozen(kw_only=True)
 class Checkpoint:
     """The weights of an epoch with what they came from; `training` is there where a run can go on from it."""
 
-    model: dict[str, Tensor]  # the weights that were judged in the epoch's validation
-    epoch: int
-    metrics: dict[str, float]  # the epoch's row
+    model: dict[str, Tensor]  # at the end of an epoch, the weights that were judged in its validation
+    epoch: int  # that they are of; it may not be finished, where `training` is there
+    metrics: dict[str, float]  # the row of the last finished epoch
     manifest: str  # the resolved manifest, TOML
     origins: dict[str, str]  # of each of its values, by dotted key
     training: dict[str, Any] | None = None  # the trainer's state
 
-    def save(self, path: Path) -> None:
-        """Write the file, whole or not at all."""
+    def save(self, path: Path, *, keep: Path | None = None) -> None:
+        """Write the file, whole or not at all; the one that was there becomes `keep`, where that is given."""
         content: dict[str, Any] = {
             "format": FORMAT,
             "model": self.model,
@@ -42,14 +61,14 @@ class Checkpoint:
         }
         if self.training is not None:
             content["training"] = self.training
+        content = _on_cpu(content)
         buffer = io.BytesIO()
-        torch.save(content, buffer)
-        with atomic_write(path) as stream:
-            stream.write(buffer.getbuffer())
+        torch.save({**content, DIGEST: sha256_of(content)}, buffer)
+        write_bytes(path, buffer.getbuffer(), keep=keep)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint onto the CPU; nothing in it is executed.
+    """Read a checkpoint onto the CPU; nothing in it is executed, and its content is what was written.
 
     Raises UserError where the file is missing, damaged, or no checkpoint of imginav.
     """
@@ -57,18 +76,58 @@ def load_checkpoint(path: Path) -> Checkpoint:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except DAMAGES as error:
         raise UserError(f"{path}: cannot be read as a checkpoint: {_reason(error)}; take another one") from error
-    if not isinstance(content, Mapping) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path}: is no checkpoint of this version of imginav (format {FORMAT})")
-    return Checkpoint(
-        model=content["model"],
-        epoch=content["epoch"],
-        metrics=content["metrics"],
-        manifest=content["manifest"],
-        origins=content["origins"],
-        training=content.get("training"),
-    )
+    if content.pop(DIGEST, None) != sha256_of(content):
+        raise UserError(f"{path}: is damaged: its content is not what was written (SHA-256); take another one")
+    try:
+        return Checkpoint(
+            model=content["model"],
+            epoch=content["epoch"],
+            metrics=content["metrics"],
+            manifest=content["manifest"],
+            origins=content["origins"],
+            training=content.get("training"),
+        )
+    except KeyError as error:
+        raise UserError(f"{path}: is no whole checkpoint: it has no {error.args[0]!r}; take another one") from None
+
+
+def sha256_of(content: Any) -> str:
+    """Return the SHA-256 of nested tables, lists, values and tensors; it is the same on every device."""
+    digest = hashlib.sha256()
+    _feed(digest, content)
+    return digest.hexdigest()
+
+
+def _feed(digest: Any, value: Any) -> None:
+    if isinstance(value, Tensor):
+        digest.update(f"tensor {value.dtype} {tuple(value.shape)}\n".encode())
+        # Strides are how it lies in memory, and no content.
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    elif isinstance(value, Mapping):
+        digest.update(f"table of {len(value)}\n".encode())
+        for key, item in value.items():
+            _feed(digest, key)
+            _feed(digest, item)
+    elif isinstance(value, (list, tuple)):
+        digest.update(f"list of {len(value)}\n".encode())
+        for item in value:
+            _feed(digest, item)
+    else:
+        digest.update(f"{value!r}\n".encode(errors="surrogatepass"))
+
+
+def _on_cpu(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    if isinstance(value, Mapping):
+        return {key: _on_cpu(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_on_cpu(item) for item in value)
+    return value
 
 
 def _reason(error: Exception) -> str:

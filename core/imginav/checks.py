@@ -14,6 +14,9 @@ from attrs import frozen
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
+DURATION = re.compile(r"(?=.)(?:(\d{1,4})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?")
+
+
 class Check(ABC):
     """A validator as attrs calls it, and the part of a JSON Schema that says the same."""
 
@@ -99,3 +102,24 @@ class _FileName(Check):
 
 
 file_name = _FileName()
+
+
+class _Duration(Check):
+    """Accept a time such as 11h30m: days, hours, minutes, seconds, each with its letter, and more than none."""
+
+    def __call__(self, instance: Any, attribute: Any, value: Any) -> None:
+        if value is not None and (not DURATION.fullmatch(value) or seconds_of(value) == 0):
+            raise ValueError(f"expected a time such as '11h30m', '90m' or '1d2h', found {value!r}")
+
+    def schema(self) -> dict[str, Any]:
+        return {"pattern": f"^{DURATION.pattern}$"}
+
+
+def seconds_of(duration: str) -> int:
+    """Return the seconds of a time such as 11h30m."""
+    match = DURATION.fullmatch(duration)
+    parts = match.groups() if match else ()
+    return sum(int(part or 0) * unit for part, unit in zip(parts, (86_400, 3_600, 60, 1), strict=False))
+
+
+duration = _Duration()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +19,7 @@ from imginav.errors import UserError
 
 if TYPE_CHECKING:
     from imginav import study as study_module
+    from imginav.resuming import Resume
 
 FAILED = 1
 USER_ERROR = 2
@@ -25,8 +27,13 @@ INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 2 for what the user can mend, with one clear message."""
-    options = _parser().parse_args(arguments)
+    """Run the command line and return its exit status.
+
+    It is 2 for what the user can mend, with one clear message, and 85 for a run that left and goes on another time.
+    """
+    began = time.monotonic()
+    options = _parser().parse_args(arguments, argparse.Namespace(began=began))
+    from imginav.interruption import LEFT, Interrupted
     from imginav.listing import stream_lines
 
     stream_lines()
@@ -35,8 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"imginav: {error}", file=sys.stderr)
         return USER_ERROR
+    except Interrupted as error:
+        print(f"imginav: left ({error}); the same command goes on where it was", file=sys.stderr)
+        return LEFT
     except KeyboardInterrupt:
-        print("imginav: interrupted; what earlier epochs left in the run folder stands", file=sys.stderr)
+        print("imginav: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return INTERRUPTED
     return status
 
@@ -44,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     """Train the experiments of a phase, compare them, and declare the winner."""
     from imginav import registry, report, study
+    from imginav.interruption import Interruption
     from imginav.run import run_experiment, run_folder
 
     phase = study.open_phase(_study_options(options).load(options.phase, registry.installed()))
@@ -51,7 +62,9 @@ def run(options: argparse.Namespace) -> int:
     if len(experiments) > 1:
         failures = phase.run(experiments, _study_options(options))
     else:
-        outcome = run_experiment(experiments[0], again=options.again)
+        outcome = run_experiment(
+            experiments[0], resume=_resume(options.resume), interruption=Interruption(options.began)
+        )
         print(report.summary(outcome, run_folder(experiments[0]).root))
         failures = {}
     phase.conclude()
@@ -143,8 +156,13 @@ def _study_options(options: argparse.Namespace) -> study_module.Options:
         scale=options.scale,
         require_winners=getattr(options, "require_winners", False),
         jobs=getattr(options, "jobs", 1),
-        again=getattr(options, "again", False),
+        resume=_resume(getattr(options, "resume", "auto")),
+        began=options.began,
     )
+
+
+def _resume(text: str) -> Resume:
+    return "auto" if text == "auto" else "never" if text == "never" else Path(text)
 
 
 def _index(text: str | None) -> int | None:
@@ -170,6 +188,12 @@ def _parser() -> argparse.ArgumentParser:
     one = command.add_mutually_exclusive_group()
     one.add_argument("--only", action="append", default=[], metavar="NAME", help="this experiment; may be repeated")
     one.add_argument("--index", metavar="N", help="the Nth experiment, from 1 on; auto: this element of a job array")
+    command.add_argument(
+        "--resume",
+        default="auto",
+        metavar="auto|never|PATH",
+        help="auto (default): what is not finished goes on; never: train anew; or a checkpoint to go on from",
+    )
     command.set_defaults(command=run)
 
     command = commands.add_parser(
@@ -177,6 +201,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("folder", type=Path, help="the folder of the phases, such as phases/")
     command.add_argument("--status", action="store_true", help="show where it stands, and run nothing")
+    command.add_argument(
+        "--resume",
+        default="auto",
+        choices=("auto", "never"),
+        help="auto (default): what is not finished goes on; never: train everything anew",
+    )
     command.set_defaults(command=study)
 
     command = commands.add_parser(
@@ -247,7 +277,6 @@ def _running_options() -> argparse.ArgumentParser:
     """Return the options of the commands that train."""
     options = argparse.ArgumentParser(add_help=False)
     options.add_argument("--jobs", type=_positive, default=1, metavar="N", help="experiments at a time (default: 1)")
-    options.add_argument("--again", action="store_true", help="train finished experiments anew")
     options.add_argument(
         "--require-winners", action="store_true", help="refuse to run without the winners that a phase takes"
     )

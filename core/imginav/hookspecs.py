@@ -48,7 +48,7 @@ class RunSpecs:
 
     @hookspec
     def epoch_started(self, trainer: Trainer, epoch: int) -> None:
-        """Fires before the first step of an epoch; epochs count from 1."""
+        """Fires before the first step of an epoch, and where a resumed run goes on within one; epochs count from 1."""
 
     @hookspec
     def gradients_ready(self, trainer: Trainer) -> None:
@@ -58,6 +58,12 @@ class RunSpecs:
     def step_finished(self, trainer: Trainer, terms: Mapping[str, Tensor]) -> None:
         """Fires after each optimizer step with the loss terms of its batch: scalars on the device, unweighted by
         name, and their weighted sum as `loss`. Reading a value makes a GPU wait.
+        """
+
+    @hookspec
+    def batch_left_out(self, trainer: Trainer, reason: str) -> None:
+        """Fires instead of `step_finished` for a batch without a step, because its loss or a gradient was not finite
+        and `train.on_non_finite` is `skip`; the reason is a sentence.
         """
 
     @hookspec
@@ -76,6 +82,12 @@ class RunSpecs:
     @hookspec
     def training_finished(self, trainer: Trainer) -> None:
         """Fires once after the last epoch; the weights that the model holds afterwards are the run's result."""
+
+    @hookspec
+    def training_interrupted(self, trainer: Trainer) -> None:
+        """Fires once where a run is asked to leave (a signal, its time limit), after a step or a batch of the
+        validation: save what it needs to go on. No other event but `run_closed` follows.
+        """
 
     @hookspec
     def run_closed(self, trainer: Trainer) -> None:
@@ -128,6 +140,9 @@ class RunHooks:
     def step_finished(self, trainer: Trainer, terms: Mapping[str, Tensor]) -> None:
         self._plugins.hook.step_finished(trainer=trainer, terms=terms)
 
+    def batch_left_out(self, trainer: Trainer, reason: str) -> None:
+        self._plugins.hook.batch_left_out(trainer=trainer, reason=reason)
+
     def validation_started(self, trainer: Trainer, epoch: int) -> None:
         self._plugins.hook.validation_started(trainer=trainer, epoch=epoch)
 
@@ -136,6 +151,9 @@ class RunHooks:
 
     def training_finished(self, trainer: Trainer) -> None:
         self._plugins.hook.training_finished(trainer=trainer)
+
+    def training_interrupted(self, trainer: Trainer) -> None:
+        self._plugins.hook.training_interrupted(trainer=trainer)
 
     def run_closed(self, trainer: Trainer) -> None:
         self._plugins.hook.run_closed(trainer=trainer)

@@ -11,8 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from imginav.errors import UserError
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 """What schedulers send before they end a job, and what a terminal sends for Ctrl-C."""
+
+LEFT = 85
+"""The exit status of a command that left and goes on when it is given again; job scripts requeue on it."""
 
 LARGEST_RESERVE_SECONDS = 60.0
 
@@ -39,6 +44,7 @@ class Interruption:
         self._last = time.monotonic()
         self._longest = 0.0  # between two boundaries: steps, saves, pictures
         self._interrupts = 0
+        self._deferred = False
 
     def ask(self, reason: str) -> None:
         """Ask the run to save and leave."""
@@ -52,11 +58,18 @@ class Interruption:
         """Ask the run to leave early enough to be gone when so many seconds have passed since `began`."""
         self._limit = seconds
 
-    def boundary(self) -> None:
-        """Note that a boundary between two steps was reached: the longest way between two is kept as a reserve."""
+    def heard(self, *, advanced: bool) -> str:
+        """Return why the run is to leave now, between two steps, or nothing; raises UserError where it must not save.
+
+        The time limit counts once the run has `advanced`: without a step in each attempt, it would never end. This is
+        asked at each boundary: the longest way from one to the next is kept as a reserve.
+        """
         now = time.monotonic()
         self._longest = max(self._longest, now - self._last)
         self._last = now
+        if self.fault:
+            raise UserError(self.fault)
+        return self.reason or ("its time limit is up" if advanced and self.time_is_up() else "")
 
     def time_is_up(self) -> bool:
         """Whether the time limit leaves too little for another step and a save."""
@@ -67,7 +80,7 @@ class Interruption:
 
     @contextmanager
     def hearing(self) -> Iterator[None]:
-        """Take the signals as long as what is inside runs; a second SIGINT leaves at once.
+        """Take the signals as long as what is inside runs: it raises Interrupted at once, as nothing is to be saved.
 
         In a thread other than the main one, which Python gives no signals, it does nothing.
         """
@@ -81,9 +94,20 @@ class Interruption:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Let what is inside go on after a signal until it asks; a second SIGINT leaves at once."""
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+
     def _hear(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         self.ask(name)
+        if not self._deferred:
+            raise Interrupted(name)
         if number == signal.SIGINT:
             self._interrupts += 1
             if self._interrupts > 1:

@@ -14,7 +14,7 @@ from imginav.components import Dataset, Selector
 from imginav.errors import UserError
 from imginav.fingerprints import sha256_of_tables
 from imginav.layers import Keys, Layer, expand, leaves, merge, read_chain, read_toml, setting, value_at
-from imginav.manifest import Manifest, Output, Plan
+from imginav.manifest import CARE, Manifest, Output, Plan
 from imginav.registry import Registry
 from imginav.structuring import Structurer, StructuringError
 from imginav.sweeps import changes_of, values_of
@@ -56,10 +56,12 @@ class ResolvedManifest:
         """The fingerprint of all values that the result depends on: not of names, places and observers."""
         data = self.manifest.data
         places = [key for key in self.tables["data"] if isinstance(getattr(data, key, None), Path)]
+        places += [key.removeprefix("data.") for key in CARE]
         observers = [name for name, callback in self.manifest.callbacks.items() if callback.observer]
         return sha256_of_tables(
             {
-                **{key: self.tables.get(key, {}) for key in ("encoder", "decoder", "losses", "train")},
+                **{key: self.tables.get(key, {}) for key in ("encoder", "decoder", "losses")},
+                "train": {key: value for key, value in self.tables["train"].items() if f"train.{key}" not in CARE},
                 "data": {key: value for key, value in self.tables["data"].items() if key not in places},
                 "callbacks": [
                     [name, table] for name, table in self.tables.get("callbacks", {}).items() if name not in observers
@@ -305,10 +307,12 @@ def _site_layer(site: Path | None) -> list[Layer]:
         return []
     path = site or SITE_FILE
     tables = read_toml(path)
-    if strangers := sorted(set(tables) - set(SITE_TABLES)):
+    strangers = {keys[0] if keys[0] != "train" else ".".join(keys) for keys, _ in leaves(tables)}
+    if strangers := strangers - {*SITE_TABLES, *CARE}:
         raise UserError(
-            f"{path}: expected only the tables {', '.join(SITE_TABLES)} in a site file, found {', '.join(strangers)}; "
-            "what is tried belongs into the phase's manifest"
+            f"{path}: expected only the tables {', '.join(SITE_TABLES)} and what a run does in trouble "
+            f"({', '.join(key for key in CARE if key.startswith('train.'))}) in a site file, found "
+            f"{', '.join(sorted(strangers))}; what is tried belongs into the phase's manifest"
         )
     return [Layer(str(path), tables)]
 

@@ -7,8 +7,11 @@ from typing import Any, ClassVar, Literal
 
 from attrs import field, frozen
 
-from imginav.checks import FILE_NAME, at_least, between, file_name
+from imginav.checks import FILE_NAME, at_least, between, duration, file_name
 from imginav.components import Callback, Dataset, Decoder, Encoder, Loss, LRSchedule, Optimizer, Selector
+
+CARE = ("train.time_limit", "train.on_non_finite", "train.non_finite_limit", "data.on_bad")
+"""What a manifest says of troubles that a run may have: nothing that the result of one without any depends on."""
 
 
 @frozen(kw_only=True)
@@ -44,6 +47,11 @@ class Train:
     monitor_mode: Literal["min", "max"] = "min"  # whether less or more of it is better
     optimizer: Optimizer  # how weights follow their gradients
     lr_schedule: LRSchedule | None = None  # none: the learning rate stays as it is
+    time_limit: str | None = field(
+        default=None, validator=duration
+    )  # such as 11h30m, after which the command is gone, saved; none: no limit
+    on_non_finite: Literal["stop", "skip"] = "stop"  # what a loss or gradient that is not finite does
+    non_finite_limit: int = field(default=10, validator=at_least(0))  # batches to skip in all; one more stops the run
 
 
 @frozen(kw_only=True)

@@ -12,6 +12,9 @@ from imginav.autoencoder import Autoencoder
 from imginav.components import LRSchedule, Optimizer
 from imginav.device import Device
 
+SMALLEST_SCALE = 1.0
+"""Of fp16's gradients: where they still overflow below, they are too large themselves."""
+
 
 class Optimization:
     """Optimizer, learning-rate schedule and gradient scaler, which step and are saved together."""
@@ -39,6 +42,22 @@ class Optimization:
     def unscale(self) -> None:
         """Bring the gradients to their true size, so that they can be read and clipped."""
         self._scaler.unscale_(self.optimizer)
+
+    def gradient_norm(self) -> Tensor:
+        """Return the Euclidean norm of all gradients together: not finite where one of them is not."""
+        gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        return torch.nn.utils.get_total_norm(gradients)
+
+    @property
+    def leaves_out_overflows(self) -> bool:
+        """Whether gradients that are not finite are only scaled too far, so that a step without them mends it."""
+        return self._scaler.is_enabled() and self._scaler.get_scale() >= SMALLEST_SCALE
+
+    def leave_out(self) -> None:
+        """Clear the gradients without a step."""
+        if self._scaler.is_enabled():
+            self._scaler.update(self._scaler.get_scale())
+        self.optimizer.zero_grad(set_to_none=True)
 
     def step(self) -> None:
         """Move the weights and the learning rate, and clear the gradients.

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from imginav.rundir import atomic_write
+from imginav.rundir import write_bytes
 
 Pixels = NDArray[np.uint8]
 
@@ -49,13 +49,11 @@ def write_png(path: Path, picture: Image.Image) -> None:
     """Write a PNG file, whole or not at all."""
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
-    with atomic_write(path) as stream:
-        stream.write(buffer.getbuffer())
+    write_bytes(path, buffer.getbuffer())
 
 
 def write_figure(path: Path, figure: Figure) -> None:
     """Write a figure as a PNG file, whole or not at all."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
-    with atomic_write(path) as stream:
-        stream.write(buffer.getbuffer())
+    write_bytes(path, buffer.getbuffer())

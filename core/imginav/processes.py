@@ -18,18 +18,20 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import torch
-from attrs import frozen
+from attrs import field, frozen
 
 from imginav.errors import UserError
+from imginav.interruption import LEFT, Interrupted, Interruption
 from imginav.listing import stream_lines
 from imginav.loading import ResolvedManifest
 from imginav.report import summary
+from imginav.resuming import Resume
 from imginav.run import run_experiment, run_folder
 
 Say = Callable[[str], None]
 
-SECONDS_TO_END = 10.0
-"""How long interrupted experiments may take to end by themselves."""
+POLL_SECONDS = 1.0
+"""After which it is looked whether all of them are asked to leave."""
 
 
 @frozen
@@ -40,48 +42,77 @@ class Job:
     process: SpawnProcess
     reason: Connection  # brings the sentence that says why it failed
     slot: int
+    asked: threading.Event = field(factory=threading.Event)  # whether it was asked to leave
 
 
-def run_all(
-    experiments: Sequence[ResolvedManifest], *, jobs: int, again: bool, logs: Path, say: Say = print
-) -> dict[str, str]:
-    """Train some experiments, `jobs` of them at a time; return why the failed ones did, by their run's name.
+@frozen(kw_only=True)
+class How:
+    """What the experiments of a command have in common."""
 
-    One at a time, they write to this terminal; several write to a file of their own in `logs`.
+    jobs: int  # at a time
+    resume: Resume
+    began: float  # when the command did, by time.monotonic(), for a time limit that holds for all of them together
+
+
+def run_all(experiments: Sequence[ResolvedManifest], how: How, *, logs: Path, say: Say = print) -> dict[str, str]:
+    """Train some experiments, several at a time; return why the failed ones did, by their run's name.
+
+    One at a time, they write to this terminal; several write to a file of their own in `logs`. Raises Interrupted when
+    all that ran have left, where they were asked to.
     """
+    interruption = Interruption(how.began)
     waiting = list(experiments)
     running: list[Job] = []
     failures: dict[str, str] = {}
-    free = list(range(jobs))
-    try:
-        while waiting or running:
-            while waiting and free:
-                job = _start(waiting.pop(0), free.pop(0), jobs, again=again, logs=logs)
-                number = len(experiments) - len(waiting)
-                say(f"\n{job.experiment.manifest.phase.experiment} starts ({number} of {len(experiments)})")
-                running.append(job)
-            wait([job.process.sentinel for job in running])
-            for job in [job for job in running if not job.process.is_alive()]:
-                running.remove(job)
-                free.append(job.slot)
-                name = job.experiment.manifest.phase.experiment
-                if reason := _why_failed(job):
-                    failures[name] = reason
-                say(f"{name} failed: {reason}" if reason else f"{name} is finished")
-    except KeyboardInterrupt:
-        _end(running)
-        raise
+    free = list(range(how.jobs))
+    with interruption.hearing(), interruption.deferred():
+        try:
+            while running or (waiting and not interruption.reason):
+                while waiting and free and not interruption.reason:
+                    job = _start(waiting.pop(0), free.pop(0), how, logs=logs)
+                    number = len(experiments) - len(waiting)
+                    say(f"\n{job.experiment.manifest.phase.experiment} starts ({number} of {len(experiments)})")
+                    running.append(job)
+                wait([job.process.sentinel for job in running], POLL_SECONDS)
+                if interruption.reason:
+                    _ask(running)
+                for job in [job for job in running if not job.process.is_alive()]:
+                    running.remove(job)
+                    free.append(job.slot)
+                    name = job.experiment.manifest.phase.experiment
+                    reason = _why_failed(job)
+                    if job.process.exitcode == LEFT:
+                        interruption.ask(reason)
+                        say(f"{name} left: {reason}")
+                        continue
+                    if reason:
+                        failures[name] = reason
+                    say(f"{name} failed: {reason}" if reason else f"{name} is finished")
+        except KeyboardInterrupt:  # the second one: those that do not leave at once by themselves are ended
+            for job in running:
+                job.process.kill()
+            raise
+    if interruption.reason:
+        raise Interrupted(interruption.reason)
     return failures
 
 
-def _start(experiment: ResolvedManifest, slot: int, jobs: int, *, again: bool, logs: Path) -> Job:
+def _ask(running: Sequence[Job]) -> None:
+    """Ask experiments to leave; a scheduler may have sent its signal to this process alone."""
+    for job in running:
+        if not job.asked.is_set():
+            job.asked.set()
+            job.process.terminate()
+
+
+def _start(experiment: ResolvedManifest, slot: int, how: How, *, logs: Path) -> Job:
     receives, sends = multiprocessing.Pipe(duplex=False)
-    log = logs / f"{experiment.manifest.phase.experiment}.log" if jobs > 1 else None
+    log = logs / f"{experiment.manifest.phase.experiment}.log" if how.jobs > 1 else None
     # A forked process could not use a GPU that this one has seen.
     process = multiprocessing.get_context("spawn").Process(
-        target=_train, args=(experiment, again, jobs, log, sends), name=experiment.manifest.phase.experiment
+        target=_train, args=(experiment, how, log, sends), name=experiment.manifest.phase.experiment
     )
-    with _own_gpu(slot, jobs):
+    with _own_gpu(slot, how.jobs):
         process.start()
     sends.close()
     return Job(experiment, process, receives, slot)
@@ -105,7 +136,7 @@ def _own_gpu(slot: int, jobs: int) -> Iterator[None]:
             os.environ["CUDA_VISIBLE_DEVICES"] = shown
 
 
-def _train(experiment: ResolvedManifest, again: bool, jobs: int, log: Path | None, reason: Connection) -> None:
+def _train(experiment: ResolvedManifest, how: How, log: Path | None, reason: Connection) -> None:
     """The life of an experiment's process."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     stream_lines()
@@ -113,13 +144,18 @@ def _train(experiment: ResolvedManifest, again: bool, jobs: int, log: Path | Non
     multiprocessing.set_start_method(None, force=True)
     if log is not None:
         _write_to(log)
-        torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
+        torch.set_num_threads(max(1, torch.get_num_threads() // how.jobs))
     try:
-        outcome = run_experiment(experiment, again=again, timed=jobs == 1)
+        outcome = run_experiment(
+            experiment, resume=how.resume, interruption=Interruption(how.began), timed=how.jobs == 1
+        )
         print(summary(outcome, run_folder(experiment).root), flush=True)
     except UserError as error:
         reason.send(str(error))
         sys.exit(2)
+    except Interrupted as error:
+        reason.send(str(error))
+        sys.exit(LEFT)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:  # noqa: BLE001  # whole to the log, and to the phase as a sentence
@@ -129,11 +165,11 @@ def _train(experiment: ResolvedManifest, again: bool, jobs: int, log: Path | Non
 
 
 def _end_with_parent() -> None:
-    """Interrupt this process when the one that started it is gone, or nobody would know that it still trains."""
+    """Let this process leave when the one that started it is gone, or nobody would know that it still trains."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _write_to(log: Path) -> None:
@@ -158,11 +194,3 @@ def _why_failed(job: Job) -> str:
         out_of_memory = ", as the system does when memory runs out" if name == "SIGKILL" else ""
         return f"its process was ended by {name}{out_of_memory}"
     return said or ("it was interrupted" if code == 130 else f"its process ended with status {code}")
-
-
-def _end(running: Sequence[Job]) -> None:
-    """Wait for interrupted experiments, which a terminal interrupts as well, and end those that do not end."""
-    for job in running:
-        job.process.join(SECONDS_TO_END)
-        if job.process.is_alive():
-            job.process.terminate()

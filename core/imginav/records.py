@@ -17,6 +17,8 @@ from attrs import evolve, frozen
 
 from imginav.errors import UserError
 from imginav.fingerprints import DataPrint
+from imginav.interruption import Interrupted
+from imginav.lock import is_held
 from imginav.registry import Registry
 from imginav.rundir import write_text
 from imginav.structuring import Structurer, StructuringError
@@ -39,12 +41,13 @@ class RunRecord:
     updated: str
     code_version: str
     host: str
-    process: str  # its number, and on Linux when it started, since numbers are used again
+    process: int  # its number there
     error: str = ""  # why it failed
 
-    def save(self, path: Path) -> None:
-        """Write the file, whole or not at all."""
-        write_text(path, json.dumps(_STRUCTURER.unstructure(self), indent=2, ensure_ascii=False) + "\n")
+    def save(self, path: Path, *, patient: bool = True) -> None:
+        """Write the file, whole or not at all; see `write_bytes`."""
+        text = json.dumps(_STRUCTURER.unstructure(self), indent=2, ensure_ascii=False) + "\n"
+        write_text(path, text, patient=patient)
 
 
 _STRUCTURER = Structurer(Registry())
@@ -58,7 +61,7 @@ def load_record(path: Path) -> RunRecord | None:
         return None
     except (OSError, ValueError, StructuringError) as error:
         raise UserError(f"{path}: cannot be read as the record of a run ({error}); move its folder away") from None
-    gone = record.state == "running" and record.host == socket.gethostname() and record.process != _alive(record)
+    gone = record.state == "running" and not is_held(path.parent)
     return evolve(record, state="cut off") if gone else record
 
 
@@ -90,14 +93,14 @@ class Recorder:
                 updated=utc_now(),
                 code_version=code_version(),
                 host=socket.gethostname(),
-                process=_process(os.getpid()),
+                process=os.getpid(),
             ),
         )
         recorder.write("running")
         return recorder
 
-    def write(self, state: State, *, epoch: int | None = None, error: str = "") -> None:
-        """Write what has become of the run."""
+    def write(self, state: State, *, epoch: int | None = None, error: str = "", patient: bool = True) -> None:
+        """Write what has become of the run; `patient` as `write_bytes` has it."""
         passed = (datetime.now(UTC) - self._start).total_seconds()
         self._record = evolve(
             self._record,
@@ -107,7 +110,7 @@ class Recorder:
             updated=utc_now(),
             error=error,
         )
-        self._record.save(self._path)
+        self._record.save(self._path, patient=patient)
 
     @contextmanager
     def until_finished(self) -> Iterator[None]:
@@ -115,9 +118,9 @@ class Recorder:
         try:
             yield
         except BaseException as error:
-            interrupted = isinstance(error, KeyboardInterrupt)
+            state: State = "interrupted" if isinstance(error, (KeyboardInterrupt, Interrupted)) else "failed"
             with suppress(UserError):  # on a full disk, what went wrong first is what counts
-                self.write("interrupted" if interrupted else "failed", error=str(error) or type(error).__name__)
+                self.write(state, error=str(error) or type(error).__name__, patient=False)
             raise
         self.write("finished")
 
@@ -144,24 +147,3 @@ def _git(*arguments: str) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip()
-
-
-def _alive(record: RunRecord) -> str | None:
-    """Return the process of a record as it is now, or none where it is gone."""
-    number = int(record.process.partition(" ")[0])
-    try:
-        os.kill(number, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:  # another user's, but alive
-        pass
-    return _process(number)
-
-
-def _process(number: int) -> str:
-    try:
-        # The name in parentheses may hold spaces; the start time is the 20th field after it.
-        started = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return str(number)
-    return f"{number} {started}"

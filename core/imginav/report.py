@@ -47,6 +47,7 @@ class Outcome:
     validation_layouts: int
     split_by: str
     trial: bool
+    notes: tuple[str, ...] = ()  # what was out of the ordinary: values that were changed on the way, what was left out
 
     def facts(self) -> list[tuple[str, str]]:
         """Return what matters most as pairs of a name and a value."""
@@ -79,6 +80,7 @@ class Outcome:
                 "layouts",
                 f"{self.train_layouts:,} train, {self.validation_layouts:,} validate, split by {self.split_by}",
             ),
+            *(("note", note) for note in self.notes),
         ]
 
 
@@ -94,11 +96,13 @@ def load_outcome(path: Path) -> Outcome:
     try:
         table = json.loads(path.read_text())
         metrics = {name: math.nan if value is None else float(value) for name, value in table["metrics"].items()}
-        return Outcome(**{**table, "metrics": metrics, "latent": tuple(table["latent"])})
+        return Outcome(
+            **{**table, "metrics": metrics, "latent": tuple(table["latent"]), "notes": tuple(table.get("notes", ()))}
+        )
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"{path}: is no evaluation of this version of imginav ({type(error).__name__}: {error}); "
-            "train the run again with --again"
+            "train the run anew with --resume never"
         ) from None
 
 
@@ -132,8 +136,8 @@ def _write_curves(path: Path, trainer: Trainer) -> None:
     grid = figure.subplots(math.ceil(len(panels) / columns), columns, squeeze=False).flatten()
     for axes, (title, lines) in zip(grid, panels, strict=False):
         for label, column in lines.items():
-            axes.plot(epochs, [row[column] for row in history], marker="o", markersize=3, label=label)
-        if title.startswith("loss") and all(row[c] > 0 for row in history for c in lines.values()):
+            axes.plot(epochs, [row.get(column, math.nan) for row in history], marker="o", markersize=3, label=label)
+        if title.startswith("loss") and all(row.get(c, 1) > 0 for row in history for c in lines.values()):
             axes.set_yscale("log")
         axes.axvline(trainer.weights_epoch, color="0.6", linestyle=":", label=f"epoch {trainer.weights_epoch}")
         axes.set(title=title, xlabel="epoch")

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from contextlib import closing
 
 from imginav import report
 from imginav.autoencoder import build_autoencoder, check_sizes, parameter_count
-from imginav.checkpoint import load_checkpoint
+from imginav.checks import seconds_of
 from imginav.data import Data, open_print
 from imginav.device import open_device
-from imginav.errors import UserError
 from imginav.evaluation import flat_background_mse, latency_ms
 from imginav.fingerprints import DataPrint
 from imginav.hookspecs import RunHooks, hookimpl
+from imginav.interruption import Interrupted, Interruption
 from imginav.loading import ResolvedManifest
+from imginav.lock import RunLock
 from imginav.objective import Objective
 from imginav.optimization import Optimization
-from imginav.records import Recorder, RunRecord, load_record
+from imginav.records import Recorder, load_record
 from imginav.report import Outcome, load_outcome
+from imginav.resuming import Resume, go_on
 from imginav.rundir import RunFolder, write_text
 from imginav.seeds import Seeds
 from imginav.trainer import Trainer
@@ -27,40 +28,55 @@ from imginav.trainer import Trainer
 Say = Callable[[str], None]
 
 
-def run_experiment(resolved: ResolvedManifest, say: Say = print, *, again: bool = False, timed: bool = True) -> Outcome:
+def run_experiment(
+    resolved: ResolvedManifest,
+    say: Say = print,
+    *,
+    resume: Resume = "auto",
+    interruption: Interruption | None = None,
+    timed: bool = True,
+) -> Outcome:
     """Train what a manifest describes, and leave all deliverables in its run folder.
 
-    A finished run of the same manifest and layouts is left as it is, one that was cut off goes on from its last
-    checkpoint, and any other is moved aside; `again` trains anew in any case. Without `timed` its latency is not
-    measured: beside other work it would mean nothing. `say` takes the lines for people. Raises UserError for what a
-    user can mend, as early as it can be known.
+    With `auto`, a finished run of the same manifest and layouts is left as it is, one that is not finished goes on
+    from its last checkpoint, and any other is moved aside. Without `timed` its latency is not measured: beside other
+    work it would mean nothing. `say` takes the lines for people. Raises UserError for what a user can mend, as early
+    as it can be known, and Interrupted where it is asked to leave, with what it needs to go on saved.
     """
+    interruption = interruption or Interruption()
+    if limit := resolved.manifest.train.time_limit:
+        interruption.limit(seconds_of(limit))
     folder = run_folder(resolved)
-    earlier = load_record(folder.record)
-    _refuse_running(earlier)
-    if not again and is_finished(resolved):
-        say(
-            f"{folder.experiment} is finished already, with the same manifest and layouts, in {folder.root}; "
-            "--again trains it anew"
-        )
-        return load_outcome(folder.evaluation)
-    trainer = build_trainer(resolved, say)
-    with closing(trainer.data):
-        attempt = None if again else _resume(trainer, folder, resolved, earlier, say)
-        if attempt is None and (moved := folder.make()):
-            say(f"the earlier run is kept in {moved}")
-        recorder = Recorder.start(
-            folder.record, folder.experiment, resolved.sha256, trainer.data.fingerprint, trainer.epochs, attempt
-        )
-        trainer.hooks.add("the run's record", EpochRecorder(recorder))
-        with recorder.until_finished():
-            write_text(folder.manifest, resolved.to_toml())
-            try:
-                trainer.hooks.run_started(trainer, folder, resolved)
-                trainer.fit()
-            finally:
-                trainer.hooks.run_closed(trainer)
-            return _finish(trainer, folder, resolved, timed=timed)
+    with interruption.hearing(), RunLock(folder.root, interruption.forbid, say):
+        earlier = load_record(folder.record)
+        if resume == "auto" and is_finished(resolved):
+            say(
+                f"{folder.experiment} is finished already, with the same manifest and layouts, in {folder.root}; "
+                "--resume never trains it anew"
+            )
+            return load_outcome(folder.evaluation)
+        if interruption.time_is_up():
+            raise Interrupted(f"train.time_limit = {limit!r} leaves no time for {folder.experiment}")
+        trainer = build_trainer(resolved, say)
+        with closing(trainer.data):
+            goes_on = go_on(trainer, folder, resolved, earlier, resume, say)
+            recorder = Recorder.start(
+                folder.record,
+                folder.experiment,
+                resolved.sha256,
+                trainer.data.fingerprint,
+                trainer.epochs,
+                earlier if goes_on else None,
+            )
+            trainer.hooks.add("the run's record", EpochRecorder(recorder))
+            with interruption.deferred(), recorder.until_finished():
+                write_text(folder.manifest, resolved.to_toml())
+                try:
+                    trainer.hooks.run_started(trainer, folder, resolved)
+                    trainer.fit(interruption)
+                finally:
+                    trainer.hooks.run_closed(trainer)
+                return _finish(trainer, folder, resolved, timed=timed)
 
 
 def run_folder(resolved: ResolvedManifest) -> RunFolder:
@@ -86,35 +102,6 @@ class EpochRecorder:
     @hookimpl(trylast=True)  # when the checkpoint of the epoch is written
     def epoch_finished(self, trainer: Trainer) -> None:
         self._recorder.write("running", epoch=trainer.epoch)
-
-
-def _refuse_running(record: RunRecord | None) -> None:
-    if record and record.state == "running" and record.host == socket.gethostname():
-        raise UserError(
-            f"{record.experiment} is being trained by another process on this machine "
-            f"({record.process.partition(' ')[0]}, epoch {record.epoch} of {record.epochs}); wait for it, or end it"
-        )
-
-
-def _resume(
-    trainer: Trainer, folder: RunFolder, resolved: ResolvedManifest, earlier: RunRecord | None, say: Say
-) -> RunRecord | None:
-    """Put the trainer where an attempt that was cut off had its last checkpoint, and return the record of that."""
-    if earlier is None or earlier.state == "finished" or earlier.manifest_sha256 != resolved.sha256:
-        return None
-    if not earlier.data.same(trainer.data.fingerprint) or not folder.latest_checkpoint.is_file():
-        return None
-    try:
-        checkpoint = load_checkpoint(folder.latest_checkpoint)
-    except UserError as error:
-        say(f"starts anew, because {error}")
-        return None
-    if checkpoint.training is None:
-        return None
-    trainer.model.load_state_dict(checkpoint.model)
-    trainer.load_state_dict(checkpoint.training)
-    say(f"{folder.experiment} was {earlier.state}: it goes on after epoch {trainer.epoch} of {trainer.epochs}")
-    return earlier
 
 
 def build_trainer(resolved: ResolvedManifest, say: Say = print) -> Trainer:
@@ -174,6 +161,7 @@ def _finish(trainer: Trainer, folder: RunFolder, resolved: ResolvedManifest, *, 
         validation_layouts=len(trainer.data.split.validation),
         split_by=trainer.data.split.by,
         trial=resolved.trial,
+        notes=(*trainer.notes, *trainer.data.left_out),
     )
     report.write(outcome, trainer, folder, resolved)
     return outcome

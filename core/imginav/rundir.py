@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import filecmp
 import os
-import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from pathlib import Path
-from typing import IO
 
 from attrs import frozen
 
@@ -18,37 +17,58 @@ from imginav.errors import UserError
 MANIFEST = "manifest.toml"
 """The resolved manifest in a run folder."""
 
+PART = ".part"
+"""With what the name of a file ends that is not whole yet."""
 
-@contextmanager
-def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for writing that takes the place of `path` only when it is whole and on the disk.
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+DISK_FULL_WAITS_SECONDS = (1, 4, 10, 15, 30)
+"""After which a full disk is tried again: on a shared one, others' files come and go."""
+
+
+def write_bytes(path: Path, content: bytes | memoryview, *, keep: Path | None = None, patient: bool = True) -> None:
+    """Write a file that takes the place of `path` only when it is whole and on the disk.
+
+    The file that was there becomes `keep`, where that is given. A full disk is tried again for a minute, if `patient`.
     Raises UserError, with the old file untouched, where the disk refuses the new one.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; choose another folder in [output]") from error
+    for wait in (*(DISK_FULL_WAITS_SECONDS if patient else ()), None):
+        try:
+            _write(path, content, keep)
+        except OSError as error:
+            reason = f"cannot write {path}: {error.strerror}"
+            if error.errno not in DISK_FULL:
+                raise UserError(f"{reason}; choose another folder in [output]") from error
+            if wait is None:
+                raise UserError(f"{reason}; free some space, and give the same command again") from error
+            print(f"imginav: {reason}; tries again in {wait} s", file=sys.stderr, flush=True)
+            time.sleep(wait)
+        else:
+            return
+
+
+def _write(path: Path, content: bytes | memoryview, keep: Path | None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent)
     beside = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
-            yield stream
+            stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         beside.chmod(0o666 & ~_umask())
+        if keep is not None and path.exists():
+            path.replace(keep)
         beside.replace(path)
         _sync_folder(path.parent)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; free some space or change [output]") from error
     finally:
         beside.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, whole or not at all."""
-    with atomic_write(path) as stream:
-        stream.write(text.encode())
+def write_text(path: Path, text: str, *, patient: bool = True) -> None:
+    """Write a text file in UTF-8, as `write_bytes` does."""
+    write_bytes(path, text.encode(), patient=patient)
 
 
 @frozen
@@ -83,6 +103,11 @@ class RunFolder:
     def latest_checkpoint(self) -> Path:
         return self.root / f"{self.experiment}_checkpoint_latest.pt"
 
+    @property
+    def previous_checkpoint(self) -> Path:
+        """The latest checkpoint before the latest, which a damaged latest falls back to."""
+        return self.root / f"{self.experiment}_checkpoint_previous.pt"
+
     def numbered_checkpoint(self, epoch: int) -> Path:
         return self.root / f"{self.experiment}_checkpoint_epoch_{epoch:03d}.pt"
 
@@ -102,22 +127,33 @@ class RunFolder:
 
     def share(self, path: Path) -> None:
         """Copy one of the run's files into the phase's shared folder."""
-        with path.open("rb") as source, atomic_write(self.shared_copy(path)) as copy:
-            shutil.copyfileobj(source, copy)
+        write_bytes(self.shared_copy(path), path.read_bytes())
 
-    def make(self) -> Path | None:
-        """Make the folder, and return where that of an earlier run was moved to, if there was one."""
-        moved = move_aside(self.root) if self.root.exists() else None
+    def begin(self) -> Path | None:
+        """Make the folder for a run from its start; return where that of an earlier run was moved to, if to be kept."""
+        moved = move_aside(self.root) if self._holds_something() else None
+        if moved:
+            self._remove_copies_of(moved)
+        self.reopen()
+        return moved
+
+    def reopen(self) -> None:
+        """Make what is missing of the folders, and remove what a run that was killed has left half written."""
         try:
-            if moved:
-                self._remove_copies_of(moved)
-            self.root.mkdir(parents=True)
+            self.root.mkdir(parents=True, exist_ok=True)
             self.shared.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(
                 f"cannot make {error.filename}: {error.strerror}; choose another folder in [output]"
             ) from error
-        return moved
+        for part in (*self.root.rglob(f".*{PART}"), *self.shared.rglob(f".{self.experiment}*{PART}")):
+            part.unlink(missing_ok=True)
+
+    def _holds_something(self) -> bool:
+        """Whether anything but the first lines of a run that has not come far lies here."""
+        if not self.root.is_dir():
+            return self.root.exists()
+        return any(p.name not in (MANIFEST, self.record.name) and p.suffix != PART for p in self.root.iterdir())
 
     def _remove_copies_of(self, moved: Path) -> None:
         """Remove what an earlier run has shared, or its pictures would mix with those of the next."""
@@ -133,9 +169,11 @@ def move_aside(path: Path) -> Path:
     while (kept := path.with_name(f"{path.name}.{number}")).exists():
         number += 1
     try:
-        return path.rename(kept)
+        path.rename(kept)
+        _sync_folder(path.parent)
     except OSError as error:
         raise UserError(f"cannot move the earlier {path} aside to {kept}: {error.strerror}") from error
+    return kept
 
 
 def _umask() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import graphlib
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from imginav.layers import merge, read_chain, read_toml
 from imginav.listing import duration, print_table
 from imginav.loading import SITE_FILE, ResolvedManifest, ResolvedPhase, Scale, load_phase
 from imginav.registry import Registry
+from imginav.resuming import Resume
 from imginav.run import is_finished
 from imginav.rundir import move_aside
 from imginav.selection import (
@@ -43,7 +45,8 @@ class Options:
     scale: Scale = "auto"
     require_winners: bool = False
     jobs: int = 1  # experiments at a time
-    again: bool = False  # whether finished ones are trained anew
+    resume: Resume = "auto"
+    began: float = field(factory=time.monotonic)  # when the command did
 
     def load(self, path: Path, registry: Registry) -> ResolvedPhase:
         """Load a phase in this way."""
@@ -67,17 +70,23 @@ class OpenPhase:
 
     def run(self, experiments: Sequence[ResolvedManifest], options: Options) -> dict[str, str]:
         """Train those of some experiments that are not finished; return why the failed ones did, by their run."""
+        if isinstance(options.resume, Path):
+            raise UserError(
+                f"--resume {options.resume}: is one checkpoint for {len(experiments)} experiments; take one of them "
+                "with --only"
+            )
         names = [experiment.manifest.phase.experiment for experiment in self.phase.experiments]
         prints = dict(zip(names, self.prints, strict=True))
         open_ones = []
         for experiment in experiments:
             name = experiment.manifest.phase.experiment
-            if not options.again and is_finished(experiment, prints[name]):
-                self.say(f"{name} is finished already; --again trains it anew")
+            if options.resume == "auto" and is_finished(experiment, prints[name]):
+                self.say(f"{name} is finished already; --resume never trains it anew")
             else:
                 open_ones.append(experiment)
         logs = self.phase.shared / "logs"
-        return processes.run_all(open_ones, jobs=options.jobs, again=options.again, logs=logs, say=self.say)
+        how = processes.How(jobs=options.jobs, resume=options.resume, began=options.began)
+        return processes.run_all(open_ones, how, logs=logs, say=self.say)
 
     def conclude(self, *, of_finished: bool = False) -> Winner | None:
         """Compare what is finished, declare the winner when all is, and show both; return the winner.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
+from attrs import asdict, define, field
 from torch import Tensor
 
+from imginav import randomness
 from imginav.autoencoder import Autoencoder
 from imginav.best import Best
 from imginav.data import Data
@@ -16,10 +18,36 @@ from imginav.device import Device
 from imginav.errors import UserError
 from imginav.evaluation import metric_columns, validate
 from imginav.hookspecs import RunHooks
+from imginav.interruption import Interrupted, Interruption
 from imginav.manifest import Train
 from imginav.objective import TOTAL, Objective
 from imginav.optimization import Optimization
 from imginav.seeds import Seeds
+
+NAMES_SHOWN = 3
+"""How many of the parameters without a finite gradient are named."""
+
+
+@define(kw_only=True)
+class Tally:
+    """What an epoch has gathered so far; it is saved, so that an epoch that is entered again goes on with it."""
+
+    learning_rate: float  # of its first step
+    batches: int = 0  # read, whether they led to a step or not
+    images: int = 0  # in the batches that led to steps
+    seconds: float = 0.0  # in which these were taken
+    sums: dict[str, Tensor] = field(factory=dict)  # of each loss term over the images, on the device
+
+    def add(self, terms: Mapping[str, Tensor], images: int) -> None:
+        """Take in the terms of a step."""
+        # Summed where they are: reading a value at each step would make a GPU wait.
+        self.sums = {name: self.sums.get(name, 0.0) + term * images for name, term in terms.items()}
+        self.images += images
+
+    @property
+    def means(self) -> dict[str, float]:
+        """The mean of each loss term over the images."""
+        return {name: float(total) / self.images for name, total in self.sums.items()}
 
 
 class Trainer:
@@ -43,38 +71,37 @@ class Trainer:
         self.device = device
         self.hooks = hooks
         self.epoch = 0  # the epoch that runs, or was finished last; they count from 1
+        self.tally: Tally | None = None  # of the epoch that runs; none: between two epochs
         self.step = 0  # optimizer steps so far
         self.best = Best(settings.monitor, settings.monitor_mode, metric_columns(objective.weights, model.output_names))
         self.weights_epoch = 0  # the epoch whose weights the model holds
         self.history: list[dict[str, float]] = []  # a row of metrics for each finished epoch
         self.stop_reason = ""
+        self.notes: list[str] = []  # what was out of the ordinary, for people
+        self.left_out = 0  # batches without a step, because something was not finite
+        self._settings = settings
         self._seeds = Seeds(settings.seed)
         self._noise = torch.Generator(device.device)
+        self._random_state: dict[str, Any] | None = None  # of a run that goes on
+        self._interruption = Interruption()
+        self._training = False
+        self._advanced = False  # whether this attempt has taken a step or finished an epoch
 
-    def fit(self) -> None:
-        """Train to the last epoch, or until a callback stops it."""
-        if not self.step:  # a resumed run goes on in the sequence that it was in
-            torch.manual_seed(self._seeds.derive("layers"))  # for layers of plugins that draw (dropout)
-        while self.epoch < self.epochs and not self.stop_reason:
-            self.epoch += 1
-            start = time.perf_counter()
-            learning_rate = self.optimization.learning_rate
+    def fit(self, interruption: Interruption | None = None) -> None:
+        """Train to the last epoch, or until a callback stops it; raises Interrupted where it is asked to leave."""
+        self._interruption = interruption or self._interruption
+        self._training = True
+        # For what plugins draw (dropout): a run that goes on is in the sequence that it was in.
+        randomness.start(self._random_state or self._seeds, self.device.device)
+        while self.tally or (self.epoch < self.epochs and not self.stop_reason):
+            if self.tally is None:
+                self.epoch += 1
+                self.tally = Tally(learning_rate=self.optimization.learning_rate)
             self.hooks.epoch_started(self, self.epoch)
-            terms, images = self._train_epoch()
-            training_seconds = time.perf_counter() - start
-            self.hooks.validation_started(self, self.epoch)
-            self.weights_epoch = self.epoch
-            row = {
-                "epoch": self.epoch,
-                **self.objective.columns(terms, "train"),
-                **self.validate(),
-                "learning_rate": learning_rate,
-                "seconds": time.perf_counter() - start,
-                "images_per_second": images / training_seconds,
-            }
-            self.history.append(row)
-            self.best.see(row, self.epoch)
-            self.hooks.epoch_finished(self, row)
+            self._train_epoch(self.tally)
+            self._judge_epoch(self.tally)
+            self._leave_if_asked()
+        self._training = False
         self.hooks.training_finished(self)
 
     def stop(self, reason: str) -> None:
@@ -83,25 +110,52 @@ class Trainer:
 
     def validate(self) -> dict[str, float]:
         """Return the metrics of the model's present weights over the validation layouts."""
-        return validate(self.model, self.objective, self.data.validation_batches(), self.device)
+        return validate(self.model, self.objective, self._unless_asked(self.data.validation_batches()), self.device)
 
-    def _train_epoch(self) -> tuple[dict[str, float], int]:
-        """Take the steps of one epoch; return the mean of each loss term, and the number of layouts."""
+    def _train_epoch(self, tally: Tally) -> None:
+        """Take the steps of one epoch, or those that are left of it."""
         self.model.train()
-        sums: dict[str, Tensor] = {}
-        images = 0
-        for sample_bytes in self.data.train_batches(self.epoch):
-            batch = self.device.batch(sample_bytes)
-            size = len(batch["rgb"])
-            terms = self.train_step(batch)
-            # Summed where they are: reading a value at each step would make a GPU wait.
-            sums = {name: sums.get(name, 0.0) + term * size for name, term in terms.items()}
-            images += size
-            self.hooks.step_finished(self, terms)
-        return {name: float(total) / images for name, total in sums.items()}, images
+        start = time.perf_counter() - tally.seconds
+        for sample_bytes in self.data.train_batches(self.epoch, tally.batches):
+            if sample_bytes:  # or nothing of it could be read, and data.on_bad is skip
+                batch = self.device.batch(sample_bytes)
+                terms = self.train_step(batch)
+                if terms is not None:
+                    tally.add(terms, len(batch["rgb"]))
+            else:
+                terms = None
+            tally.batches += 1
+            tally.seconds = time.perf_counter() - start
+            self._advanced = True
+            if terms is not None:
+                self.hooks.step_finished(self, terms)
+            self._leave_if_asked()
 
-    def train_step(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Take one optimizer step; return the loss terms, each a scalar on the device without gradients."""
+    def _judge_epoch(self, tally: Tally) -> None:
+        """Validate, and tell the callbacks how the epoch went."""
+        if not tally.images:
+            raise UserError(f"epoch {self.epoch} had no batch that led to a step; see the lines above")
+        start = time.perf_counter()
+        self.hooks.validation_started(self, self.epoch)
+        self.weights_epoch = self.epoch
+        row = {
+            "epoch": self.epoch,
+            **self.objective.columns(tally.means, "train"),
+            **self.validate(),
+            "learning_rate": tally.learning_rate,
+            "seconds": tally.seconds + time.perf_counter() - start,
+            "images_per_second": tally.images / tally.seconds,
+        }
+        self.tally, self._advanced = None, True
+        self.history.append(row)
+        self.best.see(row, self.epoch)
+        self.hooks.epoch_finished(self, row)
+
+    def train_step(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """Take one optimizer step; return the loss terms, each a scalar on the device without gradients.
+
+        Of a batch that is left out because something is not finite, it returns none.
+        """
         self._noise.manual_seed(self._seeds.derive("noise", self.step))
         means: dict[str, Tensor] = {}
         for part in self.device.parts_of(batch):
@@ -109,45 +163,106 @@ class Trainer:
             with self.device.autocast():
                 outputs = self.model(part["rgb"], self._noise)
             terms = self.objective(outputs, part)
-            self._refuse_non_finite(terms)
             self.optimization.backward(terms[TOTAL] * share)
             means = {name: means.get(name, 0.0) + term.detach() * share for name, term in terms.items()}
         self.optimization.unscale()
+        if wrong := self._not_finite(means):
+            self._leave_batch_out(wrong)
+            return None
         self.hooks.gradients_ready(self)
         self.optimization.step()
         self.step += 1
         return means
 
-    def _refuse_non_finite(self, terms: Mapping[str, Tensor]) -> None:
-        if bool(torch.isfinite(terms[TOTAL])):
-            return
+    def _not_finite(self, terms: Mapping[str, Tensor]) -> str:
+        """Return what of a step is not finite, or nothing."""
+        # One reading for both, since each makes a GPU wait.
+        if bool(torch.isfinite(terms[TOTAL] + self.optimization.gradient_norm())):
+            return ""
         wrong = [f"{name} = {term.item()}" for name, term in terms.items() if not torch.isfinite(term)]
-        raise UserError(
-            f"training stopped before step {self.step + 1} (epoch {self.epoch}), because its loss is not finite: "
-            f"{', '.join(wrong)}; lower train.optimizer.learning_rate, clip gradients with "
-            "[callbacks] gradient_clipping = {}, or set machine.precision = 'fp32'"
+        if wrong:
+            return f"its loss is not finite: {', '.join(wrong)}"
+        if self.optimization.leaves_out_overflows:
+            return ""
+        names = [
+            name
+            for name, parameter in self.model.named_parameters()
+            if parameter.grad is not None and not bool(parameter.grad.isfinite().all())
+        ]
+        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+        which = f"that of {', '.join(names[:NAMES_SHOWN])}{more}" if names else "the norm of all together"
+        return f"a gradient is not finite: {which}"
+
+    def _leave_batch_out(self, wrong: str) -> None:
+        """Go on without a step, where the manifest says so, or raise UserError."""
+        number = self.tally.batches if self.tally else 0
+        layouts = self.data.names_of_batch(self.epoch, number)
+        where = f"step {self.step + 1} (epoch {self.epoch}, batch {number + 1})"
+        skips = self._settings.on_non_finite == "skip"
+        if skips and self.left_out < self._settings.non_finite_limit:
+            self.optimization.leave_out()
+            self.left_out += 1
+            reason = f"no {where}, because {wrong}; its layouts: {', '.join(layouts)}"
+            self.notes.append(reason)
+            self.hooks.batch_left_out(self, reason)
+            return
+        remedy = (
+            f"train.non_finite_limit = {self._settings.non_finite_limit} batches were left out before: lower"
+            if skips
+            else "set train.on_non_finite = 'skip' to leave single batches out, lower"
         )
+        raise UserError(
+            f"training stopped before {where}, because {wrong}; the latest checkpoint is from before it; "
+            f"{remedy} train.optimizer.learning_rate, clip gradients with [callbacks] gradient_clipping = {{}}, or set "
+            "machine.precision = 'fp32'; the layouts of the batch:\n  " + "\n  ".join(layouts)
+        )
+
+    def _unless_asked(self, batches: Iterable[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
+        for batch in batches:
+            self._leave_if_asked()
+            yield batch
+
+    def _leave_if_asked(self) -> None:
+        """Save and leave between two steps, or two batches of the validation, where the run is asked to."""
+        if not (reason := self._interruption.heard(advanced=self._advanced)):
+            return
+        if self._training:
+            self.hooks.training_interrupted(self)
+        raise Interrupted(reason)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a restart needs beside the model's weights."""
         return {
             "epoch": self.epoch,
+            "tally": asdict(self.tally) if self.tally else None,
             "step": self.step,
             "history": self.history,
             "stop_reason": self.stop_reason,
+            "notes": self.notes,
+            "left_out": self.left_out,
             "best": self.best.state_dict(),
             "optimization": self.optimization.state_dict(),
             "callbacks": self.hooks.state_dict(),
-            "layers_rng": torch.get_rng_state(),
+            "random": randomness.state(self.device.device),
+            "data": self._data_print(),
         }
+
+    def _data_print(self) -> dict[str, str]:
+        layouts, split = self.data.fingerprint.layouts, self.data.fingerprint.split
+        return {"layouts": layouts.sha256, "split": split.sha256, "description": layouts.description}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from where `state_dict` was taken; the model's weights are loaded apart."""
         self.epoch, self.step = state["epoch"], state["step"]
+        tally = state["tally"]
+        self.tally = tally and Tally(
+            **{**tally, "sums": {name: total.to(self.device.device) for name, total in tally["sums"].items()}}
+        )
         self.weights_epoch = self.epoch
-        self.history = list(state["history"])
+        self.history = [dict(row) for row in state["history"]]
         self.stop_reason = state["stop_reason"]
+        self.notes, self.left_out = list(state["notes"]), state["left_out"]
         self.best.load_state_dict(state["best"])
         self.optimization.load_state_dict(state["optimization"])
         self.hooks.load_state_dict(state["callbacks"])
-        torch.set_rng_state(state["layers_rng"])
+        self._random_state = state["random"]

@@ -46,7 +46,7 @@ class Code:
 
 def test_code_in_a_checkpoint_is_refused_and_not_executed(tmp_path: Path) -> None:
     path, marker = tmp_path / "evil.pt", tmp_path / "executed"
-    torch.save({"format": 1, "model": Code(marker)}, path)
+    torch.save({"format": 2, "model": Code(marker)}, path)
     with pytest.raises(UserError, match=r"evil.pt: cannot be read as a checkpoint"):
         load_checkpoint(path)
     path.write_bytes(pickle.dumps(Code(marker), protocol=2))

@@ -193,7 +193,7 @@ def test_a_checkpoint_that_was_cut_off_anywhere_is_refused(folder: Path, registr
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, registry: Registry) -> None:
     torch.save({"state_dict": {}}, tmp_path / "a.pt")
-    with pytest.raises(UserError, match=r"a.pt: is no checkpoint of this version of imginav \(format 1\)"):
+    with pytest.raises(UserError, match=r"a.pt: is no checkpoint of this version of imginav \(format 2\)"):
         explain(tmp_path / "a.pt", registry)
     checkpoint("epochs = 3\n").save(tmp_path / "b.pt")
     with pytest.raises(UserError, match=r"b.pt: holds no resolved manifest, which begins with 'Resolved from'"):

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from imginav import UserError
 from imginav.fingerprints import DataPrint, LayoutsPrint, SplitPrint
+from imginav.interruption import Interrupted
+from imginav.lock import RunLock
 from imginav.records import Recorder, code_version, load_record
 
 DATA = DataPrint(
@@ -28,10 +27,11 @@ def start(path: Path) -> Recorder:
 def test_a_record_follows_the_run(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     assert load_record(path) is None
-    recorder = start(path)
-    with recorder.until_finished():
-        recorder.write("running", epoch=3)
-        during = load_record(path)
+    with RunLock(tmp_path, lost=pytest.fail):
+        recorder = start(path)
+        with recorder.until_finished():
+            recorder.write("running", epoch=3)
+            during = load_record(path)
     after = load_record(path)
     assert during is not None
     assert after is not None
@@ -47,11 +47,12 @@ def test_a_fault_and_an_interruption_are_recorded_and_go_on(tmp_path: Path) -> N
     record = load_record(path)
     assert record is not None
     assert (record.state, record.error) == ("failed", "the disk is full")
-    with pytest.raises(KeyboardInterrupt), start(path).until_finished():
-        raise KeyboardInterrupt
-    record = load_record(path)
-    assert record is not None
-    assert record.state == "interrupted"
+    for left in (KeyboardInterrupt(), Interrupted("SIGTERM")):
+        with pytest.raises(type(left)), start(path).until_finished():
+            raise left
+        record = load_record(path)
+        assert record is not None
+        assert (record.state, record.error) == ("interrupted", str(left) or "KeyboardInterrupt")
 
 
 def test_another_attempt_counts_the_time_of_the_one_before(tmp_path: Path) -> None:
@@ -69,30 +70,13 @@ def test_another_attempt_counts_the_time_of_the_one_before(tmp_path: Path) -> No
     assert second.seconds >= 100.0
 
 
-def test_a_run_whose_process_is_gone_was_cut_off(tmp_path: Path) -> None:
-    path = tmp_path / "run.json"
-    start(path)
-    told = json.loads(path.read_text())
-    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-    path.write_text(json.dumps(told | {"process": gone.stdout.strip()}))
-    record = load_record(path)
-    assert record is not None
-    assert record.state == "cut off"
-    # Of another machine, nothing is known.
-    path.write_text(json.dumps(told | {"process": gone.stdout.strip(), "host": "elsewhere"}))
-    record = load_record(path)
-    assert record is not None
-    assert record.state == "running"
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells when a process has started")
-def test_a_process_number_that_is_used_again_is_not_the_run(tmp_path: Path) -> None:
-    path = tmp_path / "run.json"
-    start(path)
-    told = json.loads(path.read_text())
-    assert told["host"] == socket.gethostname()
-    assert told["process"].split()[0] == str(os.getpid())
-    path.write_text(json.dumps(told | {"process": f"{os.getpid()} 1"}))
+def test_a_run_that_says_it_runs_and_is_locked_by_nobody_was_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "run.json"
+    with RunLock(path.parent, lost=pytest.fail):
+        start(path)
+        record = load_record(path)
+        assert record is not None
+        assert (record.state, record.process) == ("running", os.getpid())
     record = load_record(path)
     assert record is not None
     assert record.state == "cut off"

@@ -4,22 +4,42 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from pathlib import Path
+from stat import S_ISDIR
 
 import pytest
 
-from imginav import UserError
-from imginav.rundir import RunFolder, atomic_write, write_text
+from imginav import UserError, rundir
+from imginav.rundir import RunFolder, write_bytes, write_text
 
 
-def test_a_file_takes_the_place_of_the_old_one_when_it_is_whole(tmp_path: Path) -> None:
+def names(folder: Path) -> list[str]:
+    """Return all that lies in a folder, hidden files as well."""
+    return sorted(os.listdir(folder))  # noqa: PTH208  # iterdir() gives no order
+
+
+def test_a_file_takes_the_place_of_the_old_one_when_it_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a" / "b.txt"
     write_text(path, "old")
-    with atomic_write(path) as stream:
-        stream.write(b"new")
+    order = []
+
+    def replace(self: Path, target: Path) -> Path:
+        order.append("renamed")
         assert path.read_text() == "old"
+        assert self.read_text() == "new"
+        return Path(os.rename(self, target) or target)  # noqa: PTH104  # Path.replace is what is watched
+
+    monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: order.append("folder" if S_ISDIR(os.fstat(handle).st_mode) else "file")
+    )
+    write_text(path, "new")
     assert path.read_text() == "new"
-    assert os.listdir(path.parent) == ["b.txt"]  # noqa: PTH208  # hidden files count as well
+    assert order == ["file", "renamed", "folder"]
+    assert names(path.parent) == ["b.txt"]
 
 
 def test_who_reads_the_old_file_reads_it_to_its_end(tmp_path: Path) -> None:
@@ -30,46 +50,81 @@ def test_who_reads_the_old_file_reads_it_to_its_end(tmp_path: Path) -> None:
         assert reader.read() == "old"
 
 
-def test_a_failure_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+def test_the_old_file_can_be_kept_under_another_name(tmp_path: Path) -> None:
+    path, before = tmp_path / "latest", tmp_path / "previous"
+    for text in ("1", "2", "3"):
+        write_bytes(path, text.encode(), keep=before)
+    assert (path.read_text(), before.read_text()) == ("3", "2")
+
+
+def fail(monkeypatch: pytest.MonkeyPatch, code: int, times: int = 1000) -> list[int]:
+    """Let the first writes of files fail with an error of the system; return a list that grows with each."""
+    failures: list[int] = []
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        if len(failures) < times:
+            failures.append(code)
+            raise OSError(code, os.strerror(code))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return failures
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (errno.ENOSPC, r"cannot write .*b.txt: No space left on device; free some space, and give the same command"),
+        (errno.EDQUOT, r"cannot write .*b.txt: Disk quota exceeded; free some space, and give the same command again"),
+        (errno.EIO, r"cannot write .*b.txt: Input/output error; choose another folder in \[output\]"),
+    ],
+)
+def test_a_disk_that_refuses_is_one_sentence_and_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, message: str
+) -> None:
     path = tmp_path / "b.txt"
     write_text(path, "old")
-
-    def fail_half_way() -> None:
-        with atomic_write(path) as stream:
-            stream.write(b"half")
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        fail_half_way()
+    monkeypatch.setattr(rundir, "DISK_FULL_WAITS_SECONDS", ())
+    fail(monkeypatch, code)
+    with pytest.raises(UserError, match=message):
+        write_bytes(path, b"new", keep=tmp_path / "kept")
     assert path.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["b.txt"]
+    assert names(tmp_path) == ["b.txt"]
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_tried_again_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "b.txt"
-    write_text(path, "old")
-
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match=r"cannot write .*b.txt: No space left on device; free some space"):
-        write_text(path, "new")
-    assert path.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["b.txt"]
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    failures = fail(monkeypatch, errno.ENOSPC, times=3)
+    write_text(path, "new")
+    assert path.read_text() == "new"
+    assert len(failures) == 3
+    assert waits == list(rundir.DISK_FULL_WAITS_SECONDS[:3])
+    assert "b.txt: No space left on device; tries again in 1 s" in capsys.readouterr().err
+    # Any other fault of the disk does not go away by waiting, and not everyone can wait.
+    for code, patient in ((errno.EIO, True), (errno.ENOSPC, False)):
+        waits.clear()
+        fail(monkeypatch, code)
+        with pytest.raises(UserError):
+            write_text(path, "newer", patient=patient)
+        assert waits == []
 
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="Not a directory; choose another folder in \\[output\\]"):
-        RunFolder(tmp_path / "file" / "run", tmp_path / "group", "run").make()
+        RunFolder(tmp_path / "file" / "run", tmp_path / "group", "run").begin()
 
 
 def test_an_earlier_run_is_moved_aside_and_never_overwritten(tmp_path: Path) -> None:
     kept = []
     for number in range(3):
         folder = RunFolder(tmp_path / "run", tmp_path / "group", "run")
-        kept.append(folder.make())
+        kept.append(folder.begin())
         write_text(folder.metrics, str(number))
     assert kept == [None, tmp_path / "run.1", tmp_path / "run.2"]
     contents = [(tmp_path / name / "run_metrics.csv").read_text() for name in ("run.1", "run.2", "run")]
@@ -88,7 +143,7 @@ def test_files_have_the_names_that_the_users_read(tmp_path: Path) -> None:
 def test_a_shared_file_says_in_its_name_which_experiment_it_is_of(tmp_path: Path) -> None:
     one, other = (RunFolder(tmp_path / name, tmp_path / "group", name) for name in ("ae_L1", "ae_L2"))
     for folder in (one, other):
-        folder.make()
+        folder.begin()
         for path in (folder.samples(1), folder.metrics):
             write_text(path, folder.experiment)
             folder.share(path)
@@ -99,13 +154,13 @@ def test_a_shared_file_says_in_its_name_which_experiment_it_is_of(tmp_path: Path
 
 def test_what_an_earlier_run_has_shared_does_not_mix_with_the_next(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "own", tmp_path / "shared", "run")
-    folder.make()
+    folder.begin()
     for epoch in (5, 8):
         write_text(folder.samples(epoch), f"picture {epoch}")
         folder.share(folder.samples(epoch))
     changed_since = folder.shared / "samples" / "run_epoch_008.png"
     write_text(changed_since, "another picture")
-    moved = folder.make()
+    moved = folder.begin()
     assert moved is not None
     assert (moved / "samples" / "epoch_005.png").read_text() == "picture 5"
     assert [path.name for path in (folder.shared / "samples").iterdir()] == ["run_epoch_008.png"]
@@ -117,3 +172,27 @@ def test_numbered_checkpoints_are_ordered_by_epoch(tmp_path: Path) -> None:
     for epoch in (1000, 5, 40):
         write_text(folder.numbered_checkpoint(epoch), "")
     assert [path.stem.rpartition("_")[2] for path in folder.numbered_checkpoints()] == ["005", "040", "1000"]
+
+
+def test_a_run_that_has_not_come_far_leaves_nothing_to_keep(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run", tmp_path / "group", "run")
+    for path in (folder.manifest, folder.record):
+        write_text(path, "")
+    (folder.root / f".{folder.metrics.name}.x.part").write_text("half")
+    assert folder.begin() is None
+    assert names(folder.root) == ["manifest.toml", "run.json"]
+    write_text(folder.metrics, "")
+    assert folder.begin() == tmp_path / "run.1"
+
+
+def test_what_a_killed_run_left_half_written_is_removed_where_it_goes_on(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "own", tmp_path / "shared", "run")
+    folder.begin()
+    write_text(folder.samples(1), "whole")
+    (folder.root / "samples" / ".epoch_002.png.abc.part").write_text("half")
+    (folder.shared / ".run_metrics.csv.abc.part").write_text("half")
+    others = folder.shared / ".other_metrics.csv.abc.part"
+    others.write_text("another run is writing it")
+    folder.reopen()
+    assert names(folder.root / "samples") == ["epoch_001.png"]
+    assert names(folder.shared) == [others.name]

@@ -123,7 +123,7 @@ def test_the_last_word_of_a_run_is_true_of_the_weights_that_it_leaves(
 
 def test_two_runs_with_one_seed_have_identical_metrics_but_for_times(imginav: Run, tmp_path: Path) -> None:
     settings = ["data.image_size=256", "data.crop=64", "data.count=12", *SMALL[1:]]
-    for again in ((), ("--again",)):
+    for again in ((), ("--resume", "never")):
         done = imginav("run", PHASE, *again, settings=settings)
         assert done.returncode == 0, done.stderr
         assert "trial scale" in done.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from attrs import frozen
@@ -24,20 +25,30 @@ class MetricsCsv(Callback):
 
 
 class MetricsFile:
-    """Writes all rows anew after each epoch, so that the file is whole at any time."""
+    """Writes all rows anew after each epoch, so that the file is whole at any time.
+
+    Where a run goes on, the file first becomes what the run knows: no row is lost, and none is there twice.
+    """
 
     def __init__(self) -> None:
         self._folder: RunFolder
 
     @hookimpl
-    def run_started(self, folder: RunFolder) -> None:
+    def run_started(self, trainer: Trainer, folder: RunFolder) -> None:
         self._folder = folder
+        if trainer.history:
+            self._write(trainer.history)
 
     @hookimpl
     def epoch_finished(self, trainer: Trainer) -> None:
+        self._write(trainer.history)
+
+    def _write(self, rows: Sequence[Mapping[str, float]]) -> None:
+        # A column that a changed manifest brings stands behind those that were there; earlier rows are empty in it.
+        columns = dict.fromkeys(column for row in rows for column in row)
         text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(trainer.history[0]), lineterminator="\n")
+        writer = csv.DictWriter(text, fieldnames=list(columns), restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(trainer.history)
+        writer.writerows(rows)
         write_text(self._folder.metrics, text.getvalue())
         self._folder.share(self._folder.metrics)

@@ -73,6 +73,10 @@ class ProgressDisplay:
             self._measured_from = now, trainer.step
 
     @hookimpl
+    def batch_left_out(self, reason: str) -> None:
+        self._console.print(reason, soft_wrap=True)
+
+    @hookimpl
     def validation_started(self, trainer: Trainer) -> None:
         if self._live:
             self._show(trainer, "validating")
@@ -100,7 +104,7 @@ class ProgressDisplay:
 
     def _text(self, trainer: Trainer, terms: Mapping[str, Tensor], now: float) -> str:
         steps = trainer.data.steps_per_epoch
-        step = (trainer.step - 1) % steps + 1
+        step = trainer.tally.batches if trainer.tally else steps
         losses = "  ".join(f"{name} {float(term):.4g}" for name, term in terms.items())
         speed = self._images / max(now - self._epoch_start, 1e-9)
         # What is cut off where a terminal is narrow comes last.

@@ -127,7 +127,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         trainer = build_trainer(resolved, say=lambda _: None)
         trainer.hooks = RunHooks({**trainer.hooks.callbacks, **(watchers or {})})
         folder = RunFolder(tmp_path / "experiments" / "tiny", tmp_path / "shared" / "tinies", "tiny")
-        folder.make()
+        folder.begin()
         return TinyRun(trainer, folder, resolved)
 
     return make

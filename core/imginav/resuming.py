@@ -1,0 +1,175 @@
+"""Whether a run goes on, and from where: the newest checkpoint that is whole, and fits what is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import tomli
+from attrs import frozen
+
+from imginav.checkpoint import Checkpoint, load_checkpoint
+from imginav.errors import UserError
+from imginav.layers import leaves
+from imginav.loading import LINEAGE, ResolvedManifest
+from imginav.manifest import CARE
+from imginav.records import RunRecord
+from imginav.rundir import RunFolder, write_bytes
+from imginav.trainer import Trainer
+
+Say = Callable[[str], None]
+
+Resume: TypeAlias = Literal["auto", "never"] | Path
+"""auto: what is not finished goes on; never: it is trained anew; a path: it goes on from this checkpoint."""
+
+MAY_CHANGE = ("phase", "callbacks", "machine", "output", "train.epochs", *CARE)
+"""What may differ, by dotted key, where a run goes on: neither the network nor what an epoch is made of."""
+
+MAY_CHANGE_ON_REQUEST = ("losses",)
+"""What may differ as well where a person has named the checkpoint: its weights and its optimizer still fit."""
+
+NOT_NOTED = ("phase", "machine", "output", *CARE)
+"""Of what may differ, what changes no result."""
+
+REMEDY = "restore it, or train anew with --resume never, which keeps the earlier run aside"
+
+
+@frozen
+class Found:
+    """A checkpoint that a run can go on from."""
+
+    path: Path
+    checkpoint: Checkpoint
+    training: dict[str, Any]
+
+
+def go_on(
+    trainer: Trainer, folder: RunFolder, resolved: ResolvedManifest, earlier: RunRecord | None, resume: Resume, say: Say
+) -> bool:
+    """Make the run's folder ready and put the trainer where it goes on; return whether it does.
+
+    Where a run starts anew, or goes on from a checkpoint that a person names, what lies in its folder is moved aside.
+    Raises UserError where values or layouts are no longer those that the checkpoint was made with.
+    """
+    found = _named(resume) if isinstance(resume, Path) else None
+    if resume == "auto" and not (earlier and earlier.state == "finished"):
+        found = _newest(folder, say)
+    if found is None:
+        _say_moved(folder.begin(), say)
+        return False
+    changed = _refuse_differences(found, trainer, resolved, folder.experiment, by_request=isinstance(resume, Path))
+    _put(trainer, found)
+    if isinstance(resume, Path):
+        own = resume.resolve().parent == folder.root.resolve()
+        moved = folder.begin()
+        _say_moved(moved, say)
+        _carry_best(moved if own and moved else resume.parent, folder, trainer)
+    else:
+        folder.reopen()
+    place = f"after epoch {trainer.epoch} of {trainer.epochs}"
+    if trainer.tally:
+        place = f"in epoch {trainer.epoch} of {trainer.epochs}, after {trainer.tally.batches} of its batches"
+    state = f"was {earlier.state}: it goes on" if earlier and resume == "auto" else f"goes on from {found.path}"
+    say(f"{folder.experiment} {state} {place}")
+    if changed:
+        note = f"went on {place} with other values: {changed}"
+        trainer.notes.append(note)
+        say(note)
+    return True
+
+
+def _named(path: Path) -> Found:
+    checkpoint = load_checkpoint(path)
+    if checkpoint.training is None:
+        raise UserError(
+            f"--resume {path}: holds weights, and nothing else that a run needs to go on; take the latest or a "
+            "numbered checkpoint"
+        )
+    return Found(path, checkpoint, checkpoint.training)
+
+
+def _newest(folder: RunFolder, say: Say) -> Found | None:
+    """Return the newest whole checkpoint of a run folder, and say which newer ones are damaged."""
+    paths = [folder.latest_checkpoint, folder.previous_checkpoint, *reversed(folder.numbered_checkpoints())]
+    there = [path for path in paths if path.is_file()]
+    damaged = []
+    for path in there:
+        try:
+            found = _named(path)
+        except UserError as error:
+            damaged.append(str(error))
+        else:
+            for fault in damaged:
+                say(f"warning: {fault.partition('; take')[0]}; falls back to {path}")
+            return found
+    if damaged:
+        say(f"warning: starts anew, since none of its checkpoints is whole: {'; '.join(damaged)}")
+    return None
+
+
+def _refuse_differences(
+    found: Found, trainer: Trainer, resolved: ResolvedManifest, name: str, *, by_request: bool
+) -> str:
+    """Raise UserError for differences between then and now that are not allowed; return those that change a result."""
+    before = trainer.data.fingerprint
+    then = found.training["data"]
+    if then["layouts"] != before.layouts.sha256 or then["split"] != before.split.sha256:
+        raise UserError(
+            f"{name} cannot go on from {found.path}: its layouts were others ({then['description']}; now "
+            f"{before.layouts.description}), or split otherwise; {REMEDY}"
+        )
+    old = {keys: value for keys, value in leaves(tomli.loads(found.checkpoint.manifest)) if keys[0] != LINEAGE}
+    new = dict(leaves(resolved.tables))
+    changed = {".".join(keys): (old.get(keys), new.get(keys)) for keys in old | new if old.get(keys) != new.get(keys)}
+    data = resolved.manifest.data
+    places = [f"data.{key}" for key in resolved.tables["data"] if isinstance(getattr(data, key, None), Path)]
+    allowed = (*MAY_CHANGE, *places, *(MAY_CHANGE_ON_REQUEST if by_request else ()))
+    refused = {key: values for key, values in changed.items() if not _within(key, allowed)}
+    if refused:
+        hint = "" if by_request else _hint(refused, found.path)
+        raise UserError(f"{name} cannot go on from {found.path} with other values: {_shown(refused)}; {REMEDY}{hint}")
+    return _shown({key: values for key, values in changed.items() if not _within(key, (*NOT_NOTED, *places))})
+
+
+def _hint(refused: dict[str, tuple[Any, Any]], path: Path) -> str:
+    """Return the way to go on with what may change on request, where nothing else has changed."""
+    if all(_within(key, MAY_CHANGE_ON_REQUEST) for key in refused):
+        return f", or go on with the new values by --resume {path}"
+    return ""
+
+
+def _within(key: str, tables: tuple[str, ...]) -> bool:
+    return any(key == table or key.startswith(f"{table}.") for table in tables)
+
+
+def _shown(changed: dict[str, tuple[Any, Any]]) -> str:
+    nothing = "left out"
+    return ", ".join(
+        f"{key} = {nothing if now is None else repr(now)} (was {nothing if then is None else repr(then)})"
+        for key, (then, now) in sorted(changed.items())
+    )
+
+
+def _put(trainer: Trainer, found: Found) -> None:
+    try:
+        trainer.model.load_state_dict(found.checkpoint.model)
+        trainer.load_state_dict(found.training)
+    except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"{found.path}: does not fit what its manifest now builds ({type(error).__name__}: {reason}); a plugin may "
+            "have changed: restore it, or train anew with --resume never"
+        ) from error
+
+
+def _carry_best(source: Path, folder: RunFolder, trainer: Trainer) -> None:
+    """Copy the best checkpoint from where the run goes on from, if it is the best that it knows there."""
+    for path in source.glob("*_checkpoint_best.pt"):
+        if load_checkpoint(path).epoch == trainer.best.epoch:
+            write_bytes(folder.best_checkpoint, path.read_bytes())
+
+
+def _say_moved(moved: Path | None, say: Say) -> None:
+    if moved:
+        say(f"the earlier run is kept in {moved}")
