@@ -52,7 +52,7 @@ class Holder:
     host: str
     machine: str  # which boot of which kernel with which processes: within it, process numbers mean something
     process: str  # its number, and on Linux when it started, since numbers are used again
-    token: str  # of this one lock
+    nonce: str  # of this one lock
     beat: int  # raised as long as it lives
 
     @property
@@ -85,7 +85,7 @@ class RunLock:
                 host=socket.gethostname(),
                 machine=_machine(),
                 process=_process(os.getpid()) or str(os.getpid()),
-                token=uuid.uuid4().hex,
+                nonce=uuid.uuid4().hex,
                 beat=0,
             )
             _write(self._handle, self._holder)
@@ -108,7 +108,7 @@ class RunLock:
         self._heart.join()
         _HELD.pop(self._path, None)
         # While it is locked: who opens the file later makes a new one, and who has it open finds it gone.
-        if (now := _read(self._handle)) is not None and now.token == self._holder.token:
+        if (now := _read(self._handle)) is not None and now.nonce == self._holder.nonce:
             self._path.unlink(missing_ok=True)
         os.close(self._handle)
 
@@ -116,7 +116,7 @@ class RunLock:
         while not self._released.wait(BEAT_SECONDS):
             with suppress(OSError):  # a disk that is away for a while is no reason to stop
                 now = _read(self._handle)
-                if now is not None and now.token != self._holder.token:
+                if now is not None and now.nonce != self._holder.nonce:
                     self._lost(f"{now.shown} has taken over the run, because this process stood still; it leaves")
                     return
                 self._holder = evolve(self._holder, beat=self._holder.beat + 1)

@@ -112,13 +112,6 @@ def _refuse_differences(
     found: Found, trainer: Trainer, resolved: ResolvedManifest, name: str, *, by_request: bool
 ) -> str:
     """Raise UserError for differences between then and now that are not allowed; return those that change a result."""
-    before = trainer.data.fingerprint
-    then = found.training["data"]
-    if then["layouts"] != before.layouts.sha256 or then["split"] != before.split.sha256:
-        raise UserError(
-            f"{name} cannot go on from {found.path}: its layouts were others ({then['description']}; now "
-            f"{before.layouts.description}), or split otherwise; {REMEDY}"
-        )
     old = {keys: value for keys, value in leaves(tomli.loads(found.checkpoint.manifest)) if keys[0] != LINEAGE}
     new = dict(leaves(resolved.tables))
     changed = {".".join(keys): (old.get(keys), new.get(keys)) for keys in old | new if old.get(keys) != new.get(keys)}
@@ -129,7 +122,19 @@ def _refuse_differences(
     if refused:
         hint = "" if by_request else _hint(refused, found.path)
         raise UserError(f"{name} cannot go on from {found.path} with other values: {_shown(refused)}; {REMEDY}{hint}")
-    return _shown({key: values for key, values in changed.items() if not _within(key, (*NOT_NOTED, *places))})
+    now = trainer.data.fingerprint
+    then = found.training["data"]
+    if then["layouts"] != now.layouts.sha256 or then["split"] != now.split.sha256:
+        raise UserError(
+            f"{name} cannot go on from {found.path}: its layouts were others ({then['description']}; now "
+            f"{now.layouts.description}), or split otherwise; {REMEDY}"
+        )
+    quiet = (
+        *NOT_NOTED,
+        *places,
+        *(f"callbacks.{name}" for name, c in resolved.manifest.callbacks.items() if c.observer),
+    )
+    return _shown({key: values for key, values in changed.items() if not _within(key, quiet)})
 
 
 def _hint(refused: dict[str, tuple[Any, Any]], path: Path) -> str:

@@ -128,25 +128,138 @@ def test_a_batch_in_parts_gives_the_same_weights(make_trainer: MakeTrainer, part
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_term(make_trainer: MakeTrainer) -> None:
-    trainer = make_trainer("losses.l1.weight=0.5")
+class Poison:
+    """Makes what is asked for not finite in some steps, by their number."""
 
-    class Poison:
+    def __init__(self, trainer: Trainer, what: str, *steps: int) -> None:
+        self.calls = 0
+        loss, backward = trainer.objective, trainer.optimization.backward
+
+        def poisoned_loss(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            terms = loss(outputs, batch)
+            if trainer.model.training:
+                self.calls += 1
+                if what == "loss" and self.calls in steps:
+                    return {name: term * math.nan if name != "segmentation" else term for name, term in terms.items()}
+            return terms
+
+        def poisoned_backward(total: Tensor) -> None:
+            backward(total)
+            if what == "gradient" and self.calls in steps:
+                next(trainer.model.decoder.parameters()).grad.fill_(math.inf)  # type: ignore[union-attr]
+
+        poisoned_loss.columns = loss.columns  # type: ignore[attr-defined]
+        trainer.objective = poisoned_loss  # type: ignore[assignment]
+        trainer.optimization.backward = poisoned_backward  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("loss", "because its loss is not finite: mse = nan, loss = nan; the latest checkpoint is from before it; set"),
+        (
+            "gradient",
+            r"because a gradient is not finite: that of decoder\.\S*; the latest checkpoint is from",
+        ),
+    ],
+)
+def test_what_is_not_finite_stops_before_the_step_and_is_named_with_its_batch(
+    make_trainer: MakeTrainer, what: str, message: str
+) -> None:
+    trainer = make_trainer("callbacks.gradient_clipping={}")
+    Poison(trainer, what, 2)
+    before: list[Tensor] = []
+
+    class Keep:
         @hookimpl
         def step_finished(self, trainer: Trainer) -> None:
-            with torch.no_grad():
-                next(trainer.model.encoder.parameters()).fill_(math.nan)
-            self.weights = [p.clone() for p in trainer.model.parameters()]
+            before.extend(p.detach().clone() for p in trainer.model.parameters())
 
-    poison = Poison()
-    trainer.hooks = type(trainer.hooks)({"poison": poison})
-    with pytest.raises(
-        UserError, match=r"before step 2 \(epoch 1, batch 2\), because its loss is not finite: mse = nan"
-    ):
+    trainer.hooks.add("keep", Keep())
+    with pytest.raises(UserError, match=rf"before step 2 \(epoch 1, batch 2\), {message}") as caught:
         trainer.fit()
-    after = list(trainer.model.parameters())
-    assert all(torch.equal(a, b) or a.isnan().any() for a, b in zip(poison.weights, after, strict=True))
     assert trainer.step == 1
+    assert all(torch.equal(a, b) for a, b in zip(before, trainer.model.parameters(), strict=True))
+    names = str(caught.value).splitlines()[1:]
+    assert names == [f"  {name}" for name in trainer.data.names_of_batch(1, 1)]
+    assert len(names) == 4
+    assert "train.on_non_finite = 'skip'" in str(caught.value)
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_batches_that_are_not_finite_can_be_left_out_up_to_a_limit(make_trainer: MakeTrainer, what: str) -> None:
+    trainer = make_trainer("train.on_non_finite=skip", "train.non_finite_limit=2", "train.epochs=3")
+    Poison(trainer, what, 2, 5)
+    told: list[str] = []
+
+    class Listener:
+        @hookimpl
+        def batch_left_out(self, reason: str) -> None:
+            told.append(reason)
+
+    trainer.hooks.add("listener", Listener())
+    trainer.fit()
+    assert (trainer.step, trainer.left_out) == (9 - 2, 2)
+    assert told == trainer.notes
+    assert told[0].startswith("no step 2 (epoch 1, batch 2), because ")
+    assert told[0].endswith(f"its layouts: {', '.join(trainer.data.names_of_batch(1, 1))}")
+    assert told[1].startswith("no step 4 (epoch 2, batch 2), because ")
+    assert all(math.isfinite(value) for row in trainer.history for value in row.values())
+
+    again = make_trainer("train.on_non_finite=skip", "train.non_finite_limit=2", "train.epochs=3")
+    Poison(again, what, 2, 5, 6)
+    with pytest.raises(UserError, match=r"train.non_finite_limit = 2 batches were left out before: lower train.optim"):
+        again.fit()
+
+
+def test_an_epoch_without_any_step_is_a_fault(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer("train.on_non_finite=skip")
+    Poison(trainer, "loss", 1, 2, 3)
+    with pytest.raises(UserError, match="epoch 1 had no batch that led to a step"):
+        trainer.fit()
+
+
+class Scaler:
+    """Stands for the gradient scaler of a GPU in fp16: gradients overflow until the scale is small enough."""
+
+    def __init__(self, scale: float, fits: float) -> None:
+        self.scale_now, self.fits = scale, fits
+        self.steps = 0
+
+    def is_enabled(self) -> bool:
+        return True
+
+    def scale(self, loss: Tensor) -> Tensor:
+        return loss * (math.inf if self.scale_now > self.fits else 1.0)
+
+    def unscale_(self, optimizer: object) -> None:
+        pass
+
+    def get_scale(self) -> float:
+        return self.scale_now
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.scale_now <= self.fits:
+            optimizer.step()
+            self.steps += 1
+
+    def update(self, new: float | None = None) -> None:
+        self.scale_now = new or (self.scale_now / 2 if self.scale_now > self.fits else self.scale_now)
+
+
+def test_in_fp16_a_step_that_the_scaler_leaves_out_is_no_fault(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    scaler = Scaler(1024, fits=256)
+    trainer.optimization._scaler = scaler  # type: ignore[assignment]
+    trainer.fit()
+    assert (trainer.step, scaler.steps, trainer.left_out) == (6, 4, 0)
+
+
+def test_in_fp16_gradients_that_overflow_at_any_scale_are_a_fault(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer("train.epochs=9")
+    trainer.optimization._scaler = Scaler(8, fits=0)  # type: ignore[assignment]
+    with pytest.raises(UserError, match=r"before step 5 .* because a gradient is not finite"):
+        trainer.fit()
 
 
 def test_a_callback_can_stop_the_training_after_the_epoch(make_trainer: MakeTrainer) -> None:

@@ -1,0 +1,453 @@
+"""A run goes on where it was, and ends as if nothing had been."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import os
+import random
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from imginav import UserError, hookimpl, rundir
+from imginav.checkpoint import load_checkpoint, sha256_of
+from imginav.interruption import Interrupted, Interruption
+from imginav.loading import ResolvedManifest
+from imginav.records import load_record
+from imginav.report import Outcome
+from imginav.run import run_experiment, run_folder
+from imginav.rundir import RunFolder
+from imginav.trainer import Trainer
+
+Resolve = Callable[..., ResolvedManifest]
+MakeTrainer = Callable[..., Trainer]
+
+TIMES = {"seconds", "images_per_second"}
+
+ALL = (
+    "encoder.variational=true",
+    "losses.kld.weight=1e-3",
+    "train.epochs=4",
+    "train.lr_schedule={ type = 'cosine', warmup = 0.1 }",
+    "callbacks.gradient_clipping={}",
+    "callbacks.early_stopping.patience=9",
+    "callbacks.ema={ decay = 0.9 }",
+    "callbacks.metrics_csv={}",
+    "callbacks.checkpoint={ every = 2 }",
+)
+"""Everything that has a state."""
+
+BOUNDARIES = 4 * (3 + 1 + 1)
+"""Of a run of the tiny phase: each epoch has three steps, one batch of validation, and an end."""
+
+
+class Asking(Interruption):
+    """Asks the run to leave at its nth boundary."""
+
+    def __init__(self, boundary: int) -> None:
+        super().__init__()
+        self.left = boundary
+
+    def heard(self, *, advanced: bool) -> str:
+        self.left -= 1
+        if self.left == 0:
+            self.ask("asked")
+        return super().heard(advanced=advanced)
+
+
+def timeless(value: Any) -> Any:
+    """Return what a checkpoint holds without the times in it, and without the text of the manifest."""
+    if isinstance(value, Mapping):
+        return {key: timeless(item) for key, item in value.items() if key not in TIMES}
+    return [timeless(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def result(folder: RunFolder) -> dict[str, Any]:
+    """Return all that a run leaves and that must not depend on where it was interrupted."""
+    found: dict[str, Any] = {}
+    for path in sorted(folder.root.glob("*_checkpoint_*.pt")):
+        checkpoint = load_checkpoint(path)
+        content = [checkpoint.model, checkpoint.epoch, timeless(checkpoint.metrics), timeless(checkpoint.training)]
+        if path != folder.previous_checkpoint:
+            found[path.name] = sha256_of(content)
+    found["rows"] = rows(folder)
+    return found
+
+
+def rows(folder: RunFolder) -> list[dict[str, str]]:
+    with folder.metrics.open(newline="") as stream:
+        return [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(stream)]
+
+
+def run(resolved: ResolvedManifest, **options: Any) -> tuple[Outcome, list[str]]:
+    lines: list[str] = []
+    return run_experiment(resolved, lines.append, timed=False, **options), lines
+
+
+def leave(resolved: ResolvedManifest, boundary: int, **options: Any) -> list[str]:
+    """Train until a boundary; return what was said."""
+    lines: list[str] = []
+    with pytest.raises(Interrupted, match="asked"):
+        run_experiment(resolved, lines.append, timed=False, interruption=Asking(boundary), **options)
+    return lines
+
+
+@pytest.fixture(scope="module")
+def unbroken() -> dict[str, Any]:
+    """What the run of `ALL` leaves; filled by the first test that needs it."""
+    return {}
+
+
+@pytest.fixture
+def reference(unbroken: dict[str, Any], resolve: Resolve, tmp_path: Path) -> dict[str, Any]:
+    if not unbroken:
+        resolved = resolve(*ALL, f"output.experiments='{tmp_path}/unbroken'")
+        run(resolved)
+        unbroken |= result(run_folder(resolved))
+    return unbroken
+
+
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(first=st.integers(1, BOUNDARIES), second=st.integers(1, BOUNDARIES))
+def test_a_run_that_leaves_anywhere_ends_as_if_it_had_not(
+    resolve: Resolve, tmp_path: Path, reference: dict[str, Any], first: int, second: int
+) -> None:
+    resolved = resolve(*ALL, f"output.experiments='{tmp_path}/{first}_{second}_{random.random()}'")  # noqa: S311
+    folder = run_folder(resolved)
+    leave(resolved, first)
+    record = load_record(folder.record)
+    assert record is not None
+    assert (record.state, record.error) == ("interrupted", "asked")
+    if first + second <= BOUNDARIES:
+        leave(resolved, second)
+    _, lines = run(resolved)
+    assert any(line.startswith("tiny was interrupted: it goes on ") for line in lines)
+    assert result(folder) == reference
+    record = load_record(folder.record)
+    assert record is not None
+    assert (record.state, record.epoch) == ("finished", 4)
+
+
+def test_with_loading_processes_it_is_the_same(resolve: Resolve, reference: dict[str, Any]) -> None:
+    resolved = resolve(*ALL, "machine.workers=1")
+    leave(resolved, 7)
+    run(resolved)
+    assert result(run_folder(resolved)) == reference
+
+
+def test_what_was_read_before_is_not_read_again(resolve: Resolve, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolved = resolve(*ALL, "train.epochs=1", "machine.workers=0")
+    read: list[int] = []
+    source = type(resolved.manifest.data.open())
+    real = source.read
+    monkeypatch.setattr(source, "read", lambda self, index: (read.append(index), real(self, index))[1])
+    leave(resolved, 2)
+    before = read.copy()
+    assert len(before) == 2 * 4  # batches of four
+    read.clear()
+    run(resolved)
+    assert len(set(read[:4]) | set(before)) == 12
+    assert not set(read[:4]) & set(before)
+
+
+class Drawing:
+    """A callback of a plugin that draws from what all share, and pushes the weights by it."""
+
+    @hookimpl
+    def gradients_ready(self, trainer: Trainer) -> None:
+        # What it draws from is what is tested.
+        push = torch.rand(()).item() + np.random.rand() + random.random()  # noqa: NPY002, S311
+        for parameter in trainer.model.parameters():
+            assert parameter.grad is not None
+            parameter.grad += push
+
+
+@pytest.mark.parametrize("boundary", [1, 4])
+def test_the_generators_that_all_share_go_on(make_trainer: MakeTrainer, tmp_path: Path, boundary: int) -> None:
+    whole = make_trainer(callbacks={"drawing": Drawing()})
+    whole.fit()
+    broken = make_trainer(callbacks={"drawing": Drawing()})
+    with pytest.raises(Interrupted):
+        broken.fit(Asking(boundary))
+    torch.save({"model": broken.model.state_dict(), "training": broken.state_dict()}, tmp_path / "state.pt")
+    for draw in (torch.rand, np.random.rand):  # as above
+        draw(5)
+    random.seed(0)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    resumed = make_trainer(callbacks={"drawing": Drawing()})
+    resumed.model.load_state_dict(state["model"])
+    resumed.load_state_dict(state["training"])
+    resumed.fit()
+    for a, b in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def damage(path: Path, how: str) -> None:
+    content = bytearray(path.read_bytes())
+    if how == "cut off":
+        content = content[: len(content) // 2]
+    elif how == "empty":
+        content = bytearray()
+    else:  # a bit of the weights, which torch itself does not notice
+        weights = load_checkpoint(path).model["encoder.levels.0.0.weight"].untyped_storage().tolist()
+        content[content.index(bytes(weights)) + 5] ^= 16
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["cut off", "empty", "one bit"])
+def test_a_damaged_latest_checkpoint_falls_back_to_the_one_before(
+    resolve: Resolve, reference: dict[str, Any], how: str
+) -> None:
+    resolved = resolve(*ALL)
+    folder = run_folder(resolved)
+    leave(resolved, 12)
+    damage(folder.latest_checkpoint, how)
+    _, lines = run(resolved)
+    warning = next(line for line in lines if line.startswith("warning: "))
+    assert str(folder.latest_checkpoint) in warning
+    assert warning.endswith(f"; falls back to {folder.previous_checkpoint}")
+    assert result(folder) == reference
+
+
+def test_of_damaged_checkpoints_a_numbered_one_is_the_last_resort(resolve: Resolve, reference: dict[str, Any]) -> None:
+    resolved = resolve(*ALL)
+    folder = run_folder(resolved)
+    leave(resolved, 16)
+    for path in (folder.latest_checkpoint, folder.previous_checkpoint):
+        damage(path, "cut off")
+    _, lines = run(resolved)
+    assert any("tiny was interrupted: it goes on after epoch 2 of 4" in line for line in lines)
+    assert result(folder) == reference
+
+
+def test_where_no_checkpoint_is_whole_a_run_starts_anew_and_keeps_them(
+    resolve: Resolve, reference: dict[str, Any]
+) -> None:
+    resolved = resolve(*ALL)
+    folder = run_folder(resolved)
+    leave(resolved, 6)
+    damage(folder.latest_checkpoint, "cut off")
+    damage(folder.previous_checkpoint, "empty")
+    _, lines = run(resolved)
+    assert any(line.startswith("warning: starts anew, since none of its checkpoints is whole") for line in lines)
+    assert f"the earlier run is kept in {folder.root}.1" in lines
+    assert result(folder) == reference
+
+
+def test_the_best_checkpoint_is_made_of_the_latest_where_a_run_died_between_the_two(
+    resolve: Resolve, reference: dict[str, Any]
+) -> None:
+    resolved = resolve(*ALL)
+    folder = run_folder(resolved)
+    leave(resolved, 5)
+    assert load_checkpoint(folder.best_checkpoint).epoch == 1
+    folder.best_checkpoint.unlink()
+    leave(resolved, 1)
+    assert load_checkpoint(folder.best_checkpoint).epoch == 1
+    run(resolved)
+    assert result(folder) == reference
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        (["encoder.latent_channels=3"], "encoder.latent_channels = 3 (was 2)"),
+        (["train.batch_size=2", "train.seed=1"], "train.batch_size = 2 (was 4), train.seed = 1 (was 42)"),
+        (["losses.l1={}"], "losses.l1.output = 'rgb' (was left out)"),
+        (["losses.segmentation=false", "decoder.heads.segmentation=false"], "losses.segmentation.weight = left out"),
+        (["data.image_size=64"], "data.image_size = 64 (was 32)"),
+    ],
+)
+def test_other_values_are_refused_by_name_and_nothing_is_touched(
+    resolve: Resolve, changed: list[str], named: str
+) -> None:
+    resolved = resolve(*ALL)
+    folder = run_folder(resolved)
+    leave(resolved, 6)
+    before = {path: path.read_bytes() for path in folder.root.rglob("*") if path.is_file()}
+    with pytest.raises(UserError) as caught:
+        run(resolve(*ALL, *changed))
+    assert named in str(caught.value)
+    assert "restore it, or train anew with --resume never, which keeps the earlier run aside" in str(caught.value)
+    assert ("or go on with the new values by --resume" in str(caught.value)) == (changed == ["losses.l1={}"])
+    assert {path: path.read_bytes() for path in folder.root.rglob("*") if path.is_file()} == before
+
+
+def test_other_layouts_under_the_same_values_are_refused(resolve: Resolve, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolved = resolve(*ALL)
+    leave(resolved, 6)
+    source = type(resolved.manifest.data.open())
+    monkeypatch.setattr(source, "name", lambda _, index: f"another block {index}")
+    with pytest.raises(UserError, match=r"tiny cannot go on from .*: its layouts were others \(16 layouts; now 16 lay"):
+        run(resolved)
+
+
+def test_what_may_change_is_said_kept_and_goes_on(resolve: Resolve) -> None:
+    resolved = resolve(*ALL)
+    leave(resolved, 6)
+    changed = ["train.epochs=5", "callbacks.early_stopping.patience=3", "callbacks.samples={ tile = 32 }"]
+    free = ["machine.threads=1", "phase.title='another'", "train.time_limit='1h'", "train.on_non_finite='skip'"]
+    outcome, lines = run(resolve(*ALL, *changed, *free))
+    note = (
+        "went on in epoch 2 of 5, after 1 of its batches with other values: "
+        "callbacks.early_stopping.patience = 3 (was 9), train.epochs = 5 (was 4)"
+    )
+    assert note in lines
+    assert outcome.notes == (note,)
+    assert (outcome.epochs, len(rows(run_folder(resolved)))) == (5, 5)
+
+
+def test_a_finished_run_of_other_values_is_moved_aside_and_not_touched(resolve: Resolve) -> None:
+    resolved = resolve(*ALL, "train.epochs=1")
+    run(resolved)
+    before = run_folder(resolved).latest_checkpoint.read_bytes()
+    _, lines = run(resolve(*ALL, "train.epochs=1", "encoder.latent_channels=3"))
+    folder = run_folder(resolved)
+    assert f"the earlier run is kept in {folder.root}.1" in lines
+    assert (folder.root.with_name("tiny.1") / folder.latest_checkpoint.name).read_bytes() == before
+
+
+def test_never_trains_anew_whatever_there_is(resolve: Resolve, reference: dict[str, Any]) -> None:
+    resolved = resolve(*ALL)
+    folder = run_folder(resolved)
+    leave(resolved, 6)
+    for number in (1, 2):
+        run(resolved, resume="never")
+        assert folder.root.with_name(f"tiny.{number}").is_dir()
+        assert result(folder) == reference
+
+
+def test_a_run_goes_on_from_the_checkpoint_that_is_named_with_other_losses(
+    resolve: Resolve, reference: dict[str, Any]
+) -> None:
+    resolved = resolve(*ALL)
+    folder = run_folder(resolved)
+    run(resolved)
+    earlier = result(folder)
+    more = resolve(*ALL, "losses.l1.weight=0.1", "losses.segmentation=false")
+    outcome, lines = run(more, resume=folder.numbered_checkpoint(2))
+    assert f"tiny goes on from {folder.numbered_checkpoint(2)} after epoch 2 of 4" in lines
+    assert outcome.notes[0].startswith("went on after epoch 2 of 4 with other values: losses.l1")
+    # The metrics keep their columns; what is new stands behind them.
+    now = rows(folder)
+    assert [row["epoch"] for row in now] == ["1", "2", "3", "4"]
+    columns, before = list(now[0]), list(reference["rows"][0])
+    assert columns[: len(before)] == before
+    assert [row["val_loss_l1"] == "" for row in now] == [True, True, False, False]
+    assert [row["val_loss_segmentation"] == "" for row in now] == [False, False, True, True]
+    assert now[:2] == [{**row, **dict.fromkeys(columns[len(before) :], "")} for row in reference["rows"][:2]]
+    # The run that it came from is kept as it was.
+    kept = folder.root.with_name("tiny.1")
+    assert result(RunFolder(kept, folder.shared, "tiny")) == earlier
+
+
+def test_from_the_checkpoint_that_is_named_the_best_so_far_comes_along(resolve: Resolve) -> None:
+    settings = [*ALL, "train.optimizer.learning_rate=1e-3"]
+    first = resolve(*settings)
+    folder = run_folder(first)
+    run(first)
+    # From here on it only gets worse.
+    worse = resolve(*settings, "train.epochs=6", "losses.mse.weight=50", "callbacks.early_stopping.restore_best=false")
+    outcome, _ = run(worse, resume=folder.latest_checkpoint)
+    assert outcome.best_epoch == load_checkpoint(folder.best_checkpoint).epoch == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("best_checkpoint", r"--resume .*best.pt: holds weights, and nothing else .*; take the latest or a numbered"),
+        ("metrics", r"metrics.csv: cannot be read as a checkpoint"),
+        ("numbered_checkpoint", r"no such checkpoint"),
+    ],
+)
+def test_what_a_run_cannot_go_on_from_is_refused(resolve: Resolve, name: str, message: str) -> None:
+    resolved = resolve(*ALL, "train.epochs=1")
+    folder = run_folder(resolved)
+    run(resolved)
+    path = folder.numbered_checkpoint(9) if name == "numbered_checkpoint" else getattr(folder, name)
+    with pytest.raises(UserError, match=message):
+        run(resolved, resume=path)
+    assert not folder.root.with_name("tiny.1").exists()
+
+
+def test_a_network_that_has_changed_behind_its_manifest_is_one_sentence(
+    resolve: Resolve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolved = resolve(*ALL)
+    leave(resolved, 6)
+
+    def strange(*_: object, **__: object) -> None:
+        raise RuntimeError("size mismatch for encoder.levels.0")
+
+    monkeypatch.setattr(torch.nn.Module, "load_state_dict", strange)
+    with pytest.raises(UserError, match=r"latest.pt: does not fit what its manifest now builds \(RuntimeError: size"):
+        run(resolved)
+
+
+def test_a_run_that_was_cut_off_before_its_first_checkpoint_starts_anew_in_its_place(
+    resolve: Resolve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolved = resolve(*ALL, "train.epochs=1")
+    monkeypatch.setattr(Trainer, "fit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        run(resolved)
+    monkeypatch.undo()
+    _, lines = run(resolved)
+    assert not any("kept in" in line for line in lines)
+    assert not run_folder(resolved).root.with_name("tiny.1").exists()
+
+
+def test_a_time_limit_that_is_up_before_a_run_begins_leaves_at_once(resolve: Resolve) -> None:
+    resolved = resolve(*ALL, "train.time_limit='10s'")
+    with pytest.raises(Interrupted, match=r"train.time_limit = '10s' leaves no time for tiny"):
+        run(resolved, interruption=Interruption(began=-1e6))
+    assert not run_folder(resolved).root.exists()
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Let the disk be full for files whose name holds a text."""
+    monkeypatch.setattr(rundir, "DISK_FULL_WAITS_SECONDS", ())
+    real = rundir._write
+
+    def fill(text: str) -> None:
+        def write(path: Path, *rest: Any) -> None:
+            if text in path.name:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            real(path, *rest)
+
+        monkeypatch.setattr(rundir, "_write", write)
+
+    yield fill
+    monkeypatch.setattr(rundir, "_write", real)
+
+
+@pytest.mark.parametrize("file", ["_checkpoint_latest", "_checkpoint_best", "_metrics", "evaluation", "report"])
+def test_a_full_disk_stops_with_what_there_is_and_the_run_goes_on_when_there_is_room(
+    resolve: Resolve,
+    reference: dict[str, Any],
+    full_disk: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+) -> None:
+    resolved = resolve(*ALL)
+    folder = run_folder(resolved)
+    if file not in ("evaluation", "report"):
+        leave(resolved, 7)
+    full_disk(file)
+    with pytest.raises(UserError, match=rf"cannot write .*{file}.*: No space left on device; free some space"):
+        run(resolved)
+    record = load_record(folder.record)
+    assert record is not None
+    assert record.state == "failed"
+    assert "No space left on device" in record.error
+    monkeypatch.undo()
+    run(resolved)
+    assert result(folder) == reference
