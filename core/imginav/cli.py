@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"imginav: left ({error}); the same command goes on where it was", file=sys.stderr)
         return LEFT
     except KeyboardInterrupt:
-        print("imginav: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("imginav: interrupted", file=sys.stderr)
         return INTERRUPTED
     return status
 

@@ -43,7 +43,6 @@ class Interruption:
         self._limit: float | None = None
         self._last = time.monotonic()
         self._longest = 0.0  # between two boundaries: steps, saves, pictures
-        self._interrupts = 0
         self._deferred = False
 
     def ask(self, reason: str) -> None:
@@ -96,22 +95,21 @@ class Interruption:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Let what is inside go on after a signal until it asks; a second SIGINT leaves at once."""
+        """Let what is inside go on after a signal until it asks; a second SIGINT ends the process at once."""
         self._deferred = True
         try:
             yield
         finally:
             self._deferred = False
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
+    def _hear(self, number: int, _: FrameType | None) -> None:
         name = signal.Signals(number).name
         self.ask(name)
         if not self._deferred:
             raise Interrupted(name)
         if number == signal.SIGINT:
-            self._interrupts += 1
-            if self._interrupts > 1:
-                signal.default_int_handler(number, frame)
+            # The next one is the system's to handle: Python would first finish the step that it is in.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         # print() may be what was interrupted, and cannot be entered twice.
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, _heard(name).encode())
 

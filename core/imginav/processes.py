@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from attrs import field, frozen
 
+from imginav.checks import seconds_of
 from imginav.errors import UserError
 from imginav.interruption import LEFT, Interrupted, Interruption
 from imginav.listing import stream_lines
@@ -66,35 +67,39 @@ def run_all(experiments: Sequence[ResolvedManifest], how: How, *, logs: Path, sa
     failures: dict[str, str] = {}
     free = list(range(how.jobs))
     with interruption.hearing(), interruption.deferred():
-        try:
-            while running or (waiting and not interruption.reason):
-                while waiting and free and not interruption.reason:
-                    job = _start(waiting.pop(0), free.pop(0), how, logs=logs)
-                    number = len(experiments) - len(waiting)
-                    say(f"\n{job.experiment.manifest.phase.experiment} starts ({number} of {len(experiments)})")
-                    running.append(job)
-                wait([job.process.sentinel for job in running], POLL_SECONDS)
-                if interruption.reason:
-                    _ask(running)
-                for job in [job for job in running if not job.process.is_alive()]:
-                    running.remove(job)
-                    free.append(job.slot)
-                    name = job.experiment.manifest.phase.experiment
-                    reason = _why_failed(job)
-                    if job.process.exitcode == LEFT:
-                        interruption.ask(reason)
-                        say(f"{name} left: {reason}")
-                        continue
-                    if reason:
-                        failures[name] = reason
-                    say(f"{name} failed: {reason}" if reason else f"{name} is finished")
-        except KeyboardInterrupt:  # the second one: those that do not leave at once by themselves are ended
-            for job in running:
-                job.process.kill()
-            raise
+        while running or (waiting and not interruption.reason):
+            while waiting and free and not _is_late(interruption, waiting[0], first=len(waiting) == len(experiments)):
+                job = _start(waiting.pop(0), free.pop(0), how, logs=logs)
+                number = len(experiments) - len(waiting)
+                say(f"\n{job.experiment.manifest.phase.experiment} starts ({number} of {len(experiments)})")
+                running.append(job)
+            wait([job.process.sentinel for job in running], POLL_SECONDS)
+            if interruption.reason:
+                _ask(running)
+            for job in [job for job in running if not job.process.is_alive()]:
+                running.remove(job)
+                free.append(job.slot)
+                name = job.experiment.manifest.phase.experiment
+                reason = _why_failed(job)
+                if job.process.exitcode == LEFT:
+                    interruption.ask(reason)
+                    say(f"{name} left: {reason}")
+                    continue
+                if reason:
+                    failures[name] = reason
+                say(f"{name} failed: {reason}" if reason else f"{name} is finished")
     if interruption.reason:
         raise Interrupted(interruption.reason)
     return failures
+
+
+def _is_late(interruption: Interruption, experiment: ResolvedManifest, *, first: bool) -> bool:
+    """Whether no other experiment is to start: the first of a command always does, or it would never get on."""
+    if (limit := experiment.manifest.train.time_limit) and not first:
+        interruption.limit(seconds_of(limit))
+        if interruption.time_is_up():
+            interruption.ask("its time limit is up")
+    return bool(interruption.reason)
 
 
 def _ask(running: Sequence[Job]) -> None:

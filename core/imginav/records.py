@@ -53,15 +53,18 @@ class RunRecord:
 _STRUCTURER = Structurer(Registry())
 
 
-def load_record(path: Path) -> RunRecord | None:
-    """Return the record of a run, or none where there is none; raises UserError for a damaged one."""
+def load_record(path: Path, *, locked: bool = False) -> RunRecord | None:
+    """Return the record of a run, or none where there is none; raises UserError for a damaged one.
+
+    With `locked`, this process has the run's lock, so that no other can be running it.
+    """
     try:
         record = _STRUCTURER.structure(json.loads(path.read_text()), RunRecord)
     except (FileNotFoundError, NotADirectoryError):  # that a folder cannot be made is said where it is made
         return None
     except (OSError, ValueError, StructuringError) as error:
         raise UserError(f"{path}: cannot be read as the record of a run ({error}); move its folder away") from None
-    gone = record.state == "running" and not is_held(path.parent)
+    gone = record.state == "running" and (locked or not is_held(path.parent))
     return evolve(record, state="cut off") if gone else record
 
 

@@ -13,7 +13,7 @@ from imginav.device import open_device
 from imginav.evaluation import flat_background_mse, latency_ms
 from imginav.fingerprints import DataPrint
 from imginav.hookspecs import RunHooks, hookimpl
-from imginav.interruption import Interrupted, Interruption
+from imginav.interruption import Interruption
 from imginav.loading import ResolvedManifest
 from imginav.lock import RunLock
 from imginav.objective import Objective
@@ -48,15 +48,13 @@ def run_experiment(
         interruption.limit(seconds_of(limit))
     folder = run_folder(resolved)
     with interruption.hearing(), RunLock(folder.root, interruption.forbid, say):
-        earlier = load_record(folder.record)
+        earlier = load_record(folder.record, locked=True)
         if resume == "auto" and is_finished(resolved):
             say(
                 f"{folder.experiment} is finished already, with the same manifest and layouts, in {folder.root}; "
                 "--resume never trains it anew"
             )
             return load_outcome(folder.evaluation)
-        if interruption.time_is_up():
-            raise Interrupted(f"train.time_limit = {limit!r} leaves no time for {folder.experiment}")
         trainer = build_trainer(resolved, say)
         with closing(trainer.data):
             goes_on = go_on(trainer, folder, resolved, earlier, resume, say)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from attrs import evolve
 
 from imginav import UserError
-from imginav.checkpoint import Checkpoint, load_checkpoint
+from imginav.checkpoint import Checkpoint, load_checkpoint, sha256_of
 
 CHECKPOINT = Checkpoint(
     model={"weight": torch.arange(6.0).reshape(2, 3)},
@@ -34,6 +35,58 @@ def test_a_checkpoint_survives_a_round_trip(tmp_path: Path) -> None:
         CHECKPOINT.origins,
         CHECKPOINT.training,
     )
+
+
+def test_the_one_before_is_kept_where_it_is_asked_for(tmp_path: Path) -> None:
+    path, before = tmp_path / "latest.pt", tmp_path / "previous.pt"
+    for epoch in (1, 2, 3):
+        evolve(CHECKPOINT, epoch=epoch).save(path, keep=before)
+    assert (load_checkpoint(path).epoch, load_checkpoint(before).epoch) == (3, 2)
+
+
+@pytest.mark.parametrize("place", range(20))
+def test_a_single_wrong_bit_is_noticed_wherever_it_is(tmp_path: Path, place: int) -> None:
+    path = tmp_path / "a.pt"
+    CHECKPOINT.save(path)
+    content = bytearray(path.read_bytes())
+    content[place * len(content) // 20] ^= 4
+    path.write_bytes(content)
+    try:
+        loaded = load_checkpoint(path)
+    except UserError as error:
+        assert str(error).startswith(f"{path}: ")  # noqa: PT017  # a bit between the records changes nothing
+    else:
+        assert sha256_of(loaded.model) == sha256_of(CHECKPOINT.model)
+        assert (loaded.epoch, loaded.metrics, loaded.training) == (7, CHECKPOINT.metrics, CHECKPOINT.training)
+
+
+def test_a_wrong_bit_in_the_weights_which_torch_does_not_notice_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    CHECKPOINT.save(path)
+    content = bytearray(path.read_bytes())
+    content[content.index(CHECKPOINT.model["weight"].numpy().tobytes()) + 5] ^= 4
+    path.write_bytes(content)
+    torch.load(path, weights_only=True)
+    with pytest.raises(UserError, match=r"a.pt: is damaged: its content is not what was written \(SHA-256\); take"):
+        load_checkpoint(path)
+
+
+def test_the_digest_is_of_the_content_and_not_of_how_it_lies_in_memory() -> None:
+    weights = torch.arange(48.0).reshape(2, 3, 2, 4)
+    assert sha256_of({"a": weights}) == sha256_of({"a": weights.contiguous(memory_format=torch.channels_last)})
+    others = [weights.double(), weights.reshape(3, 2, 2, 4), weights + 1e-6, weights.bfloat16(), weights.tolist()]
+    digests = {sha256_of({"a": value}) for value in [weights, *others]} | {sha256_of({"b": weights})}
+    assert len(digests) == len(others) + 2
+
+
+@pytest.mark.parametrize("key", ["model", "epoch", "metrics", "manifest", "origins"])
+def test_a_checkpoint_without_a_part_is_refused(tmp_path: Path, key: str) -> None:
+    CHECKPOINT.save(tmp_path / "a.pt")
+    content = torch.load(tmp_path / "a.pt", weights_only=True)
+    del content[key], content["sha256"]
+    torch.save({**content, "sha256": sha256_of(content)}, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=rf"a.pt: is no whole checkpoint: it has no '{key}'; take another one"):
+        load_checkpoint(tmp_path / "a.pt")
 
 
 class Code:

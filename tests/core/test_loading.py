@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imginav import UserError
+from imginav.checks import seconds_of
 from imginav.loading import load
 from imginav.registry import Registry, installed
 
@@ -113,8 +114,30 @@ def test_the_command_line_goes_before_the_trial_the_site_and_the_phase(phase: Pa
 
 def test_a_site_file_cannot_change_what_is_tried(phase: Path, registry: Registry) -> None:
     Path("elsewhere.toml").write_text("[train]\nepochs = 1\n")
-    with pytest.raises(UserError, match=r"elsewhere.toml: expected only the tables data, callbacks.*found train"):
+    with pytest.raises(UserError, match=r"elsewhere.toml: expected only the tables data, callb.*found train.epochs"):
         load(phase, registry, site=Path("elsewhere.toml"))
+
+
+def test_a_site_file_may_say_what_a_run_does_in_trouble(phase: Path, registry: Registry) -> None:
+    Path("imginav.toml").write_text('[train]\ntime_limit = "11h30m"\non_non_finite = "skip"\n')
+    resolved = load(phase, registry)
+    assert (resolved.manifest.train.time_limit, resolved.manifest.train.on_non_finite) == ("11h30m", "skip")
+    plain = load(phase, registry, settings=["train.time_limit=2h", "data.on_bad=skip", "train.non_finite_limit=3"])
+    Path("imginav.toml").unlink()
+    # No result of a run without troubles depends on it.
+    assert resolved.sha256 == plain.sha256 == load(phase, registry).sha256
+    assert load(phase, registry, settings=["train.epochs=3"]).sha256 != plain.sha256
+
+
+@pytest.mark.parametrize("limit", ["", "11", "h", "1h1h", "-1h", "1.5h", "0s", "0h0m", "1m2h", "11 h", "1h30"])
+def test_a_time_limit_that_is_no_time_is_refused(phase: Path, registry: Registry, limit: str) -> None:
+    with pytest.raises(UserError, match=r"expected a time such as '11h30m', '90m' or '1d2h', found '.*' @ train.ti"):
+        load(phase, registry, settings=[f"train.time_limit={limit!r}"])
+
+
+@pytest.mark.parametrize(("limit", "seconds"), [("11h30m", 41_400), ("90m", 5_400), ("1d2h3m4s", 93_784), ("45s", 45)])
+def test_a_time_limit_is_of_days_hours_minutes_and_seconds(limit: str, seconds: int) -> None:
+    assert seconds_of(limit) == seconds
 
 
 def test_a_callback_is_switched_off_by_false(phase: Path, registry: Registry) -> None:

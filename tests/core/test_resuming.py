@@ -404,13 +404,6 @@ def test_a_run_that_was_cut_off_before_its_first_checkpoint_starts_anew_in_its_p
     assert not run_folder(resolved).root.with_name("tiny.1").exists()
 
 
-def test_a_time_limit_that_is_up_before_a_run_begins_leaves_at_once(resolve: Resolve) -> None:
-    resolved = resolve(*ALL, "train.time_limit='10s'")
-    with pytest.raises(Interrupted, match=r"train.time_limit = '10s' leaves no time for tiny"):
-        run(resolved, interruption=Interruption(began=-1e6))
-    assert not run_folder(resolved).root.exists()
-
-
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     """Let the disk be full for files whose name holds a text."""

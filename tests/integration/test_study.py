@@ -274,15 +274,48 @@ def test_experiments_do_not_outlive_the_command_that_started_them(imginav: Run, 
     wait_for(lambda: record(tmp_path, "ae_L1")["state"] == "interrupted")
 
 
-def test_ctrl_c_ends_a_sweep_which_goes_on_another_time(phases: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("jobs", "number", "to_all"), [(1, signal.SIGINT, True), (2, signal.SIGTERM, False)])
+def test_a_sweep_that_is_asked_to_leave_starts_no_other_and_goes_on_another_time(
+    phases: Path, tmp_path: Path, jobs: int, number: signal.Signals, to_all: bool
+) -> None:
     (phases / "channels.toml").write_text(CHANNELS.replace("[sweep]", "[train]\nepochs = 100000\n[sweep]"))
-    process = start(tmp_path, "run", "phases/channels.toml")
-    wait_for(lambda: record(tmp_path, "ae_L1").get("epoch", 0) >= 1, process)
-    os.killpg(process.pid, signal.SIGINT)
+    process = start(tmp_path, "run", "phases/channels.toml", "--jobs", str(jobs))
+    running = [f"ae_L{index + 1}" for index in range(jobs)]
+    wait_for(lambda: all(record(tmp_path, run).get("epoch", 0) >= 1 for run in running), process)
+    # A terminal interrupts all processes; a scheduler may ask the command alone.
+    (os.killpg if to_all else os.kill)(process.pid, number)
     assert process.wait(timeout=60) == 85
-    assert record(tmp_path, "ae_L1")["state"] == "interrupted"
-    assert not (tmp_path / "outputs" / "ae_L2").exists()
-    load_checkpoint(tmp_path / "outputs" / "ae_L1" / "ae_L1_checkpoint_latest.pt")
+    for run in running:
+        assert record(tmp_path, run)["state"] == "interrupted"
+        assert load_checkpoint(tmp_path / "outputs" / run / f"{run}_checkpoint_latest.pt").training
+    assert not (tmp_path / "outputs" / f"ae_L{jobs + 1}").exists()
+    assert not list((tmp_path / "outputs").glob(".*.lock"))
+
+
+def test_a_time_limit_is_of_the_whole_command(imginav: Run, phases: Path, tmp_path: Path) -> None:
+    # It is up before the first step, which is taken all the same, or nothing would ever get on.
+    first = imginav("run", "phases/channels.toml", settings=["train.time_limit='1s'"])
+    assert first.returncode == 85
+    assert "ae_L1 left: its time limit is up" in first.stdout
+    assert "imginav: left (its time limit is up); the same command goes on where it was" in first.stderr
+    # Trained to its end, an experiment is followed by no other when the time of the command is up.
+    (phases / "channels.toml").write_text(CHANNELS.replace("[sweep]", "[train]\nepochs = 1\n[sweep]"))
+    settings = ["train.time_limit='1s'", "train.batch_size=16"]
+    for _ in range(4):
+        done = imginav(
+            "run", "phases/channels.toml", "--resume", "auto", "--only", "L2", "--only", "L3", settings=settings
+        )
+        assert done.returncode == 85
+        if "ae_L2 is finished" in done.stdout:
+            break
+    assert record(tmp_path, "ae_L2")["state"] == "finished"
+    assert record(tmp_path, "ae_L3") == {}
+
+
+def test_a_checkpoint_to_go_on_from_is_for_one_experiment(imginav: Run, phases: Path) -> None:
+    done = imginav("run", "phases/channels.toml", "--resume", "a.pt")
+    assert done.returncode == 2
+    assert "--resume a.pt: is one checkpoint for 3 experiments; take one of them with --only" in done.stderr
 
 
 def test_winners_of_other_layouts_are_refused_by_a_later_phase(imginav: Run, phases: Path, tmp_path: Path) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from attrs import evolve
 from torch import Tensor
 
 from imginav import hookimpl
-from imginav.checkpoint import load_checkpoint
+from imginav.checkpoint import Checkpoint, load_checkpoint
 from imginav.trainer import Trainer
 from imginav_callbacks import EMA, Checkpointing, EarlyStopping
 
@@ -126,6 +128,59 @@ def test_the_best_checkpoint_and_the_restored_weights_are_the_same(make_run: Mak
     best = load_checkpoint(run.folder.best_checkpoint)
     assert best.epoch == trainer.weights_epoch == 2
     assert same(best.model, dict(trainer.model.state_dict()))
+
+
+def test_within_an_epoch_the_latest_is_written_every_few_minutes(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    places: list[tuple[int, int | None]] = []
+    real = Checkpoint.save
+
+    def save(self: Checkpoint, path: Path, **options: Any) -> None:
+        if path.name.endswith("latest.pt"):
+            assert self.training
+            places.append((self.epoch, self.training["tally"] and self.training["tally"]["batches"]))
+        real(self, path, **options)
+
+    class Clock:
+        @hookimpl(tryfirst=True)
+        def step_finished(self) -> None:
+            clock[0] += 40
+
+    monkeypatch.setattr(Checkpoint, "save", save)
+    make_run({"checkpoint": Checkpointing(minutes=2)}, {"clock": Clock()}, batch_size=1).fit()
+    # Six steps of 40 s make an epoch; two minutes are over after the third, and again after the sixth.
+    assert places == [(1, 3), (1, 6), (1, None), (2, 3), (2, 6), (2, None)]
+
+
+def test_the_same_place_is_not_written_twice(make_run: MakeRun) -> None:
+    run = make_run({"checkpoint": Checkpointing()}, epochs=1)
+    trainer = run.fit()
+    before = run.folder.latest_checkpoint.stat().st_ino
+    trainer.hooks.training_interrupted(trainer)
+    assert run.folder.latest_checkpoint.stat().st_ino == before
+
+
+@pytest.mark.parametrize("how", ["missing", "damaged", "of another epoch", "of another attempt"])
+def test_a_best_checkpoint_that_is_not_the_best_is_mended_when_the_weights_are_at_hand(
+    make_run: MakeRun, how: str
+) -> None:
+    run = make_run({"checkpoint": Checkpointing()}, epochs=2)
+    trainer = run.fit([2.0, 1.0])
+    best = load_checkpoint(run.folder.best_checkpoint)
+    if how == "missing":
+        run.folder.best_checkpoint.unlink()
+    elif how == "damaged":
+        run.folder.best_checkpoint.write_bytes(b"half")
+    else:
+        other = {"epoch": 1} if how == "of another epoch" else {"metrics": {**best.metrics, "val_loss": 0.5}}
+        evolve(best, **other).save(run.folder.best_checkpoint)
+    trainer.hooks.training_finished(trainer)
+    mended = load_checkpoint(run.folder.best_checkpoint)
+    assert (mended.epoch, mended.metrics) == (2, best.metrics)
+    assert same(mended.model, best.model)
 
 
 @pytest.mark.parametrize("keys", [{"every": 0}, {"keep": 0}])

@@ -67,3 +67,28 @@ def test_a_run_that_goes_on_neither_loses_rows_nor_doubles_them(make_run: MakeRu
     run.trainer.load_state_dict(state)
     run.fit()
     assert [row["epoch"] for row in read(run.folder.metrics)] == [1, 2, 3]
+
+
+def test_where_a_run_goes_on_the_file_becomes_what_the_run_knows(make_run: MakeRun) -> None:
+    run = make_run({"metrics_csv": MetricsCsv()}, epochs=3)
+    trainer = run.fit()
+    # It goes on after the second epoch; the third row is of an epoch that is not finished any more.
+    del trainer.history[2]
+    run.start()
+    assert [row["epoch"] for row in read(run.folder.metrics)] == [1, 2]
+    assert (run.folder.shared / "tiny_metrics.csv").read_bytes() == run.folder.metrics.read_bytes()
+
+
+def test_new_columns_stand_behind_the_old_ones_which_stay(make_run: MakeRun) -> None:
+    run = make_run({"metrics_csv": MetricsCsv()}, epochs=1)
+    trainer = run.fit()
+    columns = list(trainer.history[0])
+    later = {name: value for name, value in trainer.history[0].items() if not name.startswith("val_loss_seg")}
+    trainer.history.append({"new_term": 7.0, **later, "epoch": 2})
+    trainer.hooks.epoch_finished(trainer, trainer.history[1])
+    with run.folder.metrics.open(newline="") as stream:
+        header, first, second = csv.reader(stream)
+    assert header == [*columns, "new_term"]
+    assert first[-1] == ""
+    assert dict(zip(header, second, strict=True))["new_term"] == "7.0"
+    assert dict(zip(header, second, strict=True))["val_loss_segmentation"] == ""
