@@ -50,7 +50,7 @@ def test_toml_blocks_fit(path: str, block: str, tmp_path: Path, monkeypatch: pyt
     if "project" in tables:
         assert tables["project"]["entry-points"]["imginav"]
         return
-    if set(tables) <= set(loading.SITE_TABLES):
+    if not loading.no_matter_of_a_site(tables):
         Path("imginav.toml").write_text(block)
         resolved = loading.load(ROOT / "phases" / "1_5.toml", installed())
         assert "imginav.toml" in resolved.origins.values()
@@ -61,6 +61,13 @@ def test_toml_blocks_fit(path: str, block: str, tmp_path: Path, monkeypatch: pyt
     Path("phase.toml").write_text(rest + block)
     phase = loading.load_phase(Path("phase.toml"), installed())
     assert phase.varied or phase.winners
+
+
+def test_every_fault_names_a_test_that_there_is() -> None:
+    rows = re.findall(r"^\|.*\| `(\S+)::(\S+)` \|$", (ROOT / "docs" / "reliability.md").read_text(), re.MULTILINE)
+    assert len(rows) >= 30
+    for file, name in rows:
+        assert re.search(rf"^def {name}\(", (ROOT / "tests" / file).read_text(), re.MULTILINE), f"{file}::{name}"
 
 
 def commands() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from imginav.manifest import Machine
 
 MOST_WORKERS = 8
 """Loading processes that `workers = "auto"` starts beside a GPU, at most."""
+
+LOADING_PROCESS = "DataLoader worker"
+"""With what torch's complaint about a loading process that is gone begins."""
 
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -85,6 +89,26 @@ def open_device(machine: Machine) -> Device:
     )
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     return Device(device, dtype, memory_format, workers, machine.accumulate)
+
+
+@contextmanager
+def limits_named() -> Iterator[None]:
+    """Turn what torch raises where a machine is too small for what is inside into UserError."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"the GPU has too little memory ({str(error).partition('. ')[0]}): compute each batch in parts with "
+            "machine.accumulate = 2, which changes no result, or take a smaller train.batch_size"
+        ) from error
+    except RuntimeError as error:
+        if not str(error).startswith(LOADING_PROCESS):
+            raise
+        reason = " ".join(str(error).partition("\n")[0].split())
+        raise UserError(
+            f"a loading process was ended from outside, as the system does when memory runs out ({reason}): take fewer "
+            "machine.workers, and give the same command again"
+        ) from error
 
 
 def to_bytes(images: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

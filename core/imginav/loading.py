@@ -302,17 +302,22 @@ def _without_plan(layers: Sequence[Layer]) -> list[Layer]:
     ]
 
 
+def no_matter_of_a_site(tables: Mapping[str, Any]) -> list[str]:
+    """Return what of some tables cannot stand in a site file, by dotted key."""
+    found = {keys[0] if keys[0] != "train" else ".".join(keys) for keys, _ in leaves(tables)}
+    return sorted(found - {*SITE_TABLES, *CARE})
+
+
 def _site_layer(site: Path | None) -> list[Layer]:
     if site is None and not SITE_FILE.is_file():
         return []
     path = site or SITE_FILE
     tables = read_toml(path)
-    strangers = {keys[0] if keys[0] != "train" else ".".join(keys) for keys, _ in leaves(tables)}
-    if strangers := strangers - {*SITE_TABLES, *CARE}:
+    if strangers := no_matter_of_a_site(tables):
         raise UserError(
             f"{path}: expected only the tables {', '.join(SITE_TABLES)} and what a run does in trouble "
             f"({', '.join(key for key in CARE if key.startswith('train.'))}) in a site file, found "
-            f"{', '.join(sorted(strangers))}; what is tried belongs into the phase's manifest"
+            f"{', '.join(strangers)}; what is tried belongs into the phase's manifest"
         )
     return [Layer(str(path), tables)]
 

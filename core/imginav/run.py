@@ -9,7 +9,7 @@ from imginav import report
 from imginav.autoencoder import build_autoencoder, check_sizes, parameter_count
 from imginav.checks import seconds_of
 from imginav.data import Data, open_print
-from imginav.device import open_device
+from imginav.device import limits_named, open_device
 from imginav.evaluation import flat_background_mse, latency_ms
 from imginav.fingerprints import DataPrint
 from imginav.hookspecs import RunHooks, hookimpl
@@ -67,7 +67,7 @@ def run_experiment(
                 earlier if goes_on else None,
             )
             trainer.hooks.add("the run's record", EpochRecorder(recorder))
-            with interruption.deferred(), recorder.until_finished():
+            with interruption.deferred(), recorder.until_finished(), limits_named():
                 write_text(folder.manifest, resolved.to_toml())
                 try:
                     trainer.hooks.run_started(trainer, folder, resolved)

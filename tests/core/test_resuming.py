@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import errno
+import multiprocessing
 import os
 import random
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -140,6 +142,47 @@ def test_with_loading_processes_it_is_the_same(resolve: Resolve, reference: dict
     leave(resolved, 7)
     run(resolved)
     assert result(run_folder(resolved)) == reference
+
+
+class Killer:
+    """Kills the loading process in some step."""
+
+    @hookimpl
+    def step_finished(self, trainer: Trainer) -> None:
+        if trainer.step == 4:
+            for process in multiprocessing.active_children():
+                assert process.pid
+                os.kill(process.pid, signal.SIGKILL)
+                process.join()
+
+
+def test_a_loading_process_that_is_killed_ends_the_run_which_goes_on(
+    resolve: Resolve, reference: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolved = resolve(*ALL, "machine.workers=1")
+    add = Trainer.fit
+
+    def fit(self: Trainer, interruption: Interruption) -> None:
+        self.hooks.add("killer", Killer())
+        add(self, interruption)
+
+    monkeypatch.setattr(Trainer, "fit", fit)
+    with pytest.raises(UserError, match=r"a loading process was ended from outside.*: take fewer machine.workers, and"):
+        run(resolved)
+    monkeypatch.undo()
+    run(resolved)
+    assert result(run_folder(resolved)) == reference
+
+
+def test_a_gpu_with_too_little_memory_is_one_sentence(resolve: Resolve, monkeypatch: pytest.MonkeyPatch) -> None:
+    def step(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of …")
+
+    monkeypatch.setattr(Trainer, "train_step", step)
+    with pytest.raises(
+        UserError, match=r"too little memory \(CUDA out of memory\): compute each batch in parts with"
+    ):
+        run(resolve(*ALL))
 
 
 def test_what_was_read_before_is_not_read_again(resolve: Resolve, monkeypatch: pytest.MonkeyPatch) -> None:
