@@ -75,8 +75,9 @@ class RunLock:
         """
         self._path = lock_file(root)
         self._lost = lost
-        if self._path in _HELD:
-            raise _in_use(self._path, _HELD[self._path])
+        if held := _HELD.get(self._path.absolute()):
+            raise _in_use(self._path, held)
+        self._made = _missing(self._path.parent)
         self._handle = _open_locked(self._path)
         try:
             if (holder := _read(self._handle)) is not None:
@@ -95,7 +96,7 @@ class RunLock:
         except BaseException:
             os.close(self._handle)
             raise
-        _HELD[self._path] = self._holder
+        _HELD[self._path.absolute()] = self._holder
         self._released = threading.Event()
         self._heart = threading.Thread(target=self._beat, daemon=True)
         self._heart.start()
@@ -106,11 +107,14 @@ class RunLock:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._released.set()
         self._heart.join()
-        _HELD.pop(self._path, None)
+        _HELD.pop(self._path.absolute(), None)
         # While it is locked: who opens the file later makes a new one, and who has it open finds it gone.
         if (now := _read(self._handle)) is not None and now.nonce == self._holder.nonce:
             self._path.unlink(missing_ok=True)
         os.close(self._handle)
+        with suppress(OSError):  # what was made for the lock alone goes with it, where nothing else was put there
+            for folder in self._made:
+                folder.rmdir()
 
     def _beat(self) -> None:
         while not self._released.wait(BEAT_SECONDS):
@@ -129,13 +133,13 @@ _HELD: dict[Path, Holder] = {}
 
 def lock_file(root: Path) -> Path:
     """Return the file that stands for the lock of a run folder: beside it, since the folder may be moved aside."""
-    return root.absolute().parent / f".{root.name}.lock"
+    return root.parent / f".{root.name}.lock"
 
 
 def is_held(root: Path) -> bool:
     """Whether a run folder is locked by a process that lives, as far as can be told without waiting."""
     path = lock_file(root)
-    if path in _HELD:
+    if path.absolute() in _HELD:
         return True
     try:
         handle = os.open(path, os.O_RDONLY)
@@ -151,6 +155,11 @@ def is_held(root: Path) -> bool:
         return False
     gone = holder.is_gone()
     return not (silent if gone is None else gone)
+
+
+def _missing(folder: Path) -> list[Path]:
+    """Return a folder and those above it that are not there, the innermost first."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
 
 
 def _open_locked(path: Path) -> int:

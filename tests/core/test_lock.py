@@ -102,6 +102,15 @@ def test_it_is_given_back_also_after_a_fault(tmp_path: Path) -> None:
         pass
 
 
+def test_folders_that_were_made_for_it_alone_go_with_it(tmp_path: Path) -> None:
+    with take(tmp_path / "a" / "b" / "run"):
+        assert (tmp_path / "a" / "b").is_dir()
+    assert list(tmp_path.iterdir()) == []
+    with take(tmp_path / "a" / "run"):
+        (tmp_path / "a" / "run").mkdir()
+    assert (tmp_path / "a" / "run").is_dir()
+
+
 def test_a_disk_without_record_locks_does_with_the_file(
     tmp_path: Path, hold: Callable[[], subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -179,9 +179,7 @@ def test_a_gpu_with_too_little_memory_is_one_sentence(resolve: Resolve, monkeypa
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of …")
 
     monkeypatch.setattr(Trainer, "train_step", step)
-    with pytest.raises(
-        UserError, match=r"too little memory \(CUDA out of memory\): compute each batch in parts with"
-    ):
+    with pytest.raises(UserError, match=r"too little memory \(CUDA out of memory\): compute each batch in parts with"):
         run(resolve(*ALL))
 
 

@@ -63,6 +63,7 @@ def test_a_run_leaves_every_deliverable_under_its_name(imginav: Run, layouts: Pa
         "phase1_5_AE_final_checkpoint_best.pt",
         "phase1_5_AE_final_checkpoint_epoch_005.pt",
         "phase1_5_AE_final_checkpoint_latest.pt",
+        "phase1_5_AE_final_checkpoint_previous.pt",
         "phase1_5_AE_final_metrics.csv",
         "report.html",
         "run.json",
