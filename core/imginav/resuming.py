@@ -70,7 +70,9 @@ def go_on(
     place = f"after epoch {trainer.epoch} of {trainer.epochs}"
     if trainer.tally:
         place = f"in epoch {trainer.epoch} of {trainer.epochs}, after {trainer.tally.batches} of its batches"
-    state = f"was {earlier.state}: it goes on" if earlier and resume == "auto" else f"goes on from {found.path}"
+    state = f"goes on from {found.path}"
+    if earlier and resume == "auto":
+        state = f"{'' if earlier.state == 'failed' else 'was '}{earlier.state}: it goes on"
     say(f"{folder.experiment} {state} {place}")
     if changed:
         note = f"went on {place} with other values: {changed}"
