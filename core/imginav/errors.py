@@ -29,3 +29,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `, did you mean 'x'?` where a known name is close to `name`, and nothing otherwise."""
     alike = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f", did you mean {alike[0]!r}?" if alike else ""
+
+
+def shown(value: object) -> str:
+    """Return a value as it is shown in a sentence: what is long is cut off, and nothing in it can break the line."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def in_one_line(text: str) -> str:
+    """Return text that can stand in a line, with what cannot be printed as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

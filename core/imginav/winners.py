@@ -12,8 +12,9 @@ from attrs import field, frozen
 
 from imginav.errors import UserError
 from imginav.fingerprints import LayoutsPrint, SplitPrint
-from imginav.layers import read_toml, value_at
+from imginav.layers import value_at
 from imginav.listing import apart
+from imginav.reading import read_toml
 from imginav.rundir import write_text
 from imginav.structuring import Structurer, StructuringError
 

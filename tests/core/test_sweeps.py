@@ -127,7 +127,7 @@ def test_a_fault_of_all_experiments_is_said_once(load_text: Load) -> None:
         load_text('[sweep.experiments]\nA = {}\nB = { "train.epochs" = 3 }\n', "encoder.latent_channels=0")
     assert str(caught.value).splitlines() == [
         "phase.toml: 1 fault",
-        "  expected a number of at least 1, found 0 @ encoder.latent_channels (--set)",
+        "  expected a number from 1 to 4096, found 0 @ encoder.latent_channels (--set)",
     ]
 
 
