@@ -91,9 +91,9 @@ class Dataset(Component):
     embedded: ClassVar[bool] = False  # whether it needs no files, so that a first run is a trial
 
     # Bounds say what a value can mean at all, so that a typo is a sentence and no machine out of memory.
-    image_size: int = field(default=512, validator=from_to(16, 8192))  # side of a whole layout, in pixels
+    image_size: int = field(default=512, validator=from_to(16, 4096))  # side of a whole layout, in pixels
     crop: int | None = field(
-        default=None, validator=from_to(8, 8192)
+        default=None, validator=from_to(8, 4096)
     )  # side of training crops in pixels; none: whole layouts
     count: int | None = field(
         default=None, validator=from_to(2, MOST_LAYOUTS)

@@ -33,6 +33,10 @@ WHOLE_NUMBERS = range(-(2**63), 2**63)
 """What TOML's whole numbers are; Python's have no end, and cannot all be written down again."""
 
 
+PHASE_WANTED = "name a phase's manifest, such as phases/1_5.toml"
+"""The remedy for what is none."""
+
+
 class NotTomlError(UserError):
     """A text that is no TOML at all."""
 
@@ -45,25 +49,25 @@ _LONG_KEY = re.compile(
 )
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, remedy: str = PHASE_WANTED) -> str:
     """Return what stands in a file of UTF-8 text; raises UserError where it is none, or is too large to be meant."""
     try:
         # A pipe or a device might never end, or never begin.
         if not stat.S_ISREG(mode := path.stat().st_mode) and not stat.S_ISDIR(mode):
-            raise UserError(f"{path}: is no file but a device, a pipe or a socket; name a file")
+            raise UserError(f"{path}: is no file but a device, a pipe or a socket; {remedy}")
         with path.open("rb") as stream:
             content = stream.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
-            raise UserError(f"{path}: is larger than {MOST_BYTES:,} bytes, which no manifest is; name another file")
+            raise UserError(f"{path}: is larger than {MOST_BYTES:,} bytes, which no manifest is; {remedy}")
         return content.decode("utf-8-sig")
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; name a phase's manifest, such as phases/1_5.toml") from None
+        raise UserError(f"{path}: no such file; {remedy}") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+        raise UserError(f"{path}: cannot be read: {error.strerror}; {remedy}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     except ValueError:
-        raise UserError(f"{str(path)!r} can be no path; name a phase's manifest, such as phases/1_5.toml") from None
+        raise UserError(f"{str(path)!r} can be no path; {remedy}") from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import tomlkit
 from attrs import field, frozen
 
-from imginav.errors import UserError
+from imginav.errors import UserError, in_one_line, shown
 from imginav.fingerprints import LayoutsPrint, SplitPrint
 from imginav.layers import value_at
 from imginav.listing import apart
@@ -19,6 +19,9 @@ from imginav.rundir import write_text
 from imginav.structuring import Structurer, StructuringError
 
 FILE = "winner.toml"
+
+MOST_FAULTS = 10
+"""That are shown of a damaged file."""
 
 HEADER = (
     "The winner of this phase, for the phases after it and for people; imginav writes this file.",
@@ -74,7 +77,7 @@ class Winner:
 
     @property
     def summary(self) -> str:
-        """Who won against whom and why, in one line."""
+        """Who won against whom and why, in one line that a terminal can show."""
         own = self.experiments[self.winner].mean
         others = {name: c.mean for name, c in self.experiments.items() if name != self.winner and c.mean is not None}
         figures = ""
@@ -84,8 +87,8 @@ class Winner:
             ours, theirs = apart(own, others[rival])
             figures = f": {self.metric.name} {ours} against {theirs} ({rival})"
         if self.chosen_by == "person":
-            return f"phase {self.phase}, {self.winner} set by a person, because {self.because!r}{figures}"
-        return f"phase {self.phase}, {self.winner} won{figures} · rule {self.rule}"
+            return in_one_line(f"phase {self.phase}, {self.winner} set by a person, because {self.because!r}{figures}")
+        return in_one_line(f"phase {self.phase}, {self.winner} won{figures} · rule {self.rule}")
 
     def save(self, folder: Path, structurer: Structurer) -> None:
         """Write winner.toml into a phase's folder, whole or not at all."""
@@ -102,10 +105,10 @@ def load_winner(path: Path, structurer: Structurer) -> Winner:
     try:
         winner = structurer.structure(_read(path), Winner)
     except StructuringError as error:
-        faults = "; ".join(f"{fault.text} @ {'.'.join(fault.path)}" for fault in error.faults)
+        faults = "; ".join(f"{f.text} @ {in_one_line('.'.join(f.path))}" for f in error.faults[:MOST_FAULTS])
         raise UserError(f"{path}: {faults}; restore the file, or run its phase again") from None
     if winner.winner not in winner.experiments:
-        raise UserError(f"{path}: winner = {winner.winner!r} is none of its experiments; run its phase again")
+        raise UserError(f"{path}: winner = {shown(winner.winner)} is none of its experiments; run its phase again")
     return winner
 
 
