@@ -57,11 +57,11 @@ def read_chain(path: Path) -> list[Layer]:
         if len(chain) == MOST_FILES:
             raise UserError(f"{path}: is the {MOST_FILES}th of files that extend each other; let fewer be enough")
         below = path.parent / base
+        if not _is_file(below):
+            raise UserError(f"{path}: extends = {base!r}: there is no file {below}; name it from {path}'s folder")
         if below.resolve() in seen:
             way = " → ".join(str(file) for file in [*seen.values(), below])
             raise UserError(f"{path}: extends = {base!r} goes round in a circle ({way}); take one of them out")
-        if not _is_file(below):
-            raise UserError(f"{path}: extends = {base!r}: there is no file {below}; name it from {path}'s folder")
         path = below
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -170,7 +171,7 @@ def load_phase(
     winners of earlier phases, what the experiment changes, and the settings (`key=value`) of the command line. Raises
     UserError with all faults of all files and experiments at once, and with `require_winners` where one is missing.
     """
-    structurer, faults = Structurer(registry), Faults(path)
+    structurer, faults = _structurer_of(registry), Faults(path)
     below, inherited = _read(path, site, structurer, faults)
     command_line = [setting(text) for text in settings]
     below, in_trial = _with_trial(below, command_line, scale, registry, path)
@@ -224,6 +225,12 @@ def load_phase(
         lineage=lineage,
         structurer=structurer,
     )
+
+
+@functools.lru_cache(maxsize=4)
+def _structurer_of(registry: Registry) -> Structurer:
+    """Return the structurer of a registry; it makes its functions once, and they take most of the time."""
+    return Structurer(registry)
 
 
 def _read(

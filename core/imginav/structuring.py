@@ -71,6 +71,7 @@ class Structurer:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._functions: dict[type, Callable[[Any, Any], Any]] = {}  # to structure each class of component
+        self._tables_of: dict[type, Callable[[Any], dict[str, Any]]] = {}  # the way back, of each class
         self._converter = Converter(detailed_validation=True, forbid_extra_keys=True)
         for scalar in _SCALARS:  # for these, cattrs asks its own hooks before any predicate
             self._converter.register_structure_hook(scalar, _structure_plain)
@@ -161,7 +162,10 @@ class Structurer:
 
     def _unstructure(self, value: Any) -> dict[str, Any]:
         cls = type(value)
-        table = make_dict_unstructure_fn(cls, self._converter, **_by_runtime_class(cls, self._converter))(value)
+        if cls not in self._tables_of:
+            by_runtime_class = _by_runtime_class(cls, self._converter)
+            self._tables_of[cls] = make_dict_unstructure_fn(cls, self._converter, **by_runtime_class)
+        table = self._tables_of[cls](value)
         table = {key: item for key, item in table.items() if item is not None}
         return {"type": self._registry.name_of(cls), **table} if isinstance(value, Component) else table
 

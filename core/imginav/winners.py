@@ -75,6 +75,10 @@ class Winner:
     lineage: dict[str, str] = field(factory=dict)  # the winners that this phase took, by their phase
     experiments: dict[str, Contender]
 
+    def __attrs_post_init__(self) -> None:
+        if self.winner not in self.experiments:
+            raise ValueError(f"expected winner to be one of the experiments, found {shown(self.winner)}")
+
     @property
     def summary(self) -> str:
         """Who won against whom and why, in one line that a terminal can show."""
@@ -103,13 +107,12 @@ class Winner:
 def load_winner(path: Path, structurer: Structurer) -> Winner:
     """Read a winner.toml; raises UserError where it is damaged or was changed to something that does not fit."""
     try:
-        winner = structurer.structure(_read(path), Winner)
+        return structurer.structure(_read(path), Winner)
     except StructuringError as error:
-        faults = "; ".join(f"{f.text} @ {in_one_line('.'.join(f.path))}" for f in error.faults[:MOST_FAULTS])
+        faults = "; ".join(
+            f"{f.text} @ {in_one_line('.'.join(f.path))}" if f.path else f.text for f in error.faults[:MOST_FAULTS]
+        )
         raise UserError(f"{path}: {faults}; restore the file, or run its phase again") from None
-    if winner.winner not in winner.experiments:
-        raise UserError(f"{path}: winner = {shown(winner.winner)} is none of its experiments; run its phase again")
-    return winner
 
 
 def find_winner(phase: str, shared: Path, structurer: Structurer) -> Winner | None:

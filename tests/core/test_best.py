@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import pytest
@@ -11,6 +13,10 @@ from hypothesis import strategies as st
 
 from imginav import UserError
 from imginav.best import Best
+from imginav.checkpoint import load_checkpoint
+from imginav.loading import ResolvedManifest
+from imginav.run import run_experiment, run_folder
+from imginav.trainer import Trainer
 
 VALUES = st.lists(st.floats(allow_nan=True), min_size=1)
 
@@ -98,6 +104,35 @@ def test_the_best_survives_a_restart() -> None:
     again.load_state_dict(best.state_dict())
     again.see({"m": 2.0}, 5)
     assert (again.value, again.epoch, again.improved) == (3.0, 4, False)
+
+
+def test_the_whole_chain_agrees_where_no_improvement_is_worth_min_delta(
+    make_trainer: Callable[..., Trainer], resolve: Callable[..., ResolvedManifest]
+) -> None:
+    settings = (
+        "train.epochs=4",
+        "train.optimizer.learning_rate=1e-4",
+        "callbacks.checkpoint={}",
+        "callbacks.early_stopping={ patience = 3, min_delta = 10.0 }",
+    )
+    resolved = resolve(*settings)
+    outcome = run_experiment(resolved, say=lambda _: None, timed=False)
+    folder = run_folder(resolved)
+    latest, best = load_checkpoint(folder.latest_checkpoint), load_checkpoint(folder.best_checkpoint)
+    assert latest.training is not None
+    losses = [row["val_loss"] for row in latest.training["history"]]
+    assert max(losses) - min(losses) < 10.0  # the first epoch is none to improve on
+    assert (number := 1 + losses.index(min(losses))) > 1
+    assert (outcome.epochs, outcome.best_epoch, outcome.weights_epoch) == (4, number, number)
+    assert outcome.stop_reason.endswith("has not improved by more than 10 in 3 epochs")
+    assert latest.training["best"]["epoch"] == best.epoch == number
+    assert best.metrics["val_loss"] == min(losses)
+    # What the run leaves was judged anew, and is judged as the best checkpoint is.
+    again = make_trainer(*settings)
+    again.model.load_state_dict(best.model)
+    assert again.validate()["val_mse"] == outcome.metrics["val_mse"]
+    assert json.loads(folder.evaluation.read_text())["best_epoch"] == number
+    assert f"epoch {number}" in (folder.root / "report.html").read_text(encoding="utf-8")
 
 
 def test_an_unknown_metric_lists_the_known_ones() -> None:
