@@ -19,7 +19,7 @@ from imginav.layers import Keys, Layer, expand, leaves, merge, read_chain, setti
 from imginav.manifest import CARE, Manifest, Output, Plan
 from imginav.reading import MOST_VALUES, read_toml
 from imginav.registry import Registry
-from imginav.structuring import Structurer, StructuringError
+from imginav.structuring import Fault, Structurer, StructuringError
 from imginav.sweeps import changes_of, values_of
 from imginav.winners import Winner, find_winner, take
 
@@ -199,6 +199,7 @@ def load_phase(
         with faults.gathered(origins):
             manifest = structurer.structure(tables, Manifest)
             resolved = structurer.unstructure(manifest)
+            _refuse_dots(resolved)
             experiments.append(
                 ResolvedManifest(
                     manifest=manifest,
@@ -366,6 +367,12 @@ def _shortest(keys: Iterable[str]) -> tuple[str, ...]:
     """Leave out the dotted keys that lead into what another one names as a whole."""
     known = list(keys)
     return tuple(key for key in known if not any(key.startswith(f"{other}.") for other in known))
+
+
+def _refuse_dots(tables: Mapping[str, Any]) -> None:
+    """Every value is known by the keys that lead to it with dots between them, so a dot within one leads nowhere."""
+    if wrong := [keys for keys, _ in leaves(tables) if any("." in key for key in keys)]:
+        raise StructuringError([Fault(keys, "expected keys without dots in them; rename it") for keys in wrong])
 
 
 def _refuse_settings_of(varied: Sequence[str], command_line: Sequence[Layer], path: Path) -> None:

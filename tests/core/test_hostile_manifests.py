@@ -459,6 +459,22 @@ def test_a_setting_that_is_no_text_is_refused(load: Load, said: str) -> None:
         load("", said)
 
 
+def test_a_dot_within_a_key_is_refused_before_it_leads_nowhere(load: Load) -> None:
+    # Without dots a column may be called anything.
+    layouts = ("data.type=layouts", "data.manifest=a.csv")
+    assert load("", *layouts, "data.filters.'é $x'=1").manifest
+    with refused(r"expected keys without dots in them; rename it @ data.filters.a.b \(--set\)"):
+        load("", *layouts, "data.filters.'a.b'=1")
+
+
+@pytest.mark.parametrize("path", ["pipe", "/dev/zero"])
+def test_a_list_of_layouts_that_is_no_file_is_not_waited_for(load: Load, path: str) -> None:
+    os.mkfifo("pipe")
+    phase = load("", "data.type=layouts", f"data.manifest={path}")
+    with refused(f"data.manifest = '{path}': is no file but a device, a pipe or a socket; name a file"):
+        phase.manifest.data.open()
+
+
 def test_an_empty_table_over_values_leaves_them_and_their_origins(load: Load) -> None:
     tables, origins = merge([Layer("a", {"x": {"y": 1, "z": 2}}), Layer("b", {"x": {}}), Layer("c", {"x": {"z": 3}})])
     assert tables == {"x": {"y": 1, "z": 3}}
