@@ -137,6 +137,12 @@ def test_a_number_that_is_none_is_refused(load: Load, number: str, match: str) -
             load("", f"train.seed={number}")
 
 
+def test_dotted_keys_within_tables_of_changes_are_counted_together(load: Load) -> None:
+    # Neither the table nor the key is too deep by itself.
+    with refused(r"phase.toml \[trial\]: .* is nested too deeply for a manifest"):
+        load(f"[trial.{'.'.join(['a'] * 20)}]\n'{'.'.join(['b'] * 20)}' = 1")
+
+
 def test_a_number_of_thousands_of_digits_is_refused_on_the_command_line(load: Load) -> None:
     with refused("--set 'train.seed=999.*holds a number of thousands of digits"):
         load("", "train.seed=" + "9" * 5000)
