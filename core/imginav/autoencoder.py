@@ -11,6 +11,9 @@ from imginav.components import Dataset, DataSpec, Decoder, Encoder
 from imginav.errors import UserError
 from imginav.seeds import Seeds
 
+MOST_PARAMETERS = 250_000_000
+"""Twenty times those of the phases' largest network; with gradients and moments they take 4 GB."""
+
 LATENT_OUTPUTS = ("latent", "mean", "log_variance")
 """Outputs that are the encoder's, not a head's; the last two of a variational encoder only."""
 
@@ -59,20 +62,39 @@ class Autoencoder(nn.Module):
 def build_autoencoder(encoder: Encoder, decoder: Decoder, spec: DataSpec, seeds: Seeds) -> Autoencoder:
     """Return a freshly initialised autoencoder, the same one for the same seed.
 
-    Raises UserError where the decoder's stated shapes contradict the encoder's.
+    Raises UserError where the decoder's stated shapes contradict the encoder's, or it would have too many parameters.
     """
     check_shapes(encoder, decoder)
     with torch.random.fork_rng(devices=[]):
+        _refuse_too_large(encoder, decoder, spec)
         torch.manual_seed(seeds.derive("initialisation"))
-        try:
-            return Autoencoder(
-                encoder.build(),
-                decoder.build(encoder, spec),
-                variational=encoder.variational,
-                heads=tuple(decoder.heads),
-            )
-        except ValueError as error:
-            raise UserError(f"the autoencoder cannot be built: {error}") from error
+        return _build(encoder, decoder, spec)
+
+
+def _build(encoder: Encoder, decoder: Decoder, spec: DataSpec) -> Autoencoder:
+    try:
+        return Autoencoder(
+            encoder.build(),
+            decoder.build(encoder, spec),
+            variational=encoder.variational,
+            heads=tuple(decoder.heads),
+        )
+    except ValueError as error:
+        raise UserError(f"the autoencoder cannot be built: {error}") from error
+
+
+def _refuse_too_large(encoder: Encoder, decoder: Decoder, spec: DataSpec) -> None:
+    """Count the parameters on a device without memory, before this machine's is asked for them."""
+    try:
+        with torch.device("meta"):
+            number = parameter_count(_build(encoder, decoder, spec))
+    except RuntimeError:  # a network that looks into its own weights; it is built as it is
+        return
+    if number > MOST_PARAMETERS:
+        raise UserError(
+            f"the autoencoder would have {number:,} parameters; {MOST_PARAMETERS:,} are the most: lower "
+            "encoder.base_channels or encoder.downsampling_steps"
+        )
 
 
 def check_sizes(data: Dataset, encoder: Encoder) -> None:

@@ -1,4 +1,8 @@
-"""What "best" means: one definition for early stopping, checkpoints, restored weights and reports."""
+"""What "best" means: one definition for early stopping, checkpoints, restored weights and reports.
+
+The best epoch is the one with the best value seen, however little better it is. That an improvement has to be worth
+something (`min_delta`) decides how long a run goes on, never what is kept of it.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +35,16 @@ class Best:
         if self.improved:
             self.value, self.epoch = row[self.metric], epoch
 
-    def is_better(self, value: float, than: float | None, by: float = 0.0) -> bool:
-        """Whether a value is better than another by more than `by`; NaN never is."""
+    def is_better(self, value: float, than: float | None, by: float = 0.0, *, relative: bool = False) -> bool:
+        """Whether a value is better than another by more than `by`; NaN never is.
+
+        Where it is `relative`, `by` is a share of the other's magnitude: 0.01 for 1 %. Of zero every gain is more
+        than any share, and so is what leads away from an infinite value.
+        """
         if math.isnan(value) or than is None:
             return not math.isnan(value)
-        return than - value > by if self.mode == "min" else value - than > by
+        gain = than - value if self.mode == "min" else value - than
+        return gain > (by * abs(than) if relative and math.isfinite(than) else by)
 
     def state_dict(self) -> dict[str, Any]:
         return {"metric": self.metric, "value": self.value, "epoch": self.epoch}

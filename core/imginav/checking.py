@@ -12,7 +12,7 @@ from torch import Tensor
 
 from imginav.autoencoder import Autoencoder, build_autoencoder, check_sizes
 from imginav.best import Best
-from imginav.components import LayoutSource, Selector
+from imginav.components import DataSpec, LayoutSource, Selector
 from imginav.data import fingerprint, split_as, stack, to_tensors
 from imginav.device import open_device
 from imginav.errors import UserError, did_you_mean
@@ -20,14 +20,18 @@ from imginav.evaluation import metric_columns
 from imginav.fingerprints import DataPrint
 from imginav.hookspecs import RunHooks
 from imginav.layers import merge, read_chain
+from imginav.listing import gigabytes
 from imginav.loading import ResolvedManifest, ResolvedPhase
-from imginav.manifest import Machine
+from imginav.manifest import Machine, Manifest
 from imginav.objective import Objective
 from imginav.registry import Registry
 from imginav.seeds import Seeds
 from imginav.selection import common_definition, data_key, notes_on_winners, recorded, refuse_strange_winners
 from imginav.study import Options, phases_in_order
 from imginav.winners import touches
+
+MOST_BYTES_OF_A_LAYOUT = 4 * 2**30
+"""Of one layer's output for one layout; the phases' largest has 0.07 GB."""
 
 
 @frozen
@@ -200,6 +204,7 @@ def _check_experiment(
     outputs, batch = None, _batch_of_one(source)
     if fits:
         with faults.of(label):
+            _refuse_too_large(manifest, source.spec)
             outputs = _outputs(model, batch)
     for name, loss in manifest.losses.items():
         with faults.of(label):
@@ -233,6 +238,27 @@ def _check_metrics(
 def _batch_of_one(source: LayoutSource) -> dict[str, Tensor]:
     """Return one whole layout as a batch on the CPU."""
     return open_device(Machine(device="cpu")).batch(stack([to_tensors(source.read(0))]))
+
+
+@torch.no_grad()
+def _refuse_too_large(manifest: Manifest, spec: DataSpec) -> None:
+    """Put a layout through the network on a device without memory, before this machine's is asked for it."""
+    sizes: list[int] = []
+    side = manifest.data.image_size
+    with torch.device("meta"), suppress(RuntimeError):  # a network that looks into its own weights cannot be there
+        model = build_autoencoder(manifest.encoder, manifest.decoder, spec, Seeds(0))
+        for module in model.modules():
+            module.register_forward_hook(lambda _module, _inputs, output: sizes.append(_bytes_of(output)))
+        model(torch.empty(1, 3, side, side))
+    if (largest := max(sizes, default=0)) > MOST_BYTES_OF_A_LAYOUT:
+        raise UserError(
+            f"data.image_size = {side} with this network takes {gigabytes(largest)} for one layer's output of a single "
+            f"layout; {gigabytes(MOST_BYTES_OF_A_LAYOUT)} are the most: lower data.image_size or encoder.base_channels"
+        )
+
+
+def _bytes_of(output: object) -> int:
+    return output.nbytes if isinstance(output, Tensor) else 0
 
 
 @torch.no_grad()

@@ -11,8 +11,19 @@ from typing import Any
 
 from attrs import frozen
 
-FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+from imginav.errors import shown
 
+_DEVICES = r"[cC][oO][nN]|[pP][rR][nN]|[aA][uU][xX]|[nN][uU][lL]|[cC][oO][mM][0-9]|[lL][pP][tT][0-9]"
+"""What Windows takes for a device, with any ending; in letters, because JSON Schema has no flags."""
+
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+FILE_NAME = re.compile(rf"(?!(?:{_DEVICES})(?:\.|$))[A-Za-z0-9](?:[A-Za-z0-9._-]{{0,98}}[A-Za-z0-9_-])?")
+
+ENTRY_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
+
+# Line ends and what moves the cursor of a terminal, and what turns the order of the letters after it.
+_NOT_IN_A_LINE = r"\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069"
 
 DURATION = re.compile(r"(?=.)(?:(\d{1,4})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?")
 
@@ -91,17 +102,52 @@ class _FileName(Check):
     """Accept a name that is safe as a file's or folder's name on every system, and cannot leave its folder."""
 
     def __call__(self, instance: Any, attribute: Any, value: Any) -> None:
-        if not FILE_NAME.fullmatch(value):
+        if FILE_NAME.fullmatch(value):
+            return
+        if PLAIN_NAME.fullmatch(value):
             raise ValueError(
-                "expected a plain name of letters, digits, '.', '_' and '-' that starts with a letter or digit, "
-                f"found {value!r}"
+                f"expected a name that no system keeps for itself (CON, NUL, a dot at the end), found {shown(value)}"
             )
+        raise ValueError(
+            "expected a plain name of letters, digits, '.', '_' and '-' that starts with a letter or digit, "
+            f"found {shown(value)}"
+        )
 
     def schema(self) -> dict[str, Any]:
         return {"pattern": f"^{FILE_NAME.pattern}$"}
 
 
 file_name = _FileName()
+
+
+class _EntryNames(Check):
+    """Accept tables whose keys can stand in the columns of a CSV file, in dotted keys and in the names of weights."""
+
+    def __call__(self, instance: Any, attribute: Any, value: Any) -> None:
+        if wrong := [name for name in value if not ENTRY_NAME.fullmatch(name)]:
+            raise ValueError(f"expected names of letters, digits, '_' and '-', found {shown(wrong[0])}")
+
+    def schema(self) -> dict[str, Any]:
+        return {"propertyNames": {"pattern": f"^{ENTRY_NAME.pattern}$"}}
+
+
+entry_names = _EntryNames()
+
+
+class _OneLine(Check):
+    """Accept text that a terminal, a page and a picture can show in one line."""
+
+    pattern = f"[^{_NOT_IN_A_LINE}]*"
+
+    def __call__(self, instance: Any, attribute: Any, value: Any) -> None:
+        if not re.fullmatch(self.pattern, value):
+            raise ValueError(f"expected text in one line, without control characters, found {shown(value)}")
+
+    def schema(self) -> dict[str, Any]:
+        return {"pattern": f"^{self.pattern}$"}
+
+
+one_line = _OneLine()
 
 
 class _Duration(Check):

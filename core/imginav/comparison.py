@@ -179,6 +179,7 @@ def _draw_quality(path: Path, phase: ResolvedPhase, evidence: Sequence[Evidence]
         xlabel="latent dimensions (height × width × channels)",
         ylabel=f"{winner.metric.name} ({direction} is better)",
     )
+    axes.title.set_parse_math(False)  # a dollar sign in it begins no formula
     write_figure(path, figure)
     return True
 
@@ -204,6 +205,7 @@ def _draw_curves(path: Path, phase: ResolvedPhase, evidence: Sequence[Evidence],
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25, which="both")
     axes.set(title=f"{phase.heading}: validation over the epochs", xlabel="epoch", ylabel=metric)
+    axes.title.set_parse_math(False)
     if drawn:
         axes.legend()
         write_figure(path, figure)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from attrs import field, frozen
 
-from imginav.checks import at_least, from_to
+from imginav.checks import at_least, entry_names, from_to
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 # In quotes, so that importing this file does not import torch, which takes seconds.
 Sample: TypeAlias = "dict[str, NDArray[np.uint8]]"
 LossFunction: TypeAlias = "Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]"
+
+
+MOST_LAYOUTS = 1_000_000
+"""Each is fingerprinted before a run, which takes seconds for so many."""
+
+MOST_CHANNELS = 4096
+"""Of one level; the widest networks of this kind have 512."""
 
 
 @frozen(kw_only=True)
@@ -83,11 +90,14 @@ class Dataset(Component):
     kind: ClassVar[str] = "dataset"
     embedded: ClassVar[bool] = False  # whether it needs no files, so that a first run is a trial
 
-    image_size: int = field(default=512, validator=at_least(16))  # side of a whole layout, in pixels
+    # Bounds say what a value can mean at all, so that a typo is a sentence and no machine out of memory.
+    image_size: int = field(default=512, validator=from_to(16, 4096))  # side of a whole layout, in pixels
     crop: int | None = field(
-        default=None, validator=at_least(8)
+        default=None, validator=from_to(8, 4096)
     )  # side of training crops in pixels; none: whole layouts
-    count: int | None = field(default=None, validator=at_least(2))  # how many layouts to use; none: all there are
+    count: int | None = field(
+        default=None, validator=from_to(2, MOST_LAYOUTS)
+    )  # how many layouts to use; none: all there are
 
     def __attrs_post_init__(self) -> None:
         if self.crop is not None and self.crop > self.image_size:
@@ -104,8 +114,8 @@ class Encoder(Component):
 
     kind: ClassVar[str] = "encoder"
 
-    latent_channels: int = field(default=16, validator=at_least(1))  # channels of the latent
-    base_channels: int = field(default=32, validator=at_least(1))  # width of the first level
+    latent_channels: int = field(default=16, validator=from_to(1, MOST_CHANNELS))  # channels of the latent
+    base_channels: int = field(default=32, validator=from_to(1, MOST_CHANNELS))  # width of the first level
     downsampling_steps: int = field(default=4, validator=from_to(1, 8))  # each halves height and width
     variational: bool = False  # whether it gives a mean and a log-variance, of which latents are drawn
 
@@ -138,10 +148,10 @@ class Decoder(Component):
 
     kind: ClassVar[str] = "decoder"
 
-    latent_channels: int | None = field(default=None, validator=at_least(1))  # none: the encoder's
-    base_channels: int | None = field(default=None, validator=at_least(1))  # none: the encoder's
+    latent_channels: int | None = field(default=None, validator=from_to(1, MOST_CHANNELS))  # none: the encoder's
+    base_channels: int | None = field(default=None, validator=from_to(1, MOST_CHANNELS))  # none: the encoder's
     upsampling_steps: int | None = field(default=None, validator=from_to(1, 8))  # none: the encoder's
-    heads: dict[str, Head] = field(factory=dict)  # by the name of their output
+    heads: dict[str, Head] = field(factory=dict, validator=entry_names)  # by the name of their output
 
     @abstractmethod
     def build(self, encoder: Encoder, spec: DataSpec) -> nn.Module:

@@ -11,13 +11,14 @@ from attrs import frozen
 from tomlkit.container import Container
 from tomlkit.items import Item, Table
 
-from imginav.errors import UserError
+from imginav.errors import UserError, in_one_line
 from imginav.listing import apart
 from imginav.loading import HEADING, LINEAGE
+from imginav.reading import parse_toml, read_text
 from imginav.registry import Registry
 from imginav.rundir import MANIFEST
 from imginav.structuring import Structurer, StructuringError
-from imginav.winners import Winner
+from imginav.winners import MOST_FAULTS, Winner
 
 REMEDY = f"name a run folder, its {MANIFEST}, or a checkpoint (.pt)"
 """What can be explained."""
@@ -37,7 +38,7 @@ class Explanation:
         lines = [self.heading, *value_lines(self.values)]
         for winner in self.lineage.values():
             lines += ["", winner.summary, *evidence_lines(winner)]
-        return lines
+        return [in_one_line(line) for line in lines]  # the file may be a stranger's
 
 
 def explain(path: Path, registry: Registry) -> Explanation:
@@ -45,25 +46,22 @@ def explain(path: Path, registry: Registry) -> Explanation:
     if path.suffix == ".pt":
         from imginav.checkpoint import load_checkpoint  # torch takes seconds to import
 
-        text = load_checkpoint(path).manifest
+        text: object = load_checkpoint(path).manifest  # a file of a stranger may hold anything there
     else:
-        file = path / MANIFEST if path.is_dir() else path
-        try:
-            text = file.read_text(encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{file}: cannot be read: {error.strerror}; {REMEDY}") from None
-        except UnicodeDecodeError as error:
-            raise UserError(f"{file}: is not UTF-8 text (byte {error.start}); {REMEDY}") from None
-    heading = text.partition("\n")[0].removeprefix("# ")
-    if not heading.startswith(HEADING):
+        text = read_text(path / MANIFEST if path.is_dir() else path, REMEDY)
+    heading = text.partition("\n")[0].removeprefix("# ") if isinstance(text, str) else ""
+    if not isinstance(text, str) or not heading.startswith(HEADING):
         raise UserError(f"{path}: holds no resolved manifest, which begins with {HEADING.strip()!r}; {REMEDY}")
+    parse_toml(text, str(path))  # refuses what is out of bounds, in a fraction of the time
     try:
         document = tomlkit.parse(text)
         lineage = Structurer(registry).structure(document.unwrap().get(LINEAGE, {}), dict[str, Winner])
     except tomlkit.exceptions.TOMLKitError as error:
         raise UserError(f"{path}: is not valid TOML: {error}; restore the file, or take a checkpoint (.pt)") from None
     except StructuringError as error:
-        faults = "; ".join(f"{fault.text} @ {'.'.join((LINEAGE, *fault.path))}" for fault in error.faults)
+        faults = "; ".join(
+            f"{f.text} @ {in_one_line('.'.join((LINEAGE, *f.path)))}" for f in error.faults[:MOST_FAULTS]
+        )
         raise UserError(f"{path}: {faults}; restore the file, or take a checkpoint (.pt)") from None
     values = [row for row in _values(document, ()) if row[0].partition(".")[0] != LINEAGE]
     return Explanation(heading=heading, values=values, lineage=lineage)

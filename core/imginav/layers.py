@@ -6,14 +6,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import tomli
 from attrs import frozen
 
-from imginav.errors import UserError
+from imginav.errors import UserError, shown
+from imginav.reading import (
+    MOST_CHARACTERS,
+    MOST_KEY_CHARACTERS,
+    MOST_LEVELS,
+    NotTomlError,
+    parse_toml,
+    read_toml,
+)
 from imginav.structuring import Table
 
 EXTENDS = "extends"
 """The key of a file that names the file which it stands upon."""
+
+MOST_FILES = 32
+"""In a chain of files that extend each other; the phases have two."""
 
 Keys = tuple[str, ...]
 
@@ -26,26 +36,10 @@ class Layer:
     tables: dict[str, Any]
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Return the tables of a TOML file; raises UserError where there is none, or it is not TOML."""
-    try:
-        return tomli.loads(path.read_bytes().decode("utf-8-sig"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; name a phase's manifest, such as phases/1_5.toml") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
-    except tomli.TOMLDecodeError as error:
-        raise UserError(f"{path}: is not valid TOML: {error}") from None
-    except RecursionError:
-        raise UserError(f"{path}: is nested too deeply for a manifest") from None
-
-
 def read_chain(path: Path) -> list[Layer]:
     """Return a file's tables with those of the files that it extends, the one that stands lowest first.
 
-    Raises UserError for a file that is missing, is no TOML, or extends itself on the way.
+    Raises UserError for a file that is missing, is no TOML, or extends itself or too many others on the way.
     """
     chain: list[Layer] = []
     seen: dict[Path, Path] = {}
@@ -57,13 +51,17 @@ def read_chain(path: Path) -> list[Layer]:
         if base is None:
             return chain
         if not isinstance(base, str) or not base or "\0" in base:
-            raise UserError(f"{path}: extends = {base!r}: expected the path of a TOML file, from this file's folder")
+            raise UserError(
+                f"{path}: extends = {shown(base)}: expected the path of a TOML file, from this file's folder"
+            )
+        if len(chain) == MOST_FILES:
+            raise UserError(f"{path}: is the {MOST_FILES}th of files that extend each other; let fewer be enough")
         below = path.parent / base
+        if not _is_file(below):
+            raise UserError(f"{path}: extends = {base!r}: there is no file {below}; name it from {path}'s folder")
         if below.resolve() in seen:
             way = " → ".join(str(file) for file in [*seen.values(), below])
             raise UserError(f"{path}: extends = {base!r} goes round in a circle ({way}); take one of them out")
-        if not _is_file(below):
-            raise UserError(f"{path}: extends = {base!r}: there is no file {below}; name it from {path}'s folder")
         path = below
 
 
@@ -77,15 +75,15 @@ def _is_file(path: Path) -> bool:
 def merge(layers: Sequence[Layer]) -> tuple[Table, dict[Keys, str]]:
     """Return the values of all layers, later ones over earlier ones, and the origin of each by its keys."""
     merged = Table()
-    origins: dict[Keys, str] = {}
+    latest: dict[Keys, str] = {}
     for layer in layers:
         merged = _merge_table(merged, layer.tables)
         for key, _ in leaves(layer.tables):
-            # A value may take the place of a whole table, and a table that of a value.
-            for other in [o for o in origins if o[: len(key)] == key or key[: len(o)] == o]:
-                del origins[other]
-            origins[key] = layer.origin
-    return merged, origins
+            latest.pop(key, None)  # so that the origins of the lowest layer stand first
+            latest[key] = layer.origin
+    # What a later layer has put something else in the place of is no longer there.
+    present = {key for key, _ in leaves(merged)}
+    return merged, {key: origin for key, origin in latest.items() if key in present}
 
 
 def leaves(tables: Mapping[str, Any], path: Keys = ()) -> Iterator[tuple[Keys, Any]]:
@@ -110,10 +108,12 @@ def value_at(tables: Mapping[str, Any], keys: Sequence[str], default: Any = None
 def expand(flat: Any, origin: str) -> dict[str, Any]:
     """Return a table with dotted keys as nested tables; raises UserError where a key is a value and a table."""
     if not isinstance(flat, dict):
-        raise UserError(f"{origin}: expected a table of keys and values, found {flat!r}")
+        raise UserError(f"{origin}: expected a table of keys and values, found {shown(flat)}")
     tables: dict[str, Any] = {}
     for (*parents, last), value in (((".".join(key)).split("."), value) for key, value in leaves(flat)):
         place = tables
+        if len(parents) >= MOST_LEVELS:
+            raise UserError(f"{origin}: {shown('.'.join(parents))} is nested too deeply for a manifest")
         for parent in parents:
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
@@ -127,21 +127,34 @@ def expand(flat: Any, origin: str) -> dict[str, Any]:
 def setting(text: str) -> Layer:
     """Return `a.b=value` of the command line as a layer; the value is TOML, and text where it is none."""
     key, equals, value = text.partition("=")
+    where = f"--set {shown(text)}" if len(text) > MOST_KEY_CHARACTERS else f"--set {text}"
     try:
-        tables = tomli.loads(f"{key} = 0") if equals and "\n" not in key else {}
-    except tomli.TOMLDecodeError:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"--set {shown(text)}: is not Unicode text; write it in UTF-8") from None
+    try:
+        tables = parse_toml(f"{key} = 0", where) if equals and "\n" not in key else {}
+    except NotTomlError:
         tables = {}
     if not tables:
-        raise UserError(f"--set {text}: expected key=value, such as train.epochs=20")
-    try:
-        parsed = tomli.loads(f"value = {value}")["value"]
-    except (tomli.TOMLDecodeError, RecursionError):
-        parsed = value
+        raise UserError(f"{where}: expected key=value, such as train.epochs=20")
     place = tables
     while isinstance(below := next(iter(place.values())), dict):
         place = below
-    place[next(iter(place))] = parsed
+    place[next(iter(place))] = _value_of(value, where)
     return Layer("--set", tables)
+
+
+def _value_of(text: str, where: str) -> Any:
+    try:
+        tables = parse_toml(f"value = {text}", where)
+    except NotTomlError:
+        tables = {}
+    if len(tables) == 1:  # in a second line there would be a second key
+        return tables["value"]
+    if len(text) > MOST_CHARACTERS:
+        raise UserError(f"{where}: a text of {len(text):,} characters; {MOST_CHARACTERS:,} are the most")
+    return text
 
 
 def _merge_table(under: Mapping[str, Any], over: Mapping[str, Any]) -> Table:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +13,13 @@ import tomlkit
 from attrs import field, frozen
 
 from imginav.components import Dataset, Selector
-from imginav.errors import UserError
+from imginav.errors import UserError, in_one_line
 from imginav.fingerprints import sha256_of_tables
-from imginav.layers import Keys, Layer, expand, leaves, merge, read_chain, read_toml, setting, value_at
+from imginav.layers import Keys, Layer, expand, leaves, merge, read_chain, setting, value_at
 from imginav.manifest import CARE, Manifest, Output, Plan
+from imginav.reading import MOST_VALUES, read_toml
 from imginav.registry import Registry
-from imginav.structuring import Structurer, StructuringError
+from imginav.structuring import Fault, Structurer, StructuringError
 from imginav.sweeps import changes_of, values_of
 from imginav.winners import Winner, find_winner, take
 
@@ -34,6 +37,9 @@ LINEAGE = "lineage"
 
 HEADING = "Resolved from "
 """With what the first line of a resolved manifest begins."""
+
+MOST_FAULTS = 100
+"""That are shown; who has mended these may ask again."""
 
 Scale = Literal["auto", "full", "trial"]
 
@@ -73,7 +79,7 @@ class ResolvedManifest:
         """Return the manifest as TOML with each value's origin beside it; `load` reads it back as an equal one."""
         document = tomlkit.document()
         scale = "at trial scale" if self.trial else "at full scale"
-        source = _in_one_line(str(self.source))
+        source = in_one_line(str(self.source))
         document.add(tomlkit.comment(f"{HEADING}{source}, {scale}; beside each value, where it came from."))
         _add_tables(document, self.tables, (), self.origins)
         if self.lineage:
@@ -165,7 +171,7 @@ def load_phase(
     winners of earlier phases, what the experiment changes, and the settings (`key=value`) of the command line. Raises
     UserError with all faults of all files and experiments at once, and with `require_winners` where one is missing.
     """
-    structurer, faults = Structurer(registry), Faults(path)
+    structurer, faults = _structurer_of(registry), Faults(path)
     below, inherited = _read(path, site, structurer, faults)
     command_line = [setting(text) for text in settings]
     below, in_trial = _with_trial(below, command_line, scale, registry, path)
@@ -180,6 +186,10 @@ def load_phase(
     if (own := value_at(common, ("phase", "id"))) in list(plan.winners):
         raise UserError(f"{path}: [winners] takes from phase {own}, which is this phase itself; take it out")
     changes = changes_of(plan.sweep, common, path)
+    if (values := len(changes) * sum(1 for _ in leaves(common))) > MOST_VALUES:
+        raise UserError(
+            f"{path}: its experiments have {values:,} values, more than {MOST_VALUES:,}; take fewer of them"
+        )
     varied = _shortest(dict.fromkeys(key for change in changes for key in change.varied))
     seeds = ["train.seed"] if plan.sweep and plan.sweep.seeds else []
     _refuse_settings_of([*varied, *seeds], command_line, path)
@@ -189,6 +199,7 @@ def load_phase(
         with faults.gathered(origins):
             manifest = structurer.structure(tables, Manifest)
             resolved = structurer.unstructure(manifest)
+            _refuse_dots(resolved)
             experiments.append(
                 ResolvedManifest(
                     manifest=manifest,
@@ -201,6 +212,8 @@ def load_phase(
                     lineage=inherited | lineage,
                 )
             )
+        if faults.enough:
+            break
     faults.stop_if_any()
     _refuse_twins(experiments, path)
     return ResolvedPhase(
@@ -213,6 +226,12 @@ def load_phase(
         lineage=lineage,
         structurer=structurer,
     )
+
+
+@functools.lru_cache(maxsize=4)
+def _structurer_of(registry: Registry) -> Structurer:
+    """Return the structurer of a registry; it makes its functions once, and they take most of the time."""
+    return Structurer(registry)
 
 
 def _read(
@@ -264,16 +283,25 @@ class Faults:
         try:
             yield
         except StructuringError as error:
+            origins_within = _origins_within(origins)
             for fault in error.faults:
                 keys = (*within, *fault.path)
-                origin = _origin(keys, origins) or str(self._path)
-                self._lines[f"{fault.text} @ {'.'.join(keys) or 'the manifest'} ({origin})"] = keys
+                origin = ", ".join(origins_within.get(keys, ())) or str(self._path)
+                place = in_one_line(".".join(keys)) or "the manifest"
+                self._lines[f"{fault.text} @ {place} ({in_one_line(origin)})"] = keys
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are more faults than anyone reads."""
+        return len(self._lines) > MOST_FAULTS
 
     def stop_if_any(self) -> None:
         """Raise UserError with all of them, where there are any."""
         if self._lines:
             heading = f"{self._path}: {len(self._lines)} {'fault' if len(self._lines) == 1 else 'faults'}"
             faults = sorted(self._lines, key=self._lines.__getitem__)
+            if self.enough:
+                faults[MOST_FAULTS:] = ["… and more"]
             raise UserError("\n".join([heading, *(f"  {fault}" for fault in faults)]), faults)
 
 
@@ -341,6 +369,12 @@ def _shortest(keys: Iterable[str]) -> tuple[str, ...]:
     return tuple(key for key in known if not any(key.startswith(f"{other}.") for other in known))
 
 
+def _refuse_dots(tables: Mapping[str, Any]) -> None:
+    """Every value is known by the keys that lead to it with dots between them, so a dot within one leads nowhere."""
+    if wrong := [keys for keys, _ in leaves(tables) if any("." in key for key in keys)]:
+        raise StructuringError([Fault(keys, "expected keys without dots in them; rename it") for keys in wrong])
+
+
 def _refuse_settings_of(varied: Sequence[str], command_line: Sequence[Layer], path: Path) -> None:
     """A setting over what the experiments vary would make them all the same, under names that say otherwise."""
     for layer in command_line:
@@ -362,20 +396,18 @@ def _refuse_twins(experiments: Sequence[ResolvedManifest], path: Path) -> None:
                 "of them, or take it out"
             )
         seen[experiment.sha256] = experiment
-    folders = [experiment.manifest.phase.experiment for experiment in experiments]
-    if doubled := sorted({name for name in folders if folders.count(name) > 1}):
+    folders = Counter(experiment.manifest.phase.experiment.casefold() for experiment in experiments)
+    if doubled := sorted(name for name, number in folders.items() if number > 1):  # some disks know no capitals
         raise UserError(f"{path}: two experiments would have the same run folder {doubled[0]}; rename one of them")
 
 
-def _origin(path: Keys, origins: Mapping[Keys, str]) -> str | None:
-    """Return the origin of a value, or for a table the origins of all that stands in it."""
-    within = dict.fromkeys(o for key, o in origins.items() if key[: len(path)] == path)
-    return ", ".join(within) or None
-
-
-def _in_one_line(text: str) -> str:
-    """Return text that can stand in a comment, with what cannot be printed as an escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def _origins_within(origins: Mapping[Keys, str]) -> dict[Keys, dict[str, None]]:
+    """Return the origins of each value, and for each table those of all that stands in it, in their order."""
+    within: dict[Keys, dict[str, None]] = {}
+    for key, origin in origins.items():
+        for length in range(len(key) + 1):
+            within.setdefault(key[:length], {})[origin] = None
+    return within
 
 
 def _add_tables(
@@ -387,7 +419,7 @@ def _add_tables(
     for key, value in tables.items():
         if not isinstance(value, dict):
             item = tomlkit.item(value)
-            item.comment(f"# {_in_one_line(origins['.'.join((*path, key))])}")  # one that begins with # needs another
+            item.comment(f"# {in_one_line(origins['.'.join((*path, key))])}")  # one that begins with # needs another
             container.add(key, item)
     for key, value in tables.items():
         if isinstance(value, dict):

@@ -7,21 +7,27 @@ from typing import Any, ClassVar, Literal
 
 from attrs import field, frozen
 
-from imginav.checks import FILE_NAME, at_least, between, duration, file_name
+from imginav.checks import FILE_NAME, at_least, between, duration, entry_names, file_name, from_to, one_line
 from imginav.components import Callback, Dataset, Decoder, Encoder, Loss, LRSchedule, Optimizer, Selector
 
 CARE = ("train.time_limit", "train.on_non_finite", "train.non_finite_limit", "data.on_bad")
 """What a manifest says of troubles that a run may have: nothing that the result of one without any depends on."""
+
+MOST_OF_A_BATCH = 65_536
+"""Layouts of a batch, and parts of it: at the smallest size of 16 pixels, such a batch has 50 MB."""
+
+MOST_WORKERS = 256
+"""Processes that load data, each with a torch of its own."""
 
 
 @frozen(kw_only=True)
 class Phase:
     """What the run is called."""
 
-    id: str  # the phase's number, such as "1.5"
+    id: str = field(validator=one_line)  # the phase's number, such as "1.5"
     experiment: str = field(validator=file_name)  # names the run folder and its files; a sweep adds its own names
     group: str = field(validator=file_name)  # the folder that the phase's experiments share
-    title: str = ""  # a heading for people
+    title: str = field(default="", validator=one_line)  # a heading for people
 
     @property
     def heading(self) -> str:
@@ -29,7 +35,7 @@ class Phase:
         return f"Phase {self.id} · {self.title}" if self.title else f"Phase {self.id}"
 
     def __attrs_post_init__(self) -> None:
-        if self.experiment == self.group:
+        if self.experiment.casefold() == self.group.casefold():  # some disks know no capitals
             raise ValueError(f"expected experiment and group to differ, found {self.group!r} for both")
 
 
@@ -37,8 +43,8 @@ class Phase:
 class Train:
     """How the autoencoder is trained."""
 
-    epochs: int = field(validator=at_least(1))  # passes over the training layouts, at most
-    batch_size: int = field(default=16, validator=at_least(1))  # layouts per optimizer step
+    epochs: int = field(validator=from_to(1, 1_000_000))  # passes over the training layouts, at most
+    batch_size: int = field(default=16, validator=from_to(1, MOST_OF_A_BATCH))  # layouts per optimizer step
     seed: int = field(default=42, validator=at_least(0))  # of split, order, crops, initial weights and draws
     split_seed: int | None = field(default=None, validator=at_least(0))  # of the split alone; none: seed
     split: float = field(default=0.8, validator=between(0, 1))  # the share that is trained on; the rest validates
@@ -62,13 +68,15 @@ class Machine:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 on a GPU that has it, else fp32
     channels_last: bool | Literal["auto"] = "auto"  # memory format; auto: on a CPU, and where it is compiled
     compile: bool = False  # torch.compile; takes a minute at the start
-    accumulate: int = field(default=1, validator=at_least(1))  # parts in which a batch is computed, to save memory
+    accumulate: int = field(
+        default=1, validator=from_to(1, MOST_OF_A_BATCH)
+    )  # parts in which a batch is computed, to save memory
     workers: int | Literal["auto"] = "auto"  # processes that load data; auto: none on a CPU, up to 8 beside a GPU
-    threads: int | None = field(default=None, validator=at_least(1))  # of the CPU; none: as many as torch takes
+    threads: int | None = field(default=None, validator=from_to(1, 1024))  # of the CPU; none: as many as torch takes
 
     def __attrs_post_init__(self) -> None:
-        if self.workers != "auto" and self.workers < 0:
-            raise ValueError(f"expected workers of at least 0, or 'auto', found {self.workers}")
+        if self.workers != "auto" and not 0 <= self.workers <= MOST_WORKERS:
+            raise ValueError(f"expected workers from 0 to {MOST_WORKERS}, or 'auto', found {self.workers}")
 
 
 @frozen(kw_only=True)
@@ -117,9 +125,9 @@ class Manifest:
     data: Dataset
     encoder: Encoder
     decoder: Decoder
-    losses: dict[str, Loss]
+    losses: dict[str, Loss] = field(validator=entry_names)
     train: Train
-    callbacks: dict[str, Callback] = field(factory=dict)
+    callbacks: dict[str, Callback] = field(factory=dict, validator=entry_names)
     machine: Machine = field(factory=Machine)
     output: Output = field(factory=Output)
 

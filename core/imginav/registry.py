@@ -11,7 +11,7 @@ import attrs
 import pluggy
 
 from imginav.components import Component
-from imginav.errors import UserError, did_you_mean, nearest
+from imginav.errors import UserError, did_you_mean, nearest, shown
 from imginav.hookspecs import PROJECT, PluginSpecs
 
 GROUP = "imginav"
@@ -82,7 +82,7 @@ class Registry:
             installed = {r.name: r.provider.distribution for r in self if r.kind == kind}
             listing = ", ".join(f"{known} ({installed[known]})" for known in nearest(name, installed))
             raise LookupError(
-                f"no {kind} {name!r} is installed{did_you_mean(name, installed)}; "
+                f"no {kind} {shown(name)} is installed{did_you_mean(name, installed)}; "
                 f"installed are: {listing or 'none of this kind'}"
             ) from None
 

@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 
 from imginav.components import Arm, Choice
 from imginav.data import open_print
-from imginav.errors import UserError, did_you_mean
+from imginav.errors import UserError, did_you_mean, in_one_line
 from imginav.evaluation import metric_definition
 from imginav.fingerprints import DataPrint, sha256_of_tables
 from imginav.loading import ResolvedManifest, ResolvedPhase
@@ -110,7 +110,7 @@ def select(phase: ResolvedPhase, evidence: Sequence[Evidence]) -> Winner | None:
     data = next(e.record.data for e in evidence if e.resolved.name == choice.winner and e.record)
     return Winner(
         phase=phase.id,
-        source=str(phase.source),
+        source=in_one_line(str(phase.source)),
         winner=choice.winner,
         chosen_by="rule",
         because=choice.because,

@@ -18,10 +18,16 @@ from cattrs.errors import AttributeValidationNote, BaseValidationError, Iterable
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from imginav.components import Component
-from imginav.errors import did_you_mean
+from imginav.errors import did_you_mean, shown
 from imginav.registry import Registry
 
 T = TypeVar("T")
+
+MOST_ENTRIES = 1_000
+"""Of one table, such as [losses] or the experiments of a sweep."""
+
+MOST_UNKNOWN_KEYS = 20
+"""Of one table, that are named each by itself."""
 
 _SCALARS: dict[Any, str] = {
     bool: "true or false",
@@ -64,6 +70,8 @@ class Structurer:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self._functions: dict[type, Callable[[Any, Any], Any]] = {}  # to structure each class of component
+        self._tables_of: dict[type, Callable[[Any], dict[str, Any]]] = {}  # the way back, of each class
         self._converter = Converter(detailed_validation=True, forbid_extra_keys=True)
         for scalar in _SCALARS:  # for these, cattrs asks its own hooks before any predicate
             self._converter.register_structure_hook(scalar, _structure_plain)
@@ -98,7 +106,7 @@ class Structurer:
 
         def structure(value: Any, _: Any) -> Any:
             if not isinstance(value, dict):
-                raise ValueError(f"expected a table, found {_shown(value)}")
+                raise ValueError(f"expected a table, found {shown(value)}")
             return from_dict(value, cls)
 
         return structure
@@ -116,7 +124,9 @@ class Structurer:
 
     def _structure_table(self, value: Any, declared: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
-            raise ValueError(f"expected a table, found {_shown(value)}")
+            raise ValueError(f"expected a table, found {shown(value)}")
+        if len(value) > MOST_ENTRIES:
+            raise ValueError(f"expected at most {MOST_ENTRIES:,} entries, found {len(value):,}")
         element = get_args(declared)[1]
         structured, errors = {}, []
         for key, item in value.items():
@@ -136,21 +146,26 @@ class Structurer:
 
     def _structure_component(self, value: Any, base: type[Component]) -> Component:
         if not isinstance(value, dict):
-            raise ValueError(f"expected a table with the type of {base.kind}, found {_shown(value)}")
+            raise ValueError(f"expected a table with the type of {base.kind}, found {shown(value)}")
         name = value.get("type")
         if not isinstance(name, str):
             known = ", ".join(repr(r.name) for r in self._registry if r.kind == base.kind)
-            raise ValueError(f"expected type = one of {known}, found {'none' if name is None else repr(name)}")
+            raise ValueError(f"expected type = one of {known}, found {'none' if name is None else shown(name)}")
         cls = self._registry.find(base.kind, name)
         fields = _keys(cls)
         inherited = value.inherited if isinstance(value, Table) else frozenset()
         kept = {k: v for k, v in value.items() if k != "type" and (k in fields or k not in inherited)}
-        component: Component = self._structure_function(cls)(kept, cls)
+        if cls not in self._functions:
+            self._functions[cls] = self._structure_function(cls)
+        component: Component = self._functions[cls](kept, cls)
         return component
 
     def _unstructure(self, value: Any) -> dict[str, Any]:
         cls = type(value)
-        table = make_dict_unstructure_fn(cls, self._converter, **_by_runtime_class(cls, self._converter))(value)
+        if cls not in self._tables_of:
+            by_runtime_class = _by_runtime_class(cls, self._converter)
+            self._tables_of[cls] = make_dict_unstructure_fn(cls, self._converter, **by_runtime_class)
+        table = self._tables_of[cls](value)
         table = {key: item for key, item in table.items() if item is not None}
         return {"type": self._registry.name_of(cls), **table} if isinstance(value, Component) else table
 
@@ -198,7 +213,7 @@ def _is_plain(declared: Any) -> bool:
 def _structure_plain(value: Any, declared: Any) -> Any:
     converted, fits = _convert(value, declared)
     if not fits:
-        raise ValueError(f"expected {_describe(declared)}, found {_shown(value)}")
+        raise ValueError(f"expected {_describe(declared)}, found {shown(value)}")
     return converted
 
 
@@ -236,20 +251,18 @@ def _describe(declared: Any) -> str:
     return _SCALARS[declared]
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
 def _faults(error: BaseException, path: tuple[str, ...]) -> list[Fault]:
     if isinstance(error, (ClassValidationError, IterableValidationError)):
         return [fault for inner in error.exceptions for fault in _faults(inner, path + _step(inner))]
     if isinstance(error, ForbiddenExtraKeysError):
         known = [*_keys(error.cl), *getattr(error.cl, "beside", ())]
-        return [
+        faults = [
             Fault((*path, key), f"unknown key {key!r}{did_you_mean(key, known)}; known are: {', '.join(known)}")
-            for key in error.extra_fields
+            for key in sorted(error.extra_fields)[:MOST_UNKNOWN_KEYS]
         ]
+        if more := len(error.extra_fields) - len(faults):
+            faults.append(Fault(path, f"{more:,} more unknown keys; known are: {', '.join(known)}"))
+        return faults
     if type(error) is KeyError:
         return [Fault(path, "expected a value, found nothing")]
     return [Fault(path, str(error))]

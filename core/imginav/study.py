@@ -13,9 +13,10 @@ from attrs import field, frozen
 from imginav import comparison, processes
 from imginav.errors import UserError, did_you_mean
 from imginav.fingerprints import DataPrint
-from imginav.layers import merge, read_chain, read_toml
+from imginav.layers import merge, read_chain
 from imginav.listing import duration, print_table
 from imginav.loading import SITE_FILE, ResolvedManifest, ResolvedPhase, Scale, load_phase
+from imginav.reading import read_toml
 from imginav.registry import Registry
 from imginav.resuming import Resume
 from imginav.run import is_finished

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import attrs
 from attrs import frozen
 
-from imginav.errors import UserError
+from imginav.errors import UserError, shown
 from imginav.layers import Layer, expand, leaves, value_at
 from imginav.manifest import Sweep, Train
 
@@ -20,6 +21,9 @@ SWITCHED_BY_FALSE = (("losses",), ("callbacks",), ("decoder", "heads"))
 
 FIXED_TABLES = ("phase", "output", "machine")
 """What an experiment cannot change: names, places, and how it is computed."""
+
+MOST_EXPERIMENTS = 1_000
+"""Of a phase; of more, nobody waits for the winner."""
 
 
 @frozen
@@ -37,10 +41,13 @@ def changes_of(sweep: Sweep | None, tables: Mapping[str, Any], path: Path) -> li
     if sweep is None:
         return [Changes(str(base), (), ())]
     found: list[Changes] = []
+    _refuse_too_many(sweep, path)
+    names: set[str] = set()
     for name, changed in (*sweep.experiments.items(), *_combinations(sweep.grid, path)):
         origin = f"{path} [sweep] {name}"
-        if name in [other.name for other in found]:
+        if name in names:
             raise UserError(f"{path}: two experiments of the sweep are called {name}; rename one of them")
+        names.add(name)
         values = expand(changed, origin)
         if own := sorted(set(FIXED_TABLES) & set(values)):
             raise UserError(f"{origin}: changes {own[0]}, which says where and how, not what is tried; take it out")
@@ -113,12 +120,23 @@ def _entry(parts: tuple[str, ...]) -> tuple[str, ...] | None:
     return None
 
 
+def _refuse_too_many(sweep: Sweep, path: Path) -> None:
+    """Count the experiments before the first one is made."""
+    combinations = math.prod(len(values) for _, values in leaves(sweep.grid) if isinstance(values, list))
+    number = (len(sweep.experiments) + (combinations if sweep.grid else 0)) * max(1, len(sweep.seeds))
+    if number > MOST_EXPERIMENTS:
+        raise UserError(
+            f"{path}: [sweep] makes {number:,} experiments; take fewer values or seeds: {MOST_EXPERIMENTS:,} are the "
+            "most"
+        )
+
+
 def _combinations(grid: Mapping[str, Any], path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Return every combination of a grid's values, with a name made of them."""
     axes = {".".join(keys): values for keys, values in leaves(grid)}
     for key, values in axes.items():
         if not isinstance(values, list) or not values:
-            raise UserError(f"{path}: sweep.grid.{key} = {values!r}: expected a list of at least one value")
+            raise UserError(f"{path}: sweep.grid.{key} = {shown(values)}: expected a list of at least one value")
     if not axes:
         return
     for values in itertools.product(*axes.values()):

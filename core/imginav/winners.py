@@ -10,14 +10,18 @@ from typing import Any, Literal
 import tomlkit
 from attrs import field, frozen
 
-from imginav.errors import UserError
+from imginav.errors import UserError, in_one_line, shown
 from imginav.fingerprints import LayoutsPrint, SplitPrint
-from imginav.layers import read_toml, value_at
+from imginav.layers import value_at
 from imginav.listing import apart
+from imginav.reading import read_toml
 from imginav.rundir import write_text
 from imginav.structuring import Structurer, StructuringError
 
 FILE = "winner.toml"
+
+MOST_FAULTS = 10
+"""That are shown of a damaged file."""
 
 HEADER = (
     "The winner of this phase, for the phases after it and for people; imginav writes this file.",
@@ -71,9 +75,13 @@ class Winner:
     lineage: dict[str, str] = field(factory=dict)  # the winners that this phase took, by their phase
     experiments: dict[str, Contender]
 
+    def __attrs_post_init__(self) -> None:
+        if self.winner not in self.experiments:
+            raise ValueError(f"expected winner to be one of the experiments, found {shown(self.winner)}")
+
     @property
     def summary(self) -> str:
-        """Who won against whom and why, in one line."""
+        """Who won against whom and why, in one line that a terminal can show."""
         own = self.experiments[self.winner].mean
         others = {name: c.mean for name, c in self.experiments.items() if name != self.winner and c.mean is not None}
         figures = ""
@@ -83,8 +91,8 @@ class Winner:
             ours, theirs = apart(own, others[rival])
             figures = f": {self.metric.name} {ours} against {theirs} ({rival})"
         if self.chosen_by == "person":
-            return f"phase {self.phase}, {self.winner} set by a person, because {self.because!r}{figures}"
-        return f"phase {self.phase}, {self.winner} won{figures} · rule {self.rule}"
+            return in_one_line(f"phase {self.phase}, {self.winner} set by a person, because {self.because!r}{figures}")
+        return in_one_line(f"phase {self.phase}, {self.winner} won{figures} · rule {self.rule}")
 
     def save(self, folder: Path, structurer: Structurer) -> None:
         """Write winner.toml into a phase's folder, whole or not at all."""
@@ -99,13 +107,12 @@ class Winner:
 def load_winner(path: Path, structurer: Structurer) -> Winner:
     """Read a winner.toml; raises UserError where it is damaged or was changed to something that does not fit."""
     try:
-        winner = structurer.structure(_read(path), Winner)
+        return structurer.structure(_read(path), Winner)
     except StructuringError as error:
-        faults = "; ".join(f"{fault.text} @ {'.'.join(fault.path)}" for fault in error.faults)
+        faults = "; ".join(
+            f"{f.text} @ {in_one_line('.'.join(f.path))}" if f.path else f.text for f in error.faults[:MOST_FAULTS]
+        )
         raise UserError(f"{path}: {faults}; restore the file, or run its phase again") from None
-    if winner.winner not in winner.experiments:
-        raise UserError(f"{path}: winner = {winner.winner!r} is none of its experiments; run its phase again")
-    return winner
 
 
 def find_winner(phase: str, shared: Path, structurer: Structurer) -> Winner | None:

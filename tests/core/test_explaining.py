@@ -131,7 +131,7 @@ def test_the_command_prints_the_explanation(
     assert cli.main(["explain", str(folder)]) == 0
     assert capsys.readouterr().out.splitlines() == explain(folder, registry).lines
     assert cli.main(["explain", "nowhere"]) == 2
-    assert capsys.readouterr().err.startswith("imginav: nowhere: cannot be read: No such file or directory; name a")
+    assert capsys.readouterr().err.startswith("imginav: nowhere: no such file; name a")
 
 
 REMEDY = "; name a run folder, its manifest.toml, or a checkpoint (.pt)"
@@ -140,10 +140,10 @@ REMEDY = "; name a run folder, its manifest.toml, or a checkpoint (.pt)"
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("nowhere", None, f"nowhere: cannot be read: No such file or directory{REMEDY}"),
-        ("empty", "", f"empty/manifest.toml: cannot be read: No such file or directory{REMEDY}"),
+        ("nowhere", None, f"nowhere: no such file{REMEDY}"),
+        ("empty", "", f"empty/manifest.toml: no such file{REMEDY}"),
         ("nowhere.pt", None, "nowhere.pt: no such checkpoint"),
-        ("a.toml", b"\xff", f"a.toml: is not UTF-8 text (byte 0){REMEDY}"),
+        ("a.toml", b"\xff", "a.toml: is not UTF-8 text (byte 0); save it as UTF-8"),
         ("a.toml", b"", f"a.toml: holds no resolved manifest, which begins with 'Resolved from'{REMEDY}"),
         ("a.toml", b"[train]\nepochs = 3\n", "a.toml: holds no resolved manifest, which begins with"),
         ("a.toml", b"# Resolved from a\nx = \n", "a.toml: is not valid TOML: "),

@@ -185,7 +185,7 @@ def test_all_faults_are_reported_at_once_with_file_key_expected_and_found(phase:
         ("train.split=1.0", "expected a number between 0 and 1, both excluded, found 1.0 @ train.split (--set)"),
         ("train.split=nan", "expected a finite number, found nan @ train.split (--set)"),
         ("train.optimizer.learning_rate=inf", "expected a finite number, found inf"),
-        ("machine.workers=-1", "expected workers of at least 0, or 'auto', found -1 @ machine (--set)"),
+        ("machine.workers=-1", "expected workers from 0 to 256, or 'auto', found -1 @ machine (--set)"),
         ("machine.workers=many", "expected a whole number or 'auto', found 'many' @ machine.workers (--set)"),
         ("machine.precision=half", "expected 'auto' or 'fp32' or 'bf16' or 'fp16', found 'half'"),
         ("data.crop=512", "expected a crop of at most image_size = 64, found 512 @ data"),

@@ -286,12 +286,14 @@ def test_a_key_says_its_comment_its_limits_and_its_default(schema: dict[str, Any
         "description": "layouts per optimizer step",
         "type": "integer",
         "minimum": 1,
+        "maximum": 65_536,
         "default": 16,
     }
     assert properties["epochs"] == {
         "description": "passes over the training layouts, at most",
         "type": "integer",
         "minimum": 1,
+        "maximum": 1_000_000,
     }
     assert properties["split_by"]["enum"] == ["scene", "layout"]
     assert key_of(schema, "imginav.manifest.Output", "properties", "shared")["default"] == "outputs"
@@ -351,9 +353,8 @@ def test_a_strangers_component_is_completed_and_checked(extended: dict[str, Any]
         "\n- strange %41/~: A stranger's callback." in key_of(extended, "callback", "properties", "type")["description"]
     )
     right = "strength = 1, options = { depth = 3 }, inner = { type = 'mse' }, anything = [{}], pairs = [[1]]"
-    assert faults(extended, f"[callbacks]\n'strange %41/~' = {{ {right} }}") == []
+    assert faults(extended, f"[callbacks]\na = {{ type = 'strange %41/~', {right} }}") == []
     for wrong in ("strenght = 1", "options = { dept = 3 }", "inner = { type = 'mse', x = 1 }", "pairs = [['a']]"):
-        assert faults(extended, f"[callbacks]\n'strange %41/~' = {{ {wrong} }}") != []
         assert faults(extended, f"[callbacks]\na = {{ type = 'strange %41/~', {wrong} }}") != []
 
 

@@ -378,7 +378,7 @@ def test_a_damaged_record_is_named(load_text: Load, tmp_path: Path) -> None:
     path = phase.shared / "winner.toml"
     text = path.read_text()
     path.write_text(text.replace('winner = "L3"', 'winner = "L9"'))
-    with pytest.raises(UserError, match="winner = 'L9' is none of its experiments; run its phase again"):
+    with pytest.raises(UserError, match=r"expected winner to be one of the experiments, found 'L9'; restore"):
         load_winner(path, phase.structurer)
     path.write_text(text.replace("rows = 16", 'rows = "many"'))
     with pytest.raises(UserError, match=r"expected a whole number, found 'many' @ layouts.rows; restore the file"):

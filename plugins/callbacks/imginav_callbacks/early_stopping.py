@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from attrs import field, frozen
 from torch import Tensor
@@ -18,12 +18,22 @@ class EarlyStopping(Callback):
     """Stop when `train.monitor` has not got better for some epochs, and put the best weights back."""
 
     patience: int = field(default=5, validator=at_least(1))  # epochs without improvement after which it stops
-    min_delta: float = field(default=0.0, validator=at_least(0))  # the least change, in the metric, that counts
+    min_delta: float = field(default=0.0, validator=at_least(0))  # an improvement counts where it is more than this
+    min_delta_mode: Literal["absolute", "relative"] = "absolute"  # in the metric, or as a share of what is to be beaten
     restore_best: bool = True  # whether the model ends with the weights of its best epoch
 
     @property
     def weight_copies(self) -> int:
         return int(self.restore_best)
+
+    @property
+    def least_gain(self) -> str:
+        """What an improvement has to exceed, for people."""
+        return f"{self.min_delta * 100:g} %" if self.min_delta_mode == "relative" else f"{self.min_delta:g}"
+
+    def __attrs_post_init__(self) -> None:
+        if self.min_delta_mode == "relative" and self.min_delta >= 1:
+            raise ValueError(f"expected a relative min_delta below 1, such as 0.01 for 1 %, found {self.min_delta:g}")
 
     def build(self) -> object:
         return EarlyStopper(self)
@@ -47,13 +57,14 @@ class EarlyStopper:
         best = trainer.best
         if self._config.restore_best and best.improved:
             self._weights = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
-        if best.is_better(row[best.metric], self._reference, by=self._config.min_delta):
+        relative = self._config.min_delta_mode == "relative"
+        if best.is_better(row[best.metric], self._reference, by=self._config.min_delta, relative=relative):
             self._reference, self._waited = row[best.metric], 0
             return
         self._waited += 1
         if self._waited >= self._config.patience:
             trainer.stop(
-                f"early stopping: {best.metric} has not improved by more than {self._config.min_delta:g} "
+                f"early stopping: {best.metric} has not improved by more than {self._config.least_gain} "
                 f"in {self._waited} epochs"
             )
 

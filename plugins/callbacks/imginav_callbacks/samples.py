@@ -10,12 +10,15 @@ from attrs import field, frozen
 from torch import Tensor
 
 from imginav import Callback, hookimpl
-from imginav.checks import at_least
+from imginav.checks import at_least, from_to
 from imginav.components import DataSpec
 from imginav.device import to_bytes
 from imginav.pictures import Pixels, grid, write_png
 from imginav.rundir import RunFolder
 from imginav.trainer import Trainer
+
+MOST_PIXELS = 100_000_000
+"""Of the layouts in a picture; with what is made of each, it has 0.9 GB while it is drawn."""
 
 
 @frozen(kw_only=True)
@@ -25,9 +28,16 @@ class Samples(Callback):
     observer: ClassVar[bool] = True
 
     every: int = field(default=5, validator=at_least(1))  # epochs between two pictures
-    count: int = field(default=8, validator=at_least(1))  # layouts in a picture
-    columns: int = field(default=2, validator=at_least(1))  # layouts beside each other
-    tile: int = field(default=256, validator=at_least(16))  # side of a layout in the picture, in pixels
+    count: int = field(default=8, validator=from_to(1, 1024))  # layouts in a picture
+    columns: int = field(default=2, validator=from_to(1, 64))  # layouts beside each other
+    tile: int = field(default=256, validator=from_to(16, 2048))  # side of a layout in the picture, in pixels
+
+    def __attrs_post_init__(self) -> None:
+        if self.count * self.tile**2 > MOST_PIXELS:
+            raise ValueError(
+                f"expected count layouts of tile × tile pixels to have at most {MOST_PIXELS:,} pixels, found "
+                f"{self.count} of {self.tile} × {self.tile}"
+            )
 
     def build(self) -> object:
         return SamplePictures(self)

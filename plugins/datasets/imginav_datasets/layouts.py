@@ -112,6 +112,8 @@ def _read_list(config: Layouts) -> tuple[list[str], list[tuple[int, dict[str, st
     """Return the columns and the rows of the CSV file, each with its line number."""
     path = config.manifest
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():  # it might never end, or never begin
+            raise UserError(f"data.manifest = {str(path)!r}: is no file but a device, a pipe or a socket; name a file")
         with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream, restval="")
             columns = list(reader.fieldnames or ())

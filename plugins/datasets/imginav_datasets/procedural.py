@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from imginav import Dataset, DataSpec, LayoutSource
 from imginav.checks import at_least, from_to
-from imginav.components import Sample
+from imginav.components import MOST_LAYOUTS, Sample
 from imginav_datasets.classes import LABELS, PALETTE
 from imginav_datasets.drawing import draw_room, draw_scene
 
@@ -22,7 +22,7 @@ class Procedural(Dataset):
 
     embedded: ClassVar[bool] = True
 
-    count: int = field(default=8000, validator=at_least(2))  # how many layouts there are
+    count: int = field(default=8000, validator=from_to(2, MOST_LAYOUTS))  # how many layouts there are
     seed: int = field(default=0, validator=at_least(0))  # of the drawing; the split has train.seed
     room_share: float = field(default=0.86, validator=from_to(0, 1))  # of single rooms; the others are scenes
 

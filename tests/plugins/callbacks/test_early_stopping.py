@@ -79,6 +79,23 @@ def test_min_delta_counts_for_patience_and_the_best_is_still_the_best(make_run: 
     assert (trainer.epoch, trainer.stop_reason) == (6, "")
 
 
+def test_a_relative_min_delta_is_a_share_of_the_value_to_beat(make_run: MakeRun) -> None:
+    # Each is a tenth better than the one before, and none by as much as 1e-4.
+    values = [1e-4 * 0.9**epoch for epoch in range(6)]
+    stopper = EarlyStopping(patience=2, min_delta=0.05, min_delta_mode="relative")
+    trainer, _ = fit(make_run, stopper, values)
+    assert (trainer.epoch, trainer.stop_reason) == (6, "")
+    trainer, _ = fit(make_run, stopper, [1.0, 0.96, 0.955, 0.5])
+    assert trainer.epoch == 3
+    assert trainer.stop_reason == "early stopping: val_loss has not improved by more than 5 % in 2 epochs"
+    assert (trainer.best.epoch, trainer.weights_epoch) == (3, 3)
+
+
+def test_a_relative_min_delta_of_all_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"expected a relative min_delta below 1, such as 0.01 for 1 %, found 1"):
+        EarlyStopping(min_delta=1, min_delta_mode="relative")
+
+
 def test_a_value_that_is_no_number_is_waited_out_and_never_the_best(make_run: MakeRun) -> None:
     trainer, kept = fit(make_run, EarlyStopping(patience=2), [math.nan, 2.0, math.nan, math.nan, 1.0])
     assert (trainer.epoch, trainer.weights_epoch) == (4, 2)

@@ -239,7 +239,7 @@ def test_all_that_is_wrong_with_the_files_is_said_at_once_and_before_the_trainin
         f"  line 6: a folder: {folder / 'folder'}",
         f"  line 7: no image: {folder / 'text.png'}",
         f"  line 8: no image: {folder / 'huge.ppm'}",
-        f"  line 9: no image: {folder / 'nul'}\0.png",
+        f"  line 9: no image: {folder / 'nul'}\\x00.png",
     ]
 
 
