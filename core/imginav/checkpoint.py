@@ -74,13 +74,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+        written = content.pop(DIGEST, None) if isinstance(content, dict) else None
+        digest = sha256_of(content)  # here, as a tensor that is made up may be larger than any memory
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint") from None
     except DAMAGES as error:
         raise UserError(f"{path}: cannot be read as a checkpoint: {_reason(error)}; take another one") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path}: is no checkpoint of this version of imginav (format {FORMAT})")
-    if content.pop(DIGEST, None) != sha256_of(content):
+    if written != digest:
         raise UserError(f"{path}: is damaged: its content is not what was written (SHA-256); take another one")
     try:
         return Checkpoint(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -58,8 +59,10 @@ def go_on(
     if found is None:
         _say_moved(folder.begin(), say)
         return False
-    changed = _refuse_differences(found, trainer, resolved, folder.experiment, by_request=isinstance(resume, Path))
-    _put(trainer, found)
+    with _fitting(found.path):
+        changed = _refuse_differences(found, trainer, resolved, folder.experiment, by_request=isinstance(resume, Path))
+        trainer.model.load_state_dict(found.checkpoint.model)
+        trainer.load_state_dict(found.training)
     if isinstance(resume, Path):
         own = resume.resolve().parent == folder.root.resolve()
         moved = folder.begin()
@@ -158,14 +161,15 @@ def _shown(changed: dict[str, tuple[Any, Any]]) -> str:
     )
 
 
-def _put(trainer: Trainer, found: Found) -> None:
+@contextmanager
+def _fitting(path: Path) -> Iterator[None]:
+    """Turn what is raised for a state that does not fit into UserError."""
     try:
-        trainer.model.load_state_dict(found.checkpoint.model)
-        trainer.load_state_dict(found.training)
+        yield
     except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(
-            f"{found.path}: does not fit what its manifest now builds ({type(error).__name__}: {reason}); a plugin may "
+            f"{path}: does not fit what its manifest now builds ({type(error).__name__}: {reason}); a plugin may "
             "have changed: restore it, or train anew with --resume never"
         ) from error
 

@@ -89,6 +89,13 @@ def test_a_checkpoint_without_a_part_is_refused(tmp_path: Path, key: str) -> Non
         load_checkpoint(tmp_path / "a.pt")
 
 
+def test_a_tensor_larger_than_any_memory_is_refused(tmp_path: Path) -> None:
+    evil = {"format": 2, "model": {"weight": torch.zeros(1).expand(10**15)}}
+    torch.save(evil, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=r"a.pt: cannot be read as a checkpoint: .*; take another one"):
+        load_checkpoint(tmp_path / "a.pt")
+
+
 class Code:
     def __init__(self, marker: Path) -> None:
         self._marker = marker

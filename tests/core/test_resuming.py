@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from attrs import evolve
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -429,6 +430,15 @@ def test_a_network_that_has_changed_behind_its_manifest_is_one_sentence(
 
     monkeypatch.setattr(torch.nn.Module, "load_state_dict", strange)
     with pytest.raises(UserError, match=r"latest.pt: does not fit what its manifest now builds \(RuntimeError: size"):
+        run(resolved)
+
+
+def test_a_state_that_is_none_is_one_sentence(resolve: Resolve) -> None:
+    resolved = resolve(*ALL)
+    leave(resolved, 6)
+    path = run_folder(resolved).latest_checkpoint
+    evolve(load_checkpoint(path), training={"epoch": 1}).save(path)
+    with pytest.raises(UserError, match=r"latest.pt: does not fit what its manifest now builds \(KeyError: 'data'\)"):
         run(resolved)
 
 
