@@ -78,6 +78,10 @@ class LayoutSource(ABC):
         """Return the scene that this layout is a part of, where it is known; scenes are not split apart."""
         return None
 
+    def left_out(self) -> Sequence[str]:
+        """Return a sentence for each layout that opening left out because it cannot be used."""
+        return ()
+
     def describe(self) -> str:
         """Return one line for the log: what these layouts are, and what was noticed in opening them."""
         return f"{len(self)} layouts"
@@ -98,6 +102,7 @@ class Dataset(Component):
     count: int | None = field(
         default=None, validator=from_to(2, MOST_LAYOUTS)
     )  # how many layouts to use; none: all there are
+    on_bad: Literal["error", "skip"] = "error"  # what a layout that cannot be used does: end the run, or be left out
 
     def __attrs_post_init__(self) -> None:
         if self.crop is not None and self.crop > self.image_size:
@@ -105,7 +110,10 @@ class Dataset(Component):
 
     @abstractmethod
     def open(self) -> LayoutSource:
-        """Open the layouts; raises UserError where files are missing or broken, before any training."""
+        """Open the layouts; raises UserError where files are missing or broken, before any training.
+
+        With `on_bad = "skip"` these are left out, and only a set of which nothing is left is an error.
+        """
 
 
 @frozen(kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -63,6 +63,21 @@ class Draw:
     index: int
 
 
+@frozen
+class Unreadable:
+    """A layout that was to be in a batch and could not be read."""
+
+    index: int
+    reason: str
+
+
+class Loaded(NamedTuple):
+    """What a batch became in a loading process; a plain tuple, so that torch finds the tensors to pin in it."""
+
+    layouts: dict[str, Tensor]  # those that could be read, as one batch of bytes; empty where none could
+    unreadable: list[Unreadable]
+
+
 class Data:
     """A data set that was opened and split, as batches of bytes."""
 
@@ -71,6 +86,9 @@ class Data:
         self.source = source
         self.image_size = dataset.image_size
         self.batch_size = train.batch_size
+        self.left_out = list(source.left_out())  # a sentence for each layout that was, in the order found
+        self._skips = dataset.on_bad == "skip"
+        self._found_unreadable: set[int] = set()
         self.split = split_as(source, train)
         self.fingerprint = fingerprint(source, dataset.image_size, self.split)
         self.left_out: list[str] = []  # layouts that could not be read, and why, where data.on_bad is skip
@@ -79,8 +97,9 @@ class Data:
         self._train = _loader(reader, self._order, train.batch_size, workers)
         # Whole layouts in batches of as many pixels as a batch of crops has, so that memory holds for both.
         share = (dataset.crop / dataset.image_size) ** 2 if dataset.crop else 1.0
+        self._whole = LayoutReader(source, None, seeds)
         self._validation = _loader(
-            LayoutReader(source, None, seeds),
+            self._whole,
             [Draw(0, index) for index in self.split.validation],
             max(1, int(train.batch_size * share)),
             workers,
@@ -92,9 +111,14 @@ class Data:
         return math.ceil(len(self.split.train) / self.batch_size)
 
     def train_batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
-        """Return an epoch's batches, each layout once, in the order of this epoch; the first `start` are not read."""
+        """Return an epoch's batches, each layout once, in the order of this epoch; the first `start` are not read.
+
+        What cannot be read raises UserError, or with data.on_bad = "skip" is missing in its batch; a batch of which
+        nothing can be read is empty. An epoch of which nothing can be read raises UserError at its end in any case.
+        """
         self._order.epoch, self._order.start = epoch, start * self.batch_size
-        return _readable(self._train)
+        # What is left of an epoch may well be unreadable as a whole: an unbroken run would have gone on after it.
+        return self._readable(self._train, all_of_it=start == 0)
 
     def names_of_batch(self, epoch: int, number: int) -> list[str]:
         """Return what a person would call the layouts of an epoch's batch; batches count from 0."""
@@ -102,12 +126,53 @@ class Data:
         return [self.source.name(draw.index) for draw in self._order.of(epoch)[places]]
 
     def validation_batches(self) -> Iterator[dict[str, Tensor]]:
-        """Return the validation layouts, whole, always in the same order."""
-        return _readable(self._validation)
+        """Return the validation layouts, whole, always in the same order; none of the batches is empty.
+
+        What cannot be read is treated as in training.
+        """
+        return (layouts for layouts in self._readable(self._validation, all_of_it=True) if layouts)
 
     def validation_samples(self, count: int) -> dict[str, Tensor]:
-        """Return the first `count` validation layouts as one batch of bytes, always the same ones."""
-        return stack([to_tensors(self.source.read(index)) for index in self.split.validation[:count]])
+        """Return the first `count` validation layouts as one batch of bytes, always the same ones.
+
+        With data.on_bad = "skip" these are the first that can be read. Raises UserError where none can.
+        """
+        samples: list[dict[str, Tensor]] = []
+        for index in self.split.validation:
+            if len(samples) == count:
+                break
+            sample = self._whole[Draw(0, index)]
+            if isinstance(sample, Unreadable):
+                self._leave_out([sample])
+            else:
+                samples.append(sample)
+        if not samples:
+            raise UserError(self._nothing_readable(self.left_out[-1]))
+        return stack(samples)
+
+    def _readable(self, batches: Iterable[Loaded], *, all_of_it: bool) -> Iterator[dict[str, Tensor]]:
+        """Return what could be read; raises UserError where that is nothing at all, and `all_of_it` was tried."""
+        first = ""
+        anything = False
+        for layouts, unreadable in batches:
+            self._leave_out(unreadable)
+            first = first or next((layout.reason for layout in unreadable), "")
+            anything = anything or bool(layouts)
+            yield layouts
+        if first and all_of_it and not anything:
+            raise UserError(self._nothing_readable(first))
+
+    def _leave_out(self, unreadable: Sequence[Unreadable]) -> None:
+        """Note each layout once; raises UserError with the first where they are not to be skipped."""
+        if unreadable and not self._skips:
+            raise UserError(unreadable[0].reason)
+        for layout in unreadable:
+            if layout.index not in self._found_unreadable:
+                self._found_unreadable.add(layout.index)
+                self.left_out.append(layout.reason)
+
+    def _nothing_readable(self, reason: str) -> str:
+        return f"none of the layouts can be read any more, so that data.on_bad = 'skip' leaves nothing: {reason}"
 
     def close(self) -> None:
         """End the loading processes; no batches can be had afterwards.
@@ -165,10 +230,11 @@ class EpochOrder(Sampler[Draw]):
         return len(self._indices) - self.start
 
 
-class LayoutReader(TorchDataset[dict[str, Tensor] | UserError]):
+class LayoutReader(TorchDataset[dict[str, Tensor] | Unreadable]):
     """Reads layouts, and cuts a square out of each where crops are asked for.
 
-    A layout that cannot be read is given as its error: raised in a loading process, it would come out as a traceback.
+    A layout that cannot be read is given with the reason: raised in a loading process, the error would come out as a
+    traceback, and the rest of its batch would be lost.
     """
 
     def __init__(self, source: LayoutSource, crop: int | None, seeds: Seeds) -> None:
@@ -176,11 +242,11 @@ class LayoutReader(TorchDataset[dict[str, Tensor] | UserError]):
         self._crop = crop
         self._seeds = seeds
 
-    def __getitem__(self, draw: Draw) -> dict[str, Tensor] | UserError:
+    def __getitem__(self, draw: Draw) -> dict[str, Tensor] | Unreadable:
         try:
             sample = self._source.read(draw.index)
         except UserError as error:
-            return error
+            return Unreadable(draw.index, str(error))
         if self._crop is not None:
             # Seeded by the draw itself, so that the crop is the same in whichever process it is read.
             rng = np.random.default_rng((self._seeds.seed, draw.epoch, draw.index))
@@ -201,7 +267,7 @@ def crop(sample: Sample, side: int, rng: np.random.Generator) -> Sample:
 
 def _loader(
     reader: LayoutReader, draws: Sampler[Draw] | list[Draw], batch_size: int, workers: int
-) -> DataLoader[dict[str, Tensor] | UserError]:
+) -> DataLoader[dict[str, Tensor] | Unreadable]:
     return DataLoader(
         reader,
         batch_size=batch_size,
@@ -215,22 +281,15 @@ def _loader(
     )
 
 
-def collate(samples: Sequence[dict[str, Tensor] | UserError]) -> dict[str, Tensor] | UserError:
-    """Return samples as one batch of bytes, or the first error among them."""
-    errors = [sample for sample in samples if isinstance(sample, UserError)]
-    return errors[0] if errors else stack([sample for sample in samples if not isinstance(sample, UserError)])
+def collate(samples: Sequence[dict[str, Tensor] | Unreadable]) -> Loaded:
+    """Return those samples that could be read as one batch of bytes, and the others beside it."""
+    readable = [sample for sample in samples if not isinstance(sample, Unreadable)]
+    return Loaded(stack(readable) if readable else {}, [sample for sample in samples if isinstance(sample, Unreadable)])
 
 
 def stack(samples: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Return samples as one batch."""
     return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
-
-
-def _readable(batches: Iterable[dict[str, Tensor] | UserError]) -> Iterator[dict[str, Tensor]]:
-    for batch in batches:
-        if isinstance(batch, UserError):
-            raise batch
-        yield batch
 
 
 def to_tensors(sample: Sample) -> dict[str, Tensor]:

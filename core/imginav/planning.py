@@ -199,7 +199,7 @@ def _measured_seconds(resolved: ResolvedManifest) -> float:
         trainer.model.train()
         times = []
         batches = trainer.data.train_batches(1)
-        for sample_bytes in batches:
+        for sample_bytes in filter(None, batches):  # a batch of which nothing can be read is empty
             start = time.perf_counter()
             trainer.train_step(trainer.device.batch(sample_bytes))
             trainer.device.wait()

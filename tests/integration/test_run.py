@@ -144,8 +144,8 @@ def test_a_missing_and_a_cut_off_layout_are_named_before_training(imginav: Run, 
     done = imginav("run", PHASE, settings=[*SMALL, "data.type=layouts", f"data.manifest={layouts}"])
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        f"imginav: {layouts}: 2 of 12 layouts cannot be used (1 missing, 1 cut off); mend the files, or take their "
-        "rows out of the list:",
+        f"imginav: {layouts}: 2 of 12 layouts cannot be used (1 missing, 1 cut off); mend them, take their rows out "
+        "of the list, or leave them out with data.on_bad = 'skip':",
         f"  line 5: missing: {layouts.parent}/layout 3.png",
         f"  line 7: cut off: {layouts.parent}/layout 5.png",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -74,7 +75,12 @@ def _read(cell: str, like: Value) -> Value:
         if cell.lower() not in TRUE | FALSE:
             raise ValueError(cell)
         return cell.lower() in TRUE
-    return cell if isinstance(like, str) else float(cell)
+    if isinstance(like, str):
+        return cell
+    number = float(cell)
+    if math.isnan(number):  # every comparison with it would be false, without a word
+        raise ValueError(cell)
+    return number
 
 
 def _wanted(value: Value) -> str:

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import csv
+import functools
+import itertools
 import os
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from attrs import field, frozen
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from imginav import Dataset, DataSpec, LayoutSource, UserError
 from imginav.checks import from_to
 from imginav.components import Sample
-from imginav.errors import did_you_mean
 from imginav.palette import UNMATCHED
 from imginav_datasets.classes import LABELS, PALETTE
-from imginav_datasets.filters import Value, read_filters
-
-PNG_START = b"\x89PNG\r\n\x1a\n"
-PNG_END = b"IEND"
-TAIL_BYTES = 64
-"""Where a PNG's end mark is looked for, counted from the end of the file."""
-
-WHITE_16_BITS = 65535
-"""The value of white in an image of 16 bits."""
+from imginav_datasets.filters import Filter, Value, read_filters
+from imginav_datasets.image_files import UnusableImageError, fault_of, ignore_warnings_of_pillow, read_image
+from imginav_datasets.layout_list import Line, read_list, refuse_doubled, value_of
 
 CHECKING_THREADS = 16
 """Files that are checked at once: on a shared disk each waits for the server, not for the processor."""
@@ -64,25 +58,43 @@ class Row:
     scene: str | None
 
 
+@frozen
+class BadRow:
+    """A row of the list whose layout cannot be used."""
+
+    number: int
+    kind: str  # what is wrong, in a few words
+    text: str  # the same with what it is wrong with
+
+
 class ListedLayouts(LayoutSource):
     """Reads each image file once for its pixels, its classes and its label."""
 
     def __init__(self, config: Layouts) -> None:
         """Read the list and check the files; raises UserError with all that is wrong at once."""
+        ignore_warnings_of_pillow()
         self._config = config
-        columns, lines = _read_list(config)
-        self._rows = _select(config, columns, lines)
-        _check_files(config.manifest, self._rows)
+        columns, lines = read_list(config.manifest, config.path_column)
+        rows = _select(config, columns, lines)
+        once = _taken_once(rows)
+        self._again = len(rows) - len(once)
+        self._rows, self._bad = _usable(config, once)
         labels = ("label",) if config.label_column in columns else ()
         self.spec = DataSpec(palette=PALETTE, labels=LABELS, targets=("rgb", "segmentation", *labels))
-        self._left_out = len(lines) - len(self._rows)
+        self._not_chosen = len(lines) - self._again - len(self._rows) - len(self._bad)
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def read(self, index: int) -> Sample:
         row = self._rows[index]
-        rgb = _read_image(row, self._config)
+        try:
+            rgb = read_image(row.path, self._config.image_size)
+        except UnusableImageError as error:
+            remedy = f"; mend the file, {_LEAVE_IT_OUT}" if self._config.on_bad == "error" else ""
+            raise UserError(
+                f"{self._config.manifest}: line {row.number}: {row.path} cannot be read ({error}){remedy}"
+            ) from error
         sample = {"rgb": rgb, "segmentation": PALETTE.match(rgb, self._config.tolerance)}
         if "label" in self.spec.targets:
             sample["label"] = np.array(row.label, dtype=np.uint8)
@@ -99,141 +111,137 @@ class ListedLayouts(LayoutSource):
     def scene(self, index: int) -> str | None:
         return self._rows[index].scene
 
+    def left_out(self) -> list[str]:
+        return [f"{self._config.manifest}: line {row.number}: {row.text}" for row in self._bad]
+
     def describe(self) -> str:
         parts = [f"{len(self)} layouts from {self._config.manifest}"]
-        if self._left_out:
-            parts.append(f"{self._left_out} rows left out by filters or count")
+        if self._not_chosen:
+            parts.append(f"{self._not_chosen} rows left out by filters or count")
+        if self._again:
+            parts.append(f"{self._again} listed again and taken once")
+        if self._bad:
+            parts.append(f"{len(self._bad)} left out because they cannot be used ({_kinds(self._bad)})")
         if "label" in self.spec.targets and (unknown := sum(row.label == UNMATCHED for row in self._rows)):
             parts.append(f"{unknown} of a type other than {' or '.join(LABELS)}, which have no label")
         return ", ".join(parts)
 
 
-def _read_list(config: Layouts) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Return the columns and the rows of the CSV file, each with its line number."""
-    path = config.manifest
-    try:
-        if path.exists() and not path.is_file() and not path.is_dir():  # it might never end, or never begin
-            raise UserError(f"data.manifest = {str(path)!r}: is no file but a device, a pipe or a socket; name a file")
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream, restval="")
-            columns = list(reader.fieldnames or ())
-            lines = [(reader.line_num, row) for row in reader]
-    except FileNotFoundError:
-        raise UserError(
-            f"data.manifest = {str(path)!r}: no such file; name the CSV file that lists the layouts"
-        ) from None
-    except OSError as error:
-        raise UserError(f"data.manifest = {str(path)!r}: cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"data.manifest = {str(path)!r}: is no CSV file in UTF-8: {error}") from None
-    if config.path_column not in columns:
-        raise UserError(
-            f"{path}: has no column {config.path_column!r}{did_you_mean(config.path_column, columns)}; its columns are "
-            f"{', '.join(columns) or 'none'}; name the one with the image files as data.path_column"
-        )
-    return columns, lines
+_LEAVE_IT_OUT = "take its row out of the list, or leave out what cannot be used with data.on_bad = 'skip'"
 
 
-def _select(config: Layouts, columns: Sequence[str], lines: Sequence[tuple[int, dict[str, str]]]) -> list[Row]:
+def _select(config: Layouts, columns: Sequence[str], lines: Sequence[Line]) -> list[Row | BadRow]:
+    """Return the rows that the filters leave, and those of which nobody can tell."""
     conditions = read_filters(config.filters, columns)
-    rows = []
-    for number, line in lines:
-        where = f"line {number} of {config.manifest}"
-        if all(condition.keeps(line, where) for condition in conditions):
-            label = line.get(config.label_column, "").strip().lower()
-            rows.append(
-                Row(
-                    number,
-                    config.manifest.parent / line[config.path_column].strip(),
-                    line[config.path_column].strip(),
-                    LABELS.index(label) if label in LABELS else UNMATCHED,
-                    line.get(config.scene_column, "").strip() or None,
-                )
-            )
-            if config.count is not None and len(rows) == config.count:
-                break
+    used = [config.path_column, config.label_column, config.scene_column, *(c.column for c in conditions)]
+    refuse_doubled(config.manifest, columns, used)
+    if not lines:
+        raise UserError(f"{config.manifest}: lists no layouts; it needs a row for each")
+    rows = [row for line in lines if (row := _row(config, conditions, line))]
     if not rows:
         raise UserError(f"{config.manifest}: none of its {len(lines)} rows is left; loosen data.filters")
     return rows
 
 
-def _check_files(manifest: Path, rows: Sequence[Row]) -> None:
-    """Look at the start and the end of each file, which is cheap, and finds what is missing or cut off."""
+def _row(config: Layouts, conditions: Sequence[Filter], line: Line) -> Row | BadRow | None:
+    if line.fault:
+        return BadRow(line.number, line.fault, line.fault)
+    where = f"line {line.number} of {config.manifest}"
+    try:
+        if not all(condition.keeps(line.cells, where) for condition in conditions):
+            return None
+    except UserError as error:
+        return BadRow(line.number, "with a cell that a filter cannot read", str(error))
+    written = value_of(line.cells[config.path_column])
+    if not written:
+        return BadRow(line.number, "without a path", "without a path")
+    label = line.cells.get(config.label_column, "").lower()
+    return Row(
+        line.number,
+        config.manifest.parent / written,
+        written,
+        LABELS.index(label) if label in LABELS else UNMATCHED,
+        value_of(line.cells.get(config.scene_column, "")) or None,
+    )
+
+
+def _taken_once(rows: Sequence[Row | BadRow]) -> list[Row | BadRow]:
+    """Leave out rows that list a file again, which might train on what validates; those that differ are bad ones."""
+    folder = functools.lru_cache(maxsize=None)(os.path.realpath)
+    first: dict[tuple[str, str], Row] = {}
+    kept: list[Row | BadRow] = []
+    for row in rows:
+        if isinstance(row, BadRow):
+            kept.append(row)
+            continue
+        earlier = first.setdefault((folder(row.path.parent), row.path.name), row)
+        if earlier is row:
+            kept.append(row)
+        elif (earlier.label, earlier.scene) != (row.label, row.scene):
+            kind = "listed again with another type or scene"
+            kept.append(BadRow(row.number, kind, f"{kind} than in line {earlier.number}: {row.path}"))
+    return kept
+
+
+def _usable(config: Layouts, rows: Sequence[Row | BadRow]) -> tuple[list[Row], list[BadRow]]:
+    """Return the first `count` rows whose files can be used, and the bad ones that were met on the way to them.
+
+    Raises UserError where there are bad ones that are not to be skipped, or no others.
+    """
+    count = config.count or len(rows)
+    usable: list[Row] = []
+    bad: list[BadRow] = []
+    rest = iter(rows)
+    while len(usable) < count and (some := list(itertools.islice(rest, count - len(usable)))):
+        for row in _checked(some):
+            if isinstance(row, BadRow):
+                bad.append(row)
+            else:
+                usable.append(row)
+        if bad and config.on_bad == "error":
+            break
+    if bad and (config.on_bad == "error" or not usable):
+        raise UserError(_all_faults(config, bad, len(bad) + len(usable)))
+    return usable, bad
+
+
+def _all_faults(config: Layouts, bad: Sequence[BadRow], rows: int) -> str:
+    remedy = "mend them, take their rows out of the list"
+    remedy += ", or leave them out with data.on_bad = 'skip'" if config.on_bad == "error" else ""
+    more = [f"  … and {len(bad) - FAULTS_SHOWN} more"] if len(bad) > FAULTS_SHOWN else []
+    return "\n".join(
+        [
+            f"{config.manifest}: {len(bad)} of {rows} layouts cannot be used ({_kinds(bad)}); {remedy}:",
+            *(f"  line {row.number}: {row.text}" for row in bad[:FAULTS_SHOWN]),
+            *more,
+        ]
+    )
+
+
+def _kinds(bad: Sequence[BadRow]) -> str:
+    return ", ".join(f"{number} {kind}" for kind, number in Counter(row.kind for row in bad).items())
+
+
+def _checked(rows: Sequence[Row | BadRow]) -> Iterator[Row | BadRow]:
+    """Return the rows as they are, but those whose files cannot be used as bad ones."""
     with ThreadPoolExecutor(CHECKING_THREADS) as pool:
-        faults = list(zip(rows, pool.map(lambda row: _file_fault(row.path), rows), strict=True))
-    wrong = [f"  line {row.number}: {fault}: {row.path}" for row, fault in faults if fault]
-    if wrong:
-        kinds = Counter(fault for _, fault in faults if fault)
-        more = [f"  … and {len(wrong) - FAULTS_SHOWN} more"] if len(wrong) > FAULTS_SHOWN else []
-        raise UserError(
-            "\n".join(
-                [
-                    f"{manifest}: {len(wrong)} of {len(rows)} layouts cannot be used "
-                    f"({', '.join(f'{number} {kind}' for kind, number in kinds.items())}); "
-                    "mend the files, or take their rows out of the list:",
-                    *wrong[:FAULTS_SHOWN],
-                    *more,
-                ]
-            )
-        )
+        faults = list(pool.map(lambda row: "" if isinstance(row, BadRow) else fault_of(row.path), rows))
+    for row, fault in zip(rows, faults, strict=True):
+        if isinstance(row, Row) and fault:
+            hint = _hint(row) if fault == "missing" else ""
+            yield BadRow(row.number, fault, f"{fault}: {row.path}{hint}")
+        else:
+            yield row
 
 
-def _file_fault(path: Path) -> str:
-    """Return what is wrong with an image file, in a word or two, or nothing."""
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(len(PNG_START))
-            size = stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, size - TAIL_BYTES))
-            tail = stream.read()
-        if not size:
-            return "empty"
-        if start == PNG_START:
-            return "" if PNG_END in tail else "cut off"
-        with Image.open(path):
-            return ""
-    except FileNotFoundError:
-        return "missing"
-    except IsADirectoryError:
-        return "a folder"
-    except (UnidentifiedImageError, Image.DecompressionBombError, ValueError):  # the last for what can be no path
-        return "no image"
-    except OSError as error:
-        return error.strerror or "unreadable"
-
-
-def _read_image(row: Row, config: Layouts) -> NDArray[np.uint8]:
-    """Return an image file as RGB bytes (image_size, image_size, 3)."""
-    try:
-        with Image.open(row.path) as image:
-            image.load()
-            picture = _flattened(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"{config.manifest}: line {row.number}: {row.path} cannot be read ({error}); mend the file, or take "
-            "its row out of the list"
-        ) from error
-    return np.asarray(_of_size(picture, config.image_size))
-
-
-def _flattened(image: Image.Image) -> Image.Image:
-    """Return an image as RGB; what is transparent shows the background."""
-    if image.mode.startswith("I"):  # grey of 16 bits, which Pillow cuts off at 255 and does not scale
-        scaled = np.rint(np.asarray(image) / WHITE_16_BITS * 255).clip(0, 255)
-        return Image.fromarray(scaled.astype(np.uint8)).convert("RGB")
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    ground = Image.new("RGBA", image.size, (*PALETTE.background_colour, 255))
-    return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
-
-
-def _of_size(image: Image.Image, size: int) -> Image.Image:
-    """Return an image in a square of `size` pixels: scaled to fit without new colours, centred on background."""
-    if image.size == (size, size):
-        return image
-    scale = size / max(image.size)
-    width, height = (max(1, round(side * scale)) for side in image.size)
-    square = Image.new("RGB", (size, size), PALETTE.background_colour)
-    scaled = image.resize((width, height), Image.Resampling.NEAREST)
-    square.paste(scaled, ((size - width) // 2, (size - height) // 2))
-    return square
+def _hint(row: Row) -> str:
+    """Return what may be wrong with a path under which there is no file."""
+    if "\\" in row.written:
+        return " (a path of Windows? write / in place of \\)"
+    if row.written.startswith("~"):
+        return " (~ is no folder here; write it out)"
+    forms: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
+    for form in forms:
+        if os.path.exists(unicodedata.normalize(form, str(row.path))):  # noqa: PTH110  # Path's raises for long names
+            return f" (there is a file whose name has its accents in the form {form})"
+    return ""

@@ -190,9 +190,12 @@ def test_a_list_without_the_column_of_paths_is_refused(write_layouts: WriteLayou
     [
         (None, r"data.manifest = '.*layouts.csv': no such file; name the CSV file that lists the layouts"),
         (b"", r"layouts.csv: has no column 'layout_path'; its columns are none"),
-        (b"layout_path\n", r"layouts.csv: none of its 0 rows is left"),
+        (b"layout_path\n", r"layouts.csv: lists no layouts; it needs a row for each"),
         (b"layout_path\n\xff\xfe\x00", r"data.manifest = '.*layouts.csv': is no CSV file in UTF-8"),
-        (b"layout_path\n" + b"x" * 200_000, r"data.manifest = '.*layouts.csv': is no CSV file in UTF-8: field larger"),
+        (
+            b"layout_path\n" + b"x" * 200_000,
+            r"data.manifest = '.*layouts.csv': is no CSV file in UTF-8: line 2: field larger",
+        ),
     ],
 )
 def test_what_is_no_list_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
@@ -231,15 +234,16 @@ def test_all_that_is_wrong_with_the_files_is_said_at_once_and_before_the_trainin
         opened(manifest)
     folder = manifest.parent
     assert str(refused.value).splitlines() == [
-        f"{manifest}: 7 of 8 layouts cannot be used (1 missing, 1 cut off, 1 empty, 1 a folder, 3 no image); "
-        "mend the files, or take their rows out of the list:",
+        f"{manifest}: 7 of 8 layouts cannot be used (1 missing, 1 cut off, 1 empty, 1 a folder, 1 no image, "
+        "1 too large, 1 a NUL byte); mend them, take their rows out of the list, or leave them out with "
+        "data.on_bad = 'skip':",
         f"  line 3: missing: {folder / 'missing.png'}",
         f"  line 4: cut off: {folder / 'cut.png'}",
         f"  line 5: empty: {folder / 'empty.png'}",
         f"  line 6: a folder: {folder / 'folder'}",
         f"  line 7: no image: {folder / 'text.png'}",
-        f"  line 8: no image: {folder / 'huge.ppm'}",
-        f"  line 9: no image: {folder / 'nul'}\\x00.png",
+        f"  line 8: too large: {folder / 'huge.ppm'}",
+        "  line 9: a NUL byte",
     ]
 
 
@@ -257,7 +261,7 @@ def test_an_empty_cell_in_place_of_a_path_is_refused_with_its_line(write_layouts
     manifest = write_layouts(rows("a.png", type=["room"]))
     with manifest.open("a", newline="") as stream:
         stream.write(",room\n")
-    with pytest.raises(UserError, match=r"1 of 2 layouts cannot be used .*\n  line 3: a folder: "):
+    with pytest.raises(UserError, match=r"1 of 2 layouts cannot be used .*\n  line 3: without a path"):
         opened(manifest)
 
 
@@ -269,7 +273,7 @@ def test_a_file_that_breaks_later_is_an_error_of_the_user_when_it_is_read(write_
     (manifest.parent / "gone.png").unlink()
     (manifest.parent / "cut.png").write_bytes(whole[:100])
     for index, name in enumerate(["gone.png", "damaged.png", "cut.png"]):
-        message = rf"layouts.csv: line {index + 2}: .*{name} cannot be read \(.*\); mend the file, or take its row out"
+        message = rf"layouts.csv: line {index + 2}: .*{name} cannot be read \(.*\); mend the file, take its row out"
         with pytest.raises(UserError, match=message):
             source.read(index)
 
