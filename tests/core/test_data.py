@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from imginav import DataSpec, LayoutSource, UserError
 from imginav.components import Sample
-from imginav.data import crop, split_layouts
+from imginav.data import Data, crop, split_layouts
 from imginav.palette import Palette
 from imginav.seeds import Seeds
 from imginav.trainer import Trainer
@@ -104,6 +105,7 @@ def test_loading_processes_change_nothing(make_trainer: MakeTrainer) -> None:
     for epoch in (1, 2):
         for a, b in zip(alone.train_batches(epoch), helped.train_batches(epoch), strict=True):
             assert all(torch.equal(a[name], b[name]) for name in a)
+    helped.close()
 
 
 def test_loading_processes_end_with_the_run(make_trainer: MakeTrainer) -> None:
@@ -125,6 +127,107 @@ def test_a_layout_that_cannot_be_read_is_one_sentence_from_any_process(
         next(iter(trainer.data.train_batches(1)))
     assert str(caught.value).startswith("layout ")
     assert "Traceback" not in str(caught.value)
+    trainer.data.close()
+
+
+def break_layouts(monkeypatch: pytest.MonkeyPatch, data: Data, *broken: int) -> None:
+    """Let these layouts be unreadable, and the others have their number in the corner."""
+    read = type(data.source).read
+
+    def read_or_not(self: LayoutSource, index: int) -> Sample:
+        if index in broken:
+            raise UserError(f"layout {index} cannot be read")
+        sample = read(self, index)
+        sample["rgb"][0, 0] = index
+        return sample
+
+    monkeypatch.setattr(type(data.source), "read", read_or_not)
+
+
+def numbers(batches: Iterable[dict[str, Tensor]]) -> list[list[int]]:
+    """Return the numbers of the layouts of each batch."""
+    return [batch["rgb"][:, 0, 0, 0].tolist() if batch else [] for batch in batches]
+
+
+def order_of(data: Data, epoch: int) -> list[list[int]]:
+    """Return the numbers of the layouts that an epoch's batches are to have."""
+    batches = [data.names_of_batch(epoch, number) for number in range(data.steps_per_epoch)]
+    return [[int(name.removeprefix("block ")) for name in batch] for batch in batches]
+
+
+def sentences(layouts: Iterable[int]) -> list[str]:
+    return [f"layout {index} cannot be read" for index in layouts]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_cannot_be_read_is_left_out_of_its_batch_and_nothing_else_changes(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    data = make_trainer("data.on_bad=skip", f"machine.workers={workers}").data
+    assert (data.split, order_of(data, 2)) == (make_trainer().data.split, order_of(make_trainer().data, 2))
+    broken = [data.split.train[0], data.split.train[7], data.split.validation[0]]
+    break_layouts(monkeypatch, data, *broken)
+    for _ in range(2):  # each is counted once, however often it is met
+        expected = [[index for index in batch if index not in broken] for batch in order_of(data, 2)]
+        assert numbers(data.train_batches(2)) == expected
+        assert numbers(data.validation_batches()) == [list(data.split.validation[1:])]
+        met = [index for batch in order_of(data, 2) for index in batch if index in broken] + broken[2:]
+        assert data.left_out == sentences(met)
+    data.close()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_batch_of_which_nothing_can_be_read_is_empty_in_training_and_none_in_validation(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    data = make_trainer("data.on_bad=skip", f"machine.workers={workers}", "train.batch_size=2").data
+    broken = [*order_of(data, 1)[1], *data.split.validation[:2]]
+    break_layouts(monkeypatch, data, *broken)
+    assert [len(batch) for batch in numbers(data.train_batches(1))] == [2, 0, 2, 2, 2, 2]
+    assert [len(batch) for batch in numbers(data.train_batches(1, 1))] == [0, 2, 2, 2, 2]
+    assert [len(batch) for batch in numbers(data.validation_batches())] == [2]
+    assert data.left_out == sentences(broken)
+    data.close()
+
+
+def test_a_pass_of_which_nothing_can_be_read_is_an_error_in_any_case(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_trainer("data.on_bad=skip").data
+    first = order_of(data, 1)[0][0]
+    break_layouts(monkeypatch, data, *range(16))
+    message = "none of the layouts can be read any more, so that data.on_bad = 'skip' leaves nothing: "
+    with pytest.raises(UserError, match=f"{message}layout {first} cannot be read"):
+        list(data.train_batches(1))
+    for whole in (lambda: list(data.validation_batches()), lambda: data.validation_samples(2)):
+        with pytest.raises(UserError, match=message):
+            whole()
+    # The end of an epoch alone says nothing of what was read before.
+    assert list(data.train_batches(1, 2)) == [{}]
+    assert list(data.train_batches(1, 3)) == []
+
+
+def test_the_first_validation_layouts_are_the_first_that_can_be_read(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_trainer("data.on_bad=skip").data
+    first, *others = data.split.validation
+    break_layouts(monkeypatch, data, first)
+    assert numbers([data.validation_samples(2)]) == [others[:2]]
+    assert data.left_out == sentences([first])
+    assert len(data.validation_samples(9)["rgb"]) == len(others)
+    data = make_trainer().data
+    with pytest.raises(UserError, match=f"layout {first} cannot be read"):
+        data.validation_samples(2)
+
+
+def test_what_opening_left_out_stands_first(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = make_trainer().data.source
+    monkeypatch.setattr(type(source), "left_out", lambda self: ("layout x is no layout",))
+    data = make_trainer("data.on_bad=skip").data
+    break_layouts(monkeypatch, data, data.split.validation[0])
+    data.validation_samples(1)
+    assert data.left_out == ["layout x is no layout", *sentences(data.split.validation[:1])]
 
 
 @given(st.integers(8, 40), st.integers(8, 40), st.integers(1, 8), st.integers(0, 2**32))
