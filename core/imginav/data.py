@@ -91,7 +91,6 @@ class Data:
         self._found_unreadable: set[int] = set()
         self.split = split_as(source, train)
         self.fingerprint = fingerprint(source, dataset.image_size, self.split)
-        self.left_out: list[str] = []  # layouts that could not be read, and why, where data.on_bad is skip
         self._order = EpochOrder(self.split.train, seeds)
         reader = LayoutReader(source, dataset.crop, seeds)
         self._train = _loader(reader, self._order, train.batch_size, workers)
