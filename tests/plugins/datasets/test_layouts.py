@@ -6,8 +6,9 @@ import io
 import struct
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -15,11 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imginav import LayoutSource, UserError
-from imginav.data import split_layouts
+from imginav.data import Data, split_layouts
+from imginav.manifest import Train
 from imginav.palette import UNMATCHED
 from imginav.seeds import Seeds
 from imginav_datasets import Layouts
 from imginav_datasets.classes import LABELS, PALETTE, LayoutClass
+from imginav_optimizers import AdamW
 
 WriteLayouts = Callable[..., Path]
 
@@ -276,6 +279,35 @@ def test_a_file_that_breaks_later_is_an_error_of_the_user_when_it_is_read(write_
         message = rf"layouts.csv: line {index + 2}: .*{name} cannot be read \(.*\); mend the file, take its row out"
         with pytest.raises(UserError, match=message):
             source.read(index)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("on_bad", ["error", "skip"])
+def test_files_may_vanish_in_the_middle_of_an_epoch(
+    write_layouts: WriteLayouts, on_bad: Literal["error", "skip"], workers: int
+) -> None:
+    config = Layouts(
+        manifest=write_layouts(rows(*(f"{number}.png" for number in range(12)))), image_size=32, on_bad=on_bad
+    )
+    train = Train(epochs=1, batch_size=1, optimizer=AdamW())
+    with closing(Data(config.open(), config, train, Seeds(0), workers)) as data:
+        batches = data.train_batches(1)
+        next(batches)
+        *_, last = range(data.steps_per_epoch)  # a loading process is two batches ahead
+        path = Path(data.names_of_batch(1, last)[0].split(" ")[0])
+        path.unlink()
+        said = f"{config.manifest}: line {int(path.stem) + 2}: {path} cannot be read (missing)"
+        if on_bad == "skip":
+            assert [bool(batch) for batch in batches] == [True] * (last - 1) + [False]
+            assert data.left_out == [said]
+            return
+        with pytest.raises(UserError) as refused:
+            list(batches)
+        assert str(refused.value) == (
+            f"{said}; mend the file, take its row out of the list, or leave out what cannot be used with "
+            "data.on_bad = 'skip'"
+        )
+        del refused, batches  # they hold the loading process, for which torch would wait
 
 
 # The pixels
