@@ -81,7 +81,7 @@ def test_a_comparison_that_does_not_exist_is_refused_with_those_that_do(name: st
         read_filters({f"room_count__{name}": 2}, COLUMNS)
 
 
-@pytest.mark.parametrize("cell", ["", "many", "1,5"])
+@pytest.mark.parametrize("cell", ["", "many", "1,5", "nan", "NaN"])
 def test_a_cell_that_is_no_number_is_refused_with_its_line(cell: str) -> None:
     message = (
         rf"data.filters.room_count__ge = 2 needs a number in column 'room_count', found '{cell}' in "

@@ -119,9 +119,9 @@ def test_a_png_of_any_mode_shows_its_colours_and_background_where_it_shows_nothi
 def test_grey_of_16_bits_may_be_transparent_or_in_the_other_order_of_bytes(tmp_path: Path) -> None:
     values = np.array(halves("L", 200, 240), np.uint16) * 257
     whole = written(Image.fromarray(values), "PNG")
-    (tmp_path / "a.png").write_bytes(whole[:33] + png_chunk(b"tRNS", struct.pack(">H", 240 * 257)) + whole[33:])
+    (tmp_path / "a.png").write_bytes(whole[:33] + png_chunk(b"tRNS", struct.pack(">H", 200 * 257)) + whole[33:])
     (tmp_path / "b.tif").write_bytes(written(Image.fromarray(values.astype(">u2")), "TIFF"))
-    assert (read(tmp_path / "a.png")[0, [0, -1]] == [(200,) * 3, BACKGROUND]).all()
+    assert (read(tmp_path / "a.png")[0, [0, -1]] == [BACKGROUND, (240,) * 3]).all()
     assert (read(tmp_path / "b.tif")[0, [0, -1]] == [(200,) * 3, (240,) * 3]).all()
 
 
@@ -278,6 +278,40 @@ def test_a_broken_chunk_is_no_traceback(chunk: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png_with(chunk))
     rgb = read_or_refused(tmp_path / "a.png")
     assert rgb is None or np.array_equal(rgb, noise())
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        struct.error("unpack requires\na buffer"),
+        zlib.error("Error -3"),
+        EOFError(),
+        IndexError("no\nitem"),
+        KeyError(7),
+        OverflowError("too\nlarge"),
+        ZeroDivisionError(),
+        MemoryError(),
+        RecursionError("deep"),
+        NotImplementedError(),
+        AttributeError("none"),
+        TypeError("none"),
+        AssertionError(),
+        UnicodeDecodeError("ascii", b"\xff", 0, 1, "not\nin range"),
+        Image.DecompressionBombError("bomb"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_a_decoder_raises_is_one_line_with_something_in_it(
+    raised: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.png").write_bytes(written(noise(), "PNG"))
+
+    def load(self: Image.Image) -> None:
+        raise raised
+
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", load)
+    with pytest.raises(UnusableImageError, match=r"\A[^\n]+\Z"):
+        read(tmp_path / "a.png")
 
 
 def test_a_flipped_bit_in_the_pixels_of_a_png_is_not_read_as_another_colour(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def names(source: LayoutSource) -> list[str]:
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["LF", "CRLF", "CR"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_a_list_is_read_however_it_is_written(separator: str, end: str, encoding: str, listed: Listed) -> None:
-    rows = [["type", " layout_path "], ["room", "ä.png"], ["scene", '"b, c; d|e.png"'], []]
+    rows = [["type", " layout_path "], ["room", "ä.png"], ["scene", ' "b, c; d|e.png"'], []]
     text = end.join(separator.join(cells) for cells in rows)
     manifest = listed(text.encode(encoding), "ä.png", "b, c; d|e.png")
     source = opened(manifest)
