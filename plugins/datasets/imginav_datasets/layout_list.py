@@ -11,7 +11,7 @@ from typing import TextIO
 from attrs import frozen
 
 from imginav import UserError
-from imginav.errors import did_you_mean
+from imginav.errors import did_you_mean, in_one_line
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 """What may stand between the cells, the usual one first, and what it is called."""
@@ -90,7 +90,7 @@ def _header(stream: TextIO, path: Path, path_column: str) -> tuple[str, list[str
     columns = max(headers.values(), key=len)
     raise UserError(
         f"{path}: has no column {path_column!r}{did_you_mean(path_column, columns)}; its columns are "
-        f"{', '.join(columns) or 'none'}; name the one with the image files as data.path_column"
+        f"{', '.join(map(in_one_line, columns)) or 'none'}; name the one with the image files as data.path_column"
     )
 
 
@@ -102,9 +102,9 @@ def _rows(stream: TextIO, separator: str, columns: Sequence[str]) -> Iterator[Li
         fault = ""
         # Cells without a value behind the last column are what spreadsheets leave.
         if len(cells) < len(columns) or any(cells[len(columns) :]):
-            fault = f"{len(cells)} cells under {len(columns)} columns"
+            fault = f"with {len(cells)} cells under {len(columns)} columns"
         elif any("\0" in cell for cell in cells):
-            fault = "a NUL byte"
+            fault = "with a NUL byte"
         yield Line(number, dict(zip(columns, cells, strict=False)), fault)
 
 

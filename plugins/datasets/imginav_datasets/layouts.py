@@ -18,6 +18,7 @@ from attrs import field, frozen
 from imginav import Dataset, DataSpec, LayoutSource, UserError
 from imginav.checks import from_to
 from imginav.components import Sample
+from imginav.errors import in_one_line
 from imginav.palette import UNMATCHED
 from imginav_datasets.classes import LABELS, PALETTE
 from imginav_datasets.filters import Filter, Value, read_filters
@@ -57,6 +58,11 @@ class Row:
     label: int  # the index of its type, or UNMATCHED
     scene: str | None
 
+    @property
+    def shown(self) -> str:
+        """The path as it can stand in a sentence: a cell in quotes may hold a line break."""
+        return in_one_line(str(self.path))
+
 
 @frozen
 class BadRow:
@@ -93,7 +99,7 @@ class ListedLayouts(LayoutSource):
         except UnusableImageError as error:
             remedy = f"; mend the file, {_LEAVE_IT_OUT}" if self._config.on_bad == "error" else ""
             raise UserError(
-                f"{self._config.manifest}: line {row.number}: {row.path} cannot be read ({error}){remedy}"
+                f"{self._config.manifest}: line {row.number}: {row.shown} cannot be read ({error}){remedy}"
             ) from error
         sample = {"rgb": rgb, "segmentation": PALETTE.match(rgb, self._config.tolerance)}
         if "label" in self.spec.targets:
@@ -102,7 +108,7 @@ class ListedLayouts(LayoutSource):
 
     def name(self, index: int) -> str:
         row = self._rows[index]
-        return f"{row.path} (line {row.number} of {self._config.manifest})"
+        return f"{row.shown} (line {row.number} of {self._config.manifest})"
 
     def identity(self, index: int) -> str:
         row = self._rows[index]
@@ -179,7 +185,7 @@ def _taken_once(rows: Sequence[Row | BadRow]) -> list[Row | BadRow]:
             kept.append(row)
         elif (earlier.label, earlier.scene) != (row.label, row.scene):
             kind = "listed again with another type or scene"
-            kept.append(BadRow(row.number, kind, f"{kind} than in line {earlier.number}: {row.path}"))
+            kept.append(BadRow(row.number, kind, f"{kind} than in line {earlier.number}: {row.shown}"))
     return kept
 
 
@@ -229,7 +235,7 @@ def _checked(rows: Sequence[Row | BadRow]) -> Iterator[Row | BadRow]:
     for row, fault in zip(rows, faults, strict=True):
         if isinstance(row, Row) and fault:
             hint = _hint(row) if fault == "missing" else ""
-            yield BadRow(row.number, fault, f"{fault}: {row.path}{hint}")
+            yield BadRow(row.number, fault, f"{fault}: {row.shown}{hint}")
         else:
             yield row
 

@@ -112,8 +112,8 @@ def test_what_cannot_be_read_as_a_list_is_refused(text: bytes, message: str, lis
         (lambda path: None, "no such file; name the CSV file"),
         (lambda path: path.mkdir(), "cannot be read: Is a directory"),
         (lambda path: path.symlink_to(path), "cannot be read: Too many levels of symbolic links"),
-        (os.mkfifo, "is a pipe or device; write the list into a file"),
-        (lambda path: path.symlink_to("/dev/zero"), "is a pipe or device"),
+        (os.mkfifo, "is no file but a device, a pipe or a socket; name a file"),
+        (lambda path: path.symlink_to("/dev/zero"), "is no file but a device"),
     ],
     ids=["missing", "folder", "loop of links", "pipe", "device"],
 )
@@ -155,12 +155,12 @@ def test_separators_that_a_spreadsheet_leaves_behind_do_no_harm(listed: Listed) 
 
 
 BAD_ROWS = {
-    "few.png,room": "2 cells under 3 columns",
-    "many.png,room,1,room": "4 cells under 3 columns",
+    "few.png,room": "with 2 cells under 3 columns",
+    "many.png,room,1,room": "with 4 cells under 3 columns",
     ",room,1": "without a path",
     "nan,room,1": "without a path",
     "None,room,1": "without a path",
-    "a\0.png,room,1": "a NUL byte",
+    "a\0.png,room,1": "with a NUL byte",
     "missing.png,room,1": "missing: {}/missing.png",
     r"rooms\a.png,room,1": r"missing: {}/rooms\a.png (a path of Windows? write / in place of \)",
     "~/a.png,room,1": "missing: {}/~/a.png (~ is no folder here; write it out)",
@@ -184,7 +184,7 @@ def test_every_bad_row_is_listed_at_once_or_left_out_and_listed(listed: Listed, 
     with pytest.raises(UserError) as refused:
         opened(manifest, filters={"n__ge": 1})
     heading, *listing = str(refused.value).splitlines()
-    assert heading.startswith(f"{manifest}: 14 of 16 layouts cannot be used (1 2 cells under 3 columns, ")
+    assert heading.startswith(f"{manifest}: 14 of 16 layouts cannot be used (1 with 2 cells under 3 columns, ")
     assert heading.endswith(
         "; mend them, take their rows out of the list, or leave them out with data.on_bad = 'skip':"
     )
@@ -194,6 +194,14 @@ def test_every_bad_row_is_listed_at_once_or_left_out_and_listed(listed: Listed, 
     assert names(source) == ["a.png", "b.png"]
     assert source.left_out() == [f"{manifest}: line {number}: {text}" for number, text in enumerate(texts, start=3)]
     assert ", 1 rows left out by filters or count, 14 left out because they cannot be used (" in source.describe()
+
+
+def test_a_line_break_in_a_path_breaks_no_message(listed: Listed) -> None:
+    manifest = listed('layout_path\n"gone\n.png"\na.png\n', "a.png")
+    with pytest.raises(UserError) as refused:
+        opened(manifest)
+    assert str(refused.value).splitlines()[1:] == [rf"  line 2: missing: {manifest.parent}/gone\n.png"]
+    assert opened(manifest, on_bad="skip").left_out() == [rf"{manifest}: line 2: missing: {manifest.parent}/gone\n.png"]
 
 
 def test_a_list_of_which_nothing_can_be_used_is_refused_even_where_the_bad_is_skipped(listed: Listed) -> None:

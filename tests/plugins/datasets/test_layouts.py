@@ -238,7 +238,7 @@ def test_all_that_is_wrong_with_the_files_is_said_at_once_and_before_the_trainin
     folder = manifest.parent
     assert str(refused.value).splitlines() == [
         f"{manifest}: 7 of 8 layouts cannot be used (1 missing, 1 cut off, 1 empty, 1 a folder, 1 no image, "
-        "1 too large, 1 a NUL byte); mend them, take their rows out of the list, or leave them out with "
+        "1 too large, 1 with a NUL byte); mend them, take their rows out of the list, or leave them out with "
         "data.on_bad = 'skip':",
         f"  line 3: missing: {folder / 'missing.png'}",
         f"  line 4: cut off: {folder / 'cut.png'}",
@@ -246,7 +246,7 @@ def test_all_that_is_wrong_with_the_files_is_said_at_once_and_before_the_trainin
         f"  line 6: a folder: {folder / 'folder'}",
         f"  line 7: no image: {folder / 'text.png'}",
         f"  line 8: too large: {folder / 'huge.ppm'}",
-        "  line 9: a NUL byte",
+        "  line 9: with a NUL byte",
     ]
 
 
