@@ -12,8 +12,8 @@ from torch import Tensor
 
 from imginav.autoencoder import Autoencoder, build_autoencoder, check_sizes
 from imginav.best import Best
-from imginav.components import DataSpec, LayoutSource, Selector
-from imginav.data import fingerprint, split_as, stack, to_tensors
+from imginav.components import Dataset, DataSpec, LayoutSource, Selector
+from imginav.data import fingerprint, one_sample, split_as, stack, to_tensors
 from imginav.device import open_device
 from imginav.errors import UserError, did_you_mean
 from imginav.evaluation import metric_columns
@@ -177,7 +177,7 @@ def _check_phase(phase: ResolvedPhase, before: Mapping[str, ResolvedPhase], *, i
 def _open(experiment: ResolvedManifest) -> tuple[LayoutSource, DataPrint]:
     manifest = experiment.manifest
     source = manifest.data.open()
-    source.read(0)
+    one_sample(source, manifest.data)
     return source, fingerprint(source, manifest.data.image_size, split_as(source, manifest.train))
 
 
@@ -201,7 +201,7 @@ def _check_experiment(
         model = build_autoencoder(manifest.encoder, manifest.decoder, source.spec, Seeds(manifest.train.seed))
     if model is None:
         return
-    outputs, batch = None, _batch_of_one(source)
+    outputs, batch = None, _batch_of_one(source, manifest.data)
     if fits:
         with faults.of(label):
             _refuse_too_large(manifest, source.spec)
@@ -235,9 +235,9 @@ def _check_metrics(
         )
 
 
-def _batch_of_one(source: LayoutSource) -> dict[str, Tensor]:
+def _batch_of_one(source: LayoutSource, dataset: Dataset) -> dict[str, Tensor]:
     """Return one whole layout as a batch on the CPU."""
-    return open_device(Machine(device="cpu")).batch(stack([to_tensors(source.read(0))]))
+    return open_device(Machine(device="cpu")).batch(stack([to_tensors(one_sample(source, dataset))]))
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """The command line: one function for each command, no logic.
 
 What a command needs is imported inside of its function, because torch takes seconds to import and `--help` must not
-wait for it.
+wait for it. Commands that train listen to signals before that.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imginav.errors import UserError
+from imginav.interruption import LEFT, Interrupted, Interruption
 
 if TYPE_CHECKING:
     from imginav import study as study_module
@@ -31,9 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     It is 2 for what the user can mend, with one clear message, and 85 for a run that left and goes on another time.
     """
-    began = time.monotonic()
-    options = _parser().parse_args(arguments, argparse.Namespace(began=began))
-    from imginav.interruption import LEFT, Interrupted
+    options = _parser().parse_args(arguments, argparse.Namespace(interruption=Interruption()))
     from imginav.listing import stream_lines
 
     stream_lines()
@@ -53,21 +51,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Train the experiments of a phase, compare them, and declare the winner."""
-    from imginav import registry, report, study
-    from imginav.interruption import Interruption
-    from imginav.run import run_experiment, run_folder
+    with options.interruption.hearing():
+        from imginav import registry, report, study
+        from imginav.run import run_experiment, run_folder
 
-    phase = study.open_phase(_study_options(options).load(options.phase, registry.installed()))
-    experiments = study.chosen(phase.phase, options.only, _index(options.index))
-    if len(experiments) > 1:
-        failures = phase.run(experiments, _study_options(options))
-    else:
-        outcome = run_experiment(
-            experiments[0], resume=_resume(options.resume), interruption=Interruption(options.began)
-        )
-        print(report.summary(outcome, run_folder(experiments[0]).root))
-        failures = {}
-    phase.conclude()
+        how = _study_options(options)
+        phase = study.open_phase(how.load(options.phase, registry.installed()))
+        experiments = study.chosen(phase.phase, options.only, _index(options.index))
+        if len(experiments) > 1:
+            failures = phase.run(experiments, how)
+        else:
+            outcome = run_experiment(experiments[0], resume=how.resume, interruption=how.interruption)
+            print(report.summary(outcome, run_folder(experiments[0]).root))
+            failures = {}
+        phase.conclude()
     for name, reason in failures.items():
         print(f"imginav: {name} failed: {reason}", file=sys.stderr)
     return FAILED if failures else 0
@@ -75,16 +72,17 @@ def run(options: argparse.Namespace) -> int:
 
 def study(options: argparse.Namespace) -> int:
     """Run all phases of a folder in the order of their dependences, or show where they stand."""
-    from imginav import registry, study
-    from imginav.checking import check, report_faults
+    with options.interruption.hearing():
+        from imginav import registry, study
+        from imginav.checking import check, report_faults
 
-    if options.status:
-        study.show_status(options.folder, registry.installed(), _study_options(options))
-        return 0
-    study.phases_in_order(options.folder)
-    # What is wrong with the last phase is better known before the first one trains for a night.
-    report_faults(check([options.folder], registry.installed(), _study_options(options)))
-    return 0 if study.run_study(options.folder, registry.installed(), _study_options(options)) else FAILED
+        if options.status:
+            study.show_status(options.folder, registry.installed(), _study_options(options))
+            return 0
+        study.phases_in_order(options.folder)
+        # What is wrong with the last phase is better known before the first one trains for a night.
+        report_faults(check([options.folder], registry.installed(), _study_options(options)))
+        return 0 if study.run_study(options.folder, registry.installed(), _study_options(options)) else FAILED
 
 
 def winner(options: argparse.Namespace) -> int:
@@ -157,7 +155,7 @@ def _study_options(options: argparse.Namespace) -> study_module.Options:
         require_winners=getattr(options, "require_winners", False),
         jobs=getattr(options, "jobs", 1),
         resume=_resume(getattr(options, "resume", "auto")),
-        began=options.began,
+        interruption=options.interruption,
     )
 
 

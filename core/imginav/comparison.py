@@ -21,7 +21,7 @@ from imginav import pictures
 from imginav.autoencoder import build_autoencoder
 from imginav.checkpoint import load_checkpoint
 from imginav.components import LayoutSource
-from imginav.data import split_as
+from imginav.data import first_samples, split_as
 from imginav.device import open_device, to_bytes
 from imginav.errors import UserError
 from imginav.listing import duration
@@ -230,8 +230,10 @@ def _draw_layouts(path: Path, phase: ResolvedPhase, evidence: Sequence[Evidence]
     """Draw the same validation layouts as all experiments rebuild them; return whether any could be had."""
     first = phase.experiments[0].manifest
     source = first.data.open()
-    indices = split_as(source, first.train).validation[:LAYOUTS_SHOWN]
-    layouts = np.stack([source.read(index)["rgb"] for index in indices])
+    samples, _ = first_samples(source, split_as(source, first.train).validation, LAYOUTS_SHOWN)
+    if not samples:
+        return False
+    layouts = np.stack([sample["rgb"] for sample in samples])
     columns: list[tuple[str, Pixels]] = [("input", layouts)]
     for e in evidence:
         rebuilt = _rebuilt(e, source, layouts) if e.outcome else None

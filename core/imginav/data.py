@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -96,9 +96,8 @@ class Data:
         self._train = _loader(reader, self._order, train.batch_size, workers)
         # Whole layouts in batches of as many pixels as a batch of crops has, so that memory holds for both.
         share = (dataset.crop / dataset.image_size) ** 2 if dataset.crop else 1.0
-        self._whole = LayoutReader(source, None, seeds)
         self._validation = _loader(
-            self._whole,
+            LayoutReader(source, None, seeds),
             [Draw(0, index) for index in self.split.validation],
             max(1, int(train.batch_size * share)),
             workers,
@@ -136,18 +135,11 @@ class Data:
 
         With data.on_bad = "skip" these are the first that can be read. Raises UserError where none can.
         """
-        samples: list[dict[str, Tensor]] = []
-        for index in self.split.validation:
-            if len(samples) == count:
-                break
-            sample = self._whole[Draw(0, index)]
-            if isinstance(sample, Unreadable):
-                self._leave_out([sample])
-            else:
-                samples.append(sample)
+        samples, unreadable = first_samples(self.source, self.split.validation, count)
+        self._leave_out(unreadable)
         if not samples:
-            raise UserError(self._nothing_readable(self.left_out[-1]))
-        return stack(samples)
+            raise UserError(self._nothing_readable(unreadable[0].reason))
+        return stack([to_tensors(sample) for sample in samples])
 
     def _readable(self, batches: Iterable[Loaded], *, all_of_it: bool) -> Iterator[dict[str, Tensor]]:
         """Return what could be read; raises UserError where that is nothing at all, and `all_of_it` was tried."""
@@ -173,12 +165,41 @@ class Data:
     def _nothing_readable(self, reason: str) -> str:
         return f"none of the layouts can be read any more, so that data.on_bad = 'skip' leaves nothing: {reason}"
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"left_out": self.left_out, "unreadable": sorted(self._found_unreadable)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.left_out = list(dict.fromkeys([*state["left_out"], *self.left_out]))
+        self._found_unreadable |= set(state["unreadable"])
+
     def close(self) -> None:
         """End the loading processes; no batches can be had afterwards.
 
         Left to the end of the program, torch would wait five seconds for each of them.
         """
         del self._train, self._validation
+
+
+def first_samples(source: LayoutSource, indices: Sequence[int], count: int) -> tuple[list[Sample], list[Unreadable]]:
+    """Return the first `count` of some layouts that can be read, and those before them that cannot."""
+    samples: list[Sample] = []
+    unreadable: list[Unreadable] = []
+    for index in indices:
+        if len(samples) == count:
+            break
+        try:
+            samples.append(source.read(index))
+        except UserError as error:
+            unreadable.append(Unreadable(index, str(error)))
+    return samples, unreadable
+
+
+def one_sample(source: LayoutSource, dataset: Dataset) -> Sample:
+    """Return the first layout, or the first that can be read; raises UserError where there is none."""
+    samples, unreadable = first_samples(source, range(len(source)), 1)
+    if unreadable and (dataset.on_bad == "error" or not samples):
+        raise UserError(unreadable[0].reason)
+    return samples[0]
 
 
 def split_as(source: LayoutSource, train: Train) -> Split:

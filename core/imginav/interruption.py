@@ -39,7 +39,7 @@ class Interruption:
         """Count the time from `began`, a `time.monotonic()` of this machine; none: from now on."""
         self.reason = ""  # why it is asked to leave; empty: it is not
         self.fault = ""  # why it must not even save; empty: it may
-        self._began = time.monotonic() if began is None else began
+        self.began = time.monotonic() if began is None else began
         self._limit: float | None = None
         self._last = time.monotonic()
         self._longest = 0.0  # between two boundaries: steps, saves, pictures
@@ -75,7 +75,7 @@ class Interruption:
         if self._limit is None:
             return False
         reserve = min(LARGEST_RESERVE_SECONDS, RESERVED_SHARE * self._limit) + 2 * self._longest
-        return time.monotonic() - self._began + reserve >= self._limit
+        return time.monotonic() - self.began + reserve >= self._limit
 
     @contextmanager
     def hearing(self) -> Iterator[None]:

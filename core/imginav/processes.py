@@ -55,18 +55,19 @@ class How:
     began: float  # when the command did, by time.monotonic(), for a time limit that holds for all of them together
 
 
-def run_all(experiments: Sequence[ResolvedManifest], how: How, *, logs: Path, say: Say = print) -> dict[str, str]:
+def run_all(
+    experiments: Sequence[ResolvedManifest], how: How, interruption: Interruption, *, logs: Path, say: Say = print
+) -> dict[str, str]:
     """Train some experiments, several at a time; return why the failed ones did, by their run's name.
 
     One at a time, they write to this terminal; several write to a file of their own in `logs`. Raises Interrupted when
     all that ran have left, where they were asked to.
     """
-    interruption = Interruption(how.began)
     waiting = list(experiments)
     running: list[Job] = []
     failures: dict[str, str] = {}
     free = list(range(how.jobs))
-    with interruption.hearing(), interruption.deferred():
+    with interruption.deferred():
         while running or (waiting and not interruption.reason):
             while waiting and free and not _is_late(interruption, waiting[0], first=len(waiting) == len(experiments)):
                 job = _start(waiting.pop(0), free.pop(0), how, logs=logs)
@@ -150,10 +151,10 @@ def _train(experiment: ResolvedManifest, how: How, log: Path | None, reason: Con
     if log is not None:
         _write_to(log)
         torch.set_num_threads(max(1, torch.get_num_threads() // how.jobs))
+    interruption = Interruption(how.began)
     try:
-        outcome = run_experiment(
-            experiment, resume=how.resume, interruption=Interruption(how.began), timed=how.jobs == 1
-        )
+        with interruption.hearing():
+            outcome = run_experiment(experiment, resume=how.resume, interruption=interruption, timed=how.jobs == 1)
         print(summary(outcome, run_folder(experiment).root), flush=True)
     except UserError as error:
         reason.send(str(error))

@@ -47,7 +47,7 @@ def run_experiment(
     if limit := resolved.manifest.train.time_limit:
         interruption.limit(seconds_of(limit))
     folder = run_folder(resolved)
-    with interruption.hearing(), RunLock(folder.root, interruption.forbid, say):
+    with RunLock(folder.root, interruption.forbid, say):
         earlier = load_record(folder.record, locked=True)
         if resume == "auto" and is_finished(resolved):
             say(

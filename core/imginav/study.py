@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import graphlib
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from attrs import field, frozen
 from imginav import comparison, processes
 from imginav.errors import UserError, did_you_mean
 from imginav.fingerprints import DataPrint
+from imginav.interruption import Interruption
 from imginav.layers import merge, read_chain
 from imginav.listing import duration, print_table
 from imginav.loading import SITE_FILE, ResolvedManifest, ResolvedPhase, Scale, load_phase
@@ -47,7 +47,7 @@ class Options:
     require_winners: bool = False
     jobs: int = 1  # experiments at a time
     resume: Resume = "auto"
-    began: float = field(factory=time.monotonic)  # when the command did
+    interruption: Interruption = field(factory=Interruption)  # what the command hears of signals and its time
 
     def load(self, path: Path, registry: Registry) -> ResolvedPhase:
         """Load a phase in this way."""
@@ -86,8 +86,8 @@ class OpenPhase:
             else:
                 open_ones.append(experiment)
         logs = self.phase.shared / "logs"
-        how = processes.How(jobs=options.jobs, resume=options.resume, began=options.began)
-        return processes.run_all(open_ones, how, logs=logs, say=self.say)
+        how = processes.How(jobs=options.jobs, resume=options.resume, began=options.interruption.began)
+        return processes.run_all(open_ones, how, options.interruption, logs=logs, say=self.say)
 
     def conclude(self, *, of_finished: bool = False) -> Winner | None:
         """Compare what is finished, declare the winner when all is, and show both; return the winner.

@@ -245,6 +245,7 @@ class Trainer:
             "callbacks": self.hooks.state_dict(),
             "random": randomness.state(self.device.device),
             "data": self._data_print(),
+            "unreadable": self.data.state_dict(),
         }
 
     def _data_print(self) -> dict[str, str]:
@@ -265,4 +266,5 @@ class Trainer:
         self.best.load_state_dict(state["best"])
         self.optimization.load_state_dict(state["optimization"])
         self.hooks.load_state_dict(state["callbacks"])
+        self.data.load_state_dict(state["unreadable"])
         self._random_state = state["random"]

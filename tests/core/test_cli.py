@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from imginav import study
 from imginav.cli import main
+from imginav.interruption import SIGNALS
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -34,6 +38,22 @@ def test_what_a_user_can_mend_is_one_message_and_status_2(
         "imginav: phases/1_6.toml: no such file; name a phase's manifest, such as phases/1_5.toml\n"
     )
     assert captured.out == ""
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_command_that_trains_hears_signals_from_its_start_to_its_end(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def opened(*_: object) -> None:
+        os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr(study, "open_phase", opened)
+    assert main(["run", str(Path(__file__).parents[2] / "phases" / "1_5.toml")]) == 85
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"imginav: left ({number.name}); the same command goes on where it was"
+    )
+    assert signal.getsignal(number) is before
 
 
 def test_an_unknown_option_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:

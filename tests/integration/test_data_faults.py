@@ -72,15 +72,15 @@ def test_a_run_ends_well_without_what_cannot_be_used_where_it_is_to_be_skipped(
     assert "Traceback" not in done.stderr + done.stdout
     assert "Warning" not in done.stderr
     assert (
-        f"12 layouts from {faulty}, 1 listed again and taken once, 9 left out because they cannot be used (1 cut off, "
-        "1 empty, 1 a folder, 1 too large, 1 a pipe or device, 1 no image, 1 several pictures in one file, 1 missing, "
-        "1 without a path)"
+        f"20 layouts from {faulty}, 1 listed again and taken once, 1 left out because they cannot be used (1 without a "
+        "path), 8 whose files cannot be used (1 cut off, 1 empty, 1 a folder, 1 too large, 1 a pipe or device, 1 no "
+        "image, 1 several pictures in one file, 1 missing)"
     ) in " ".join(done.stdout.split())
     own = tmp_path / "outputs" / "phase1_5_AE_final"
     assert json.loads((own / "run.json").read_text())["state"] == "finished"
     notes = json.loads((own / "evaluation.json").read_text())["notes"]
     assert len(notes) == 9 + 2
-    assert f"{faulty}: line 17: too large: {faulty.parent / 'bomb.png'}" in notes
+    assert f"{faulty}: line 17: {faulty.parent / 'bomb.png'} cannot be read (too large)" in notes
     for number in (1, 6):
         path = faulty.parent / f"layout {number}.png"
         assert any(note.startswith(f"{faulty}: line {number + 2}: {path} cannot be read (") for note in notes)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -84,7 +83,7 @@ class ListedLayouts(LayoutSource):
         rows = _select(config, columns, lines)
         once = _taken_once(rows)
         self._again = len(rows) - len(once)
-        self._rows, self._bad = _usable(config, once)
+        self._rows, self._bad, self._unusable = _usable(config, once)
         labels = ("label",) if config.label_column in columns else ()
         self.spec = DataSpec(palette=PALETTE, labels=LABELS, targets=("rgb", "segmentation", *labels))
         self._not_chosen = len(lines) - self._again - len(self._rows) - len(self._bad)
@@ -128,6 +127,8 @@ class ListedLayouts(LayoutSource):
             parts.append(f"{self._again} listed again and taken once")
         if self._bad:
             parts.append(f"{len(self._bad)} left out because they cannot be used ({_kinds(self._bad)})")
+        if self._unusable:
+            parts.append(f"{len(self._unusable)} whose files cannot be used ({_kinds(self._unusable)})")
         if "label" in self.spec.targets and (unknown := sum(row.label == UNMATCHED for row in self._rows)):
             parts.append(f"{unknown} of a type other than {' or '.join(LABELS)}, which have no label")
         return ", ".join(parts)
@@ -189,26 +190,27 @@ def _taken_once(rows: Sequence[Row | BadRow]) -> list[Row | BadRow]:
     return kept
 
 
-def _usable(config: Layouts, rows: Sequence[Row | BadRow]) -> tuple[list[Row], list[BadRow]]:
-    """Return the first `count` rows whose files can be used, and the bad ones that were met on the way to them.
+def _usable(config: Layouts, rows: Sequence[Row | BadRow]) -> tuple[list[Row], list[BadRow], list[BadRow]]:
+    """Return the first `count` rows, the bad ones that were met on the way to them, and those with unusable files.
 
-    Raises UserError where there are bad ones that are not to be skipped, or no others.
+    The last are among the first: what a set consists of follows from its list, not from what a disk can give today,
+    or a run would not go on where a file has gone. Raises UserError where such rows are not to be skipped, or there
+    are no others.
     """
-    count = config.count or len(rows)
-    usable: list[Row] = []
+    chosen: list[Row] = []
     bad: list[BadRow] = []
-    rest = iter(rows)
-    while len(usable) < count and (some := list(itertools.islice(rest, count - len(usable)))):
-        for row in _checked(some):
-            if isinstance(row, BadRow):
-                bad.append(row)
-            else:
-                usable.append(row)
-        if bad and config.on_bad == "error":
+    for row in rows:
+        if isinstance(row, BadRow):
+            bad.append(row)
+        else:
+            chosen.append(row)
+        if len(chosen) == config.count:
             break
-    if bad and (config.on_bad == "error" or not usable):
-        raise UserError(_all_faults(config, bad, len(bad) + len(usable)))
-    return usable, bad
+    unusable = _with_unusable_files(chosen)
+    if (bad or unusable) and (config.on_bad == "error" or len(unusable) == len(chosen)):
+        wrong = sorted([*bad, *unusable], key=lambda row: row.number)
+        raise UserError(_all_faults(config, wrong, len(bad) + len(chosen)))
+    return chosen, bad, unusable
 
 
 def _all_faults(config: Layouts, bad: Sequence[BadRow], rows: int) -> str:
@@ -228,16 +230,14 @@ def _kinds(bad: Sequence[BadRow]) -> str:
     return ", ".join(f"{number} {kind}" for kind, number in Counter(row.kind for row in bad).items())
 
 
-def _checked(rows: Sequence[Row | BadRow]) -> Iterator[Row | BadRow]:
-    """Return the rows as they are, but those whose files cannot be used as bad ones."""
+def _with_unusable_files(rows: Sequence[Row]) -> list[BadRow]:
     with ThreadPoolExecutor(CHECKING_THREADS) as pool:
-        faults = list(pool.map(lambda row: "" if isinstance(row, BadRow) else fault_of(row.path), rows))
-    for row, fault in zip(rows, faults, strict=True):
-        if isinstance(row, Row) and fault:
-            hint = _hint(row) if fault == "missing" else ""
-            yield BadRow(row.number, fault, f"{fault}: {row.shown}{hint}")
-        else:
-            yield row
+        faults = list(pool.map(lambda row: fault_of(row.path), rows))
+    return [
+        BadRow(row.number, fault, f"{fault}: {row.shown}{_hint(row) if fault == 'missing' else ''}")
+        for row, fault in zip(rows, faults, strict=True)
+        if fault
+    ]
 
 
 def _hint(row: Row) -> str:

@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from imginav import LayoutSource, UserError
-from imginav.data import split_layouts
+from imginav.data import first_samples, open_print, split_layouts
+from imginav.manifest import Train
 from imginav.palette import UNMATCHED
 from imginav.seeds import Seeds
 from imginav_datasets import Layouts
 from imginav_datasets.layout_list import SEPARATORS, read_list
+from imginav_optimizers import AdamW
 
 Listed = Callable[..., Path]
 
@@ -190,10 +193,16 @@ def test_every_bad_row_is_listed_at_once_or_left_out_and_listed(listed: Listed, 
     )
     assert listing == [f"  line {number}: {text}" for number, text in enumerate(texts, start=3)]
 
+    # What a list says wrongly is left out of the set; a file that cannot be used stays in it until it is read.
     source = opened(manifest, filters={"n__ge": 1}, on_bad="skip")
-    assert names(source) == ["a.png", "b.png"]
-    assert source.left_out() == [f"{manifest}: line {number}: {text}" for number, text in enumerate(texts, start=3)]
-    assert ", 1 rows left out by filters or count, 14 left out because they cannot be used (" in source.describe()
+    said = {f"{manifest}: line {number}: {text}": text for number, text in enumerate(texts, start=3)}
+    files = [text for text in texts if text.startswith(("missing", "a folder", "Not a directory"))]
+    assert source.left_out() == [sentence for sentence, text in said.items() if text not in files]
+    assert len(source) == 2 + len(files)
+    samples, unreadable = first_samples(source, range(len(source)), 2)
+    assert (len(samples), len(unreadable)) == (2, len(files))
+    assert ", 1 rows left out by filters or count, 9 left out because they cannot be used (" in source.describe()
+    assert source.describe().endswith("5 whose files cannot be used (3 missing, 1 a folder, 1 Not a directory)")
 
 
 def test_a_line_break_in_a_path_breaks_no_message(listed: Listed) -> None:
@@ -201,7 +210,8 @@ def test_a_line_break_in_a_path_breaks_no_message(listed: Listed) -> None:
     with pytest.raises(UserError) as refused:
         opened(manifest)
     assert str(refused.value).splitlines()[1:] == [rf"  line 2: missing: {manifest.parent}/gone\n.png"]
-    assert opened(manifest, on_bad="skip").left_out() == [rf"{manifest}: line 2: missing: {manifest.parent}/gone\n.png"]
+    with pytest.raises(UserError, match=r"line 2: .*/gone\\n.png cannot be read \(missing\)$"):
+        opened(manifest, on_bad="skip").read(0)
 
 
 def test_a_list_of_which_nothing_can_be_used_is_refused_even_where_the_bad_is_skipped(listed: Listed) -> None:
@@ -209,20 +219,33 @@ def test_a_list_of_which_nothing_can_be_used_is_refused_even_where_the_bad_is_sk
         opened(listed("layout_path\na.png\nb.png\n"), on_bad="skip")
 
 
-def test_count_takes_the_first_that_can_be_used_and_looks_no_further(listed: Listed) -> None:
+def test_count_takes_the_first_that_a_list_names_rightly_and_looks_no_further(listed: Listed) -> None:
     paths = ["no.png", "a.png", "a.png", "", "b.png", "c.png", "gone.png"]
     text = "\n".join(["layout_path,n", *(f"{path},1" for path in paths)])
     manifest = listed(text, "a.png", "b.png", "c.png")
     source = opened(manifest, on_bad="skip", count=3)
-    assert names(source) == ["a.png", "b.png", "c.png"]
-    assert len(source.left_out()) == 2
+    assert [source.name(i).split(" ")[0] for i in range(len(source))] == [
+        str(manifest.parent / name) for name in ("no.png", "a.png", "b.png")
+    ]
     assert source.describe() == (
-        f"3 layouts from {manifest}, 1 rows left out by filters or count, 1 listed again and taken once, "
-        "2 left out because they cannot be used (1 missing, 1 without a path)"
+        f"3 layouts from {manifest}, 2 rows left out by filters or count, 1 listed again and taken once, "
+        "1 left out because they cannot be used (1 without a path), 1 whose files cannot be used (1 missing)"
     )
     with pytest.raises(UserError, match="1 of 2 layouts cannot be used"):
         opened(manifest, count=2)
     assert len(opened(listed("layout_path\na.png\nb.png\ngone.png\n"), count=2)) == 2
+
+
+def test_a_set_is_what_its_list_says_whatever_the_disk_can_give_today(listed: Listed) -> None:
+    manifest = listed("layout_path\na.png\nb.png\nc.png\n", "a.png", "b.png", "c.png")
+    train = Train(epochs=1, split=0.5, optimizer=AdamW())
+    layouts = Layouts(manifest=manifest, image_size=32, on_bad="skip")
+    before = open_print(layouts, train)
+    (manifest.parent / "b.png").unlink()
+    # A run that goes on after a file has gone finds the set that it was begun with.
+    assert open_print(layouts, train).same(before)
+    with pytest.raises(UserError, match="1 of 3 layouts cannot be used"):
+        open_print(evolve(layouts, on_bad="error"), train)
 
 
 # The same file twice
