@@ -133,9 +133,9 @@ def test_the_reading_order_names_every_file_of_the_core() -> None:
 
 def test_the_list_of_plugins_in_the_readme_is_what_is_printed() -> None:
     listed = subprocess.run([sys.executable, "-m", "imginav", "plugins"], capture_output=True, text=True, check=True)
-    printed = {tuple(line.split()[:2]) for line in listed.stdout.splitlines()[1:] if "imginav 0." in line}
+    printed = {" ".join(line.split()) for line in listed.stdout.splitlines()[1:] if "imginav 0." in line}
     readme = (ROOT / "README.md").read_text()
-    shown = {tuple(line.split()[:2]) for line in readme.splitlines() if "  imginav 0." in line}
+    shown = {" ".join(line.split()) for line in readme.splitlines() if "  imginav 0." in line}
     assert printed == shown
 
 
