@@ -25,6 +25,9 @@ from imginav.trainer import Trainer
 INTERPOLATION_PAIRS = 3
 INTERPOLATION_STEPS = 8
 
+NOTES_SHOWN = 20
+"""Of what was out of the ordinary; half of a set may be missing."""
+
 
 @attrs.frozen(kw_only=True)
 class Outcome:
@@ -52,6 +55,7 @@ class Outcome:
     def facts(self) -> list[tuple[str, str]]:
         """Return what matters most as pairs of a name and a value."""
         height, width, channels = self.latent
+        more = len(self.notes) - NOTES_SHOWN
         facts = [
             (
                 "weights of",
@@ -80,7 +84,8 @@ class Outcome:
                 "layouts",
                 f"{self.train_layouts:,} train, {self.validation_layouts:,} validate, split by {self.split_by}",
             ),
-            *(("note", note) for note in self.notes),
+            *(("note", note) for note in self.notes[:NOTES_SHOWN]),
+            *([("note", f"and {more} more, which evaluation.json lists")] if more > 0 else []),
         ]
 
 
@@ -150,10 +155,10 @@ def _write_curves(path: Path, trainer: Trainer) -> None:
 
 
 def _write_interpolation(path: Path, trainer: Trainer) -> None:
-    count = min(2 * INTERPOLATION_PAIRS, len(trainer.data.split.validation) // 2 * 2)
-    # With a single validation layout, the strip runs from it to itself.
-    samples = trainer.data.validation_samples(max(count, 1))["rgb"]
-    pairs = samples.view(-1, 2, *samples.shape[1:]) if count else samples.repeat(2, 1, 1, 1)[None]
+    samples = trainer.data.validation_samples(2 * INTERPOLATION_PAIRS)["rgb"]
+    if len(samples) == 1:  # the strip runs from it to itself
+        samples = samples.repeat(2, 1, 1, 1)
+    pairs = samples[: len(samples) // 2 * 2].view(-1, 2, *samples.shape[1:])
     rows = []
     for pair in pairs:
         images = trainer.device.batch({"rgb": pair})["rgb"]

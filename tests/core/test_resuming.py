@@ -346,6 +346,17 @@ def test_what_may_change_is_said_kept_and_goes_on(resolve: Resolve) -> None:
     assert (outcome.epochs, len(rows(run_folder(resolved)))) == (5, 5)
 
 
+def test_many_notes_are_counted_and_not_all_shown(resolve: Resolve) -> None:
+    outcome, _ = run(resolve(*ALL, "train.epochs=1"))
+    many = evolve(outcome, notes=tuple(f"layout {number} is missing" for number in range(5000)))
+    shown = [text for name, text in many.facts() if name == "note"]
+    assert shown == [
+        *(f"layout {number} is missing" for number in range(20)),
+        "and 4980 more, which evaluation.json lists",
+    ]
+    assert [name for name, _ in outcome.facts()].count("note") == 0
+
+
 def test_a_finished_run_of_other_values_is_moved_aside_and_not_touched(resolve: Resolve) -> None:
     resolved = resolve(*ALL, "train.epochs=1")
     run(resolved)
