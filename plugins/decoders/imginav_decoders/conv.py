@@ -29,7 +29,7 @@ class ConvDecoder(Decoder):
                 f"the conv decoder needs base_channels to be a multiple of {2 * GROUPS}, found {base_channels}; "
                 f"set encoder.base_channels or decoder.base_channels"
             )
-        if taken := [name for name in self.heads if not name or "." in name or hasattr(nn.ModuleDict(), name)]:
+        if taken := [name for name in self.heads if hasattr(nn.ModuleDict(), name)]:
             raise ValueError(f"decoder.heads.{taken[0]}: torch cannot keep a module by this name; choose another")
         heads = {name: head.build(base_channels // 2, spec) for name, head in self.heads.items()}
         return ConvDecoderModule(encoder.latent_channels, base_channels, encoder.downsampling_steps, heads)

@@ -114,7 +114,7 @@ def test_every_parameter_is_trained(spec: DataSpec) -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in decoder.parameters())
 
 
-@pytest.mark.parametrize("name", ["type", "train", "a.b", ""])
+@pytest.mark.parametrize("name", ["type", "train"])
 def test_a_head_whose_name_torch_cannot_keep_is_refused(spec: DataSpec, name: str) -> None:
     with pytest.raises(UserError, match=rf"decoder.heads.{name}: torch cannot keep a module by this name; choose"):
         build_autoencoder(TINY, ConvDecoder(heads={name: RgbHead()}), spec, Seeds(0))
