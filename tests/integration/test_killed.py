@@ -193,7 +193,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "imginav", "run", "phase.toml", *arguments],
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
 
 
@@ -218,7 +218,7 @@ def test_signals_save_and_leave_with_a_status_to_requeue_on(folder: Path, unbrok
         before = epochs(folder)
         process = start(folder, "--set", "machine.workers=1")
         wait_for(lambda before=before: epochs(folder) > before, process)  # type: ignore[misc]  # a default to bind it
-        os.kill(process.pid, number)
+        os.killpg(process.pid, number)  # as schedulers do, to loading processes as well
         said, _ = process.communicate(timeout=60)
         assert process.returncode == 85, said
         assert f"imginav: left ({number.name}); the same command goes on where it was" in said

@@ -44,6 +44,18 @@ def test_sample_pictures_are_written_whichever_callback_stands_first(make_run: M
         assert [image.step for image in events(run.folder.root / "tensorboard").Images("samples")] == [2]
 
 
+def test_where_a_run_goes_on_no_epoch_is_shown_twice(make_run: MakeRun) -> None:
+    run = make_run({"tensorboard": TensorBoard()}, epochs=3)
+    trainer = run.fit()
+    # It goes on after the first epoch.
+    del trainer.history[1:]
+    trainer.epoch = 1
+    run.fit()
+    written = events(run.folder.root / "tensorboard").Scalars("val/mse")
+    assert [event.step for event in written] == [1, 2, 3]
+    assert [event.value for event in written[1:]] == pytest.approx([row["val_mse"] for row in trainer.history[1:]])
+
+
 def test_a_missing_package_is_said_before_the_run(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.startswith("torch.utils.tensorboard")]:
         monkeypatch.delitem(sys.modules, name)
