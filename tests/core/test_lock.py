@@ -29,6 +29,16 @@ with RunLock(Path(sys.argv[1]), lost=print):
     time.sleep(60)
 """
 
+LOCKING = """
+import fcntl, sys
+with open(sys.argv[1], "r+") as file:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        print("free")
+    except OSError:
+        print("locked")
+"""
+
 ELSEWHERE = Holder(host="node7", machine="another boot", process="4711 5", nonce="t", beat=3)
 
 
@@ -90,6 +100,9 @@ def test_the_same_process_cannot_take_it_twice(tmp_path: Path) -> None:
             with pytest.raises(UserError, match=f"is being trained by process {os.getpid()} on"):
                 take(tmp_path / "run")
         assert is_held(tmp_path / "run")
+        # To open and close the file, as the second did, would have given the record lock back.
+        tried = [sys.executable, "-c", LOCKING, str(lock_file(tmp_path / "run"))]
+        assert subprocess.run(tried, capture_output=True, text=True, check=True).stdout == "locked\n"
     with take(tmp_path / "run"), take(tmp_path / "other"):
         pass
 
@@ -119,10 +132,27 @@ def test_a_disk_without_record_locks_does_with_the_file(
 
     process = hold()
     monkeypatch.setattr(fcntl, "lockf", lockf)
+    lines: list[str] = []
     with pytest.raises(UserError, match=f"is being trained by process {process.pid}"):
-        take(tmp_path / "run")
+        take(tmp_path / "run", lines)
     process.kill()
     process.wait()
+    with take(tmp_path / "run", lines):
+        pass
+    assert lines == []  # of a process on this machine one knows at once
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells a dead process from a living one")
+def test_a_dead_process_that_nobody_has_taken_note_of_holds_nothing(
+    tmp_path: Path, hold: Callable[[], subprocess.Popen[str]]
+) -> None:
+    process = hold()
+    process.kill()
+    stat = Path(f"/proc/{process.pid}/stat")
+    until = time.monotonic() + 20
+    while stat.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < until
+    assert not is_held(tmp_path / "run")
     with take(tmp_path / "run"):
         pass
 
