@@ -19,14 +19,17 @@ from attrs import evolve
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imginav import UserError, hookimpl, rundir
+from imginav import LayoutSource, UserError, hookimpl, rundir
 from imginav.checkpoint import load_checkpoint, sha256_of
+from imginav.components import Sample
+from imginav.data import Data
 from imginav.interruption import Interrupted, Interruption
 from imginav.loading import ResolvedManifest
 from imginav.records import load_record
 from imginav.report import Outcome
 from imginav.run import run_experiment, run_folder
 from imginav.rundir import RunFolder
+from imginav.seeds import Seeds
 from imginav.trainer import Trainer
 
 Resolve = Callable[..., ResolvedManifest]
@@ -344,6 +347,32 @@ def test_what_may_change_is_said_kept_and_goes_on(resolve: Resolve) -> None:
     assert note in lines
     assert outcome.notes == (note,)
     assert (outcome.epochs, len(rows(run_folder(resolved)))) == (5, 5)
+
+
+def test_layouts_that_could_not_be_read_are_listed_at_the_end_also_by_a_run_that_went_on(
+    resolve: Resolve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolved = resolve(*ALL, "train.epochs=1", "train.batch_size=2", "data.on_bad=skip")
+    layouts = Data(resolved.manifest.data.open(), resolved.manifest.data, resolved.manifest.train, Seeds(42), 0)
+    gone = {int(name.removeprefix("block ")) for name in layouts.names_of_batch(1, 0)}
+    source = type(layouts.source)
+    real = source.read
+
+    def read(self: LayoutSource, index: int) -> Sample:
+        if index in gone:
+            raise UserError(f"block {index} cannot be read")
+        return real(self, index)
+
+    monkeypatch.setattr(source, "read", read)
+    leave(resolved, 2)
+    # They are back, and nobody would know that they have been missing in the first batch.
+    monkeypatch.undo()
+    outcome, lines = run(resolved)
+    assert set(outcome.notes) == {f"block {index} cannot be read" for index in gone}
+    assert any("in epoch 1 of 1, after 2 of its batches" in line for line in lines)
+    checkpoint = load_checkpoint(run_folder(resolved).latest_checkpoint)
+    assert checkpoint.training
+    assert checkpoint.training["step"] == 6 - 1  # a batch of which nothing can be read leads to no step
 
 
 def test_many_notes_are_counted_and_not_all_shown(resolve: Resolve) -> None:
