@@ -141,6 +141,19 @@ def test_a_run_that_leaves_anywhere_ends_as_if_it_had_not(
     assert (record.state, record.epoch) == ("finished", 4)
 
 
+def test_a_run_that_leaves_while_its_best_weights_are_evaluated_keeps_its_last_ones(resolve: Resolve) -> None:
+    # By the training's loss, the more the better, the first epoch is the best.
+    settings = [*ALL, "train.monitor=train_loss", "train.monitor_mode=max"]
+    whole, broken = (resolve(*settings, f"phase.experiment={name}") for name in ("whole", "broken"))
+    run(whole)
+    for _ in range(2):
+        leave(broken, BOUNDARIES + 1 if not run_folder(broken).latest_checkpoint.exists() else 1)
+    run(broken)
+    mended, reference = result(run_folder(broken)), result(run_folder(whole))
+    assert list(mended.values()) == list(reference.values())
+    assert load_checkpoint(run_folder(broken).best_checkpoint).epoch == 1
+
+
 def test_with_loading_processes_it_is_the_same(resolve: Resolve, reference: dict[str, Any]) -> None:
     resolved = resolve(*ALL, "machine.workers=1")
     leave(resolved, 7)
@@ -339,7 +352,8 @@ def test_what_may_change_is_said_kept_and_goes_on(resolve: Resolve) -> None:
     leave(resolved, 6)
     changed = ["train.epochs=5", "callbacks.early_stopping.patience=3", "callbacks.samples={ tile = 32 }"]
     free = ["machine.threads=1", "phase.title='another'", "train.time_limit='1h'", "train.on_non_finite='skip'"]
-    outcome, lines = run(resolve(*ALL, *changed, *free))
+    lines = leave(resolve(*ALL, *changed, *free), 2)
+    outcome, _ = run(resolve(*ALL, *changed, *free))
     note = (
         "went on in epoch 2 of 5, after 1 of its batches with other values: "
         "callbacks.early_stopping.patience = 3 (was 9), train.epochs = 5 (was 4)"
