@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from imginav import LayoutSource, UserError, hookimpl, rundir
 from imginav.checkpoint import load_checkpoint, sha256_of
 from imginav.components import Sample
-from imginav.data import Data
+from imginav.data import Data, split_as
 from imginav.interruption import Interrupted, Interruption
 from imginav.loading import ResolvedManifest
 from imginav.records import load_record
@@ -341,8 +341,9 @@ def test_other_values_are_refused_by_name_and_nothing_is_touched(
 def test_other_layouts_under_the_same_values_are_refused(resolve: Resolve, monkeypatch: pytest.MonkeyPatch) -> None:
     resolved = resolve(*ALL)
     leave(resolved, 6)
-    source = type(resolved.manifest.data.open())
-    monkeypatch.setattr(source, "name", lambda _, index: f"another block {index}")
+    opened = resolved.manifest.data.open()
+    changed = split_as(opened, resolved.manifest.train).train[0]  # the split itself is the same
+    monkeypatch.setattr(type(opened), "name", lambda _, index: f"{'other ' if index == changed else ''}block {index}")
     with pytest.raises(UserError, match=r"tiny cannot go on from .*: its layouts were others \(16 layouts; now 16 lay"):
         run(resolved)
 
