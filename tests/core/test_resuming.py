@@ -346,6 +346,16 @@ def test_what_may_change_is_said_kept_and_goes_on(resolve: Resolve) -> None:
     assert (outcome.epochs, len(rows(run_folder(resolved)))) == (5, 5)
 
 
+def test_weights_that_are_no_longer_to_be_restored_are_not(resolve: Resolve) -> None:
+    resolved = resolve(*ALL)
+    leave(resolved, 6)
+    changed = resolve(*ALL, "callbacks.early_stopping.restore_best=false")
+    outcome, _ = run(changed)
+    folder = run_folder(changed)
+    assert outcome.weights_epoch == 4
+    assert outcome.metrics["val_loss"] == float(rows(folder)[-1]["val_loss"])
+
+
 def test_a_finished_run_of_other_values_is_moved_aside_and_not_touched(resolve: Resolve) -> None:
     resolved = resolve(*ALL, "train.epochs=1")
     run(resolved)
