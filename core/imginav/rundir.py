@@ -113,8 +113,10 @@ class RunFolder:
 
     def numbered_checkpoints(self) -> list[Path]:
         """The numbered checkpoints that lie here, oldest epoch first."""
-        found = self.root.glob(f"{self.experiment}_checkpoint_epoch_*.pt")
-        return sorted(found, key=lambda path: int(path.stem.rpartition("_")[2]))
+        start = f"{self.experiment}_checkpoint_epoch_"
+        numbers = {path: path.stem.removeprefix(start) for path in self.root.glob(f"{start}*.pt")}
+        # A copy that somebody has made under a longer name is none of them.
+        return sorted((path for path, number in numbers.items() if number.isdecimal()), key=lambda p: int(numbers[p]))
 
     def samples(self, epoch: int) -> Path:
         return self.root / "samples" / f"epoch_{epoch:03d}.png"

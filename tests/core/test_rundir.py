@@ -171,6 +171,8 @@ def test_numbered_checkpoints_are_ordered_by_epoch(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, tmp_path, "run")
     for epoch in (1000, 5, 40):
         write_text(folder.numbered_checkpoint(epoch), "")
+    # A person has kept a copy.
+    write_text(folder.numbered_checkpoint(5).with_stem("run_checkpoint_epoch_005_good"), "")
     assert [path.stem.rpartition("_")[2] for path in folder.numbered_checkpoints()] == ["005", "040", "1000"]
 
 
