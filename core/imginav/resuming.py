@@ -16,7 +16,7 @@ from imginav.layers import leaves
 from imginav.loading import LINEAGE, ResolvedManifest
 from imginav.manifest import CARE
 from imginav.records import RunRecord
-from imginav.rundir import RunFolder, write_bytes
+from imginav.rundir import RunFolder, move_aside, write_bytes
 from imginav.trainer import Trainer
 
 Say = Callable[[str], None]
@@ -70,6 +70,9 @@ def go_on(
         _carry_best(moved if own and moved else resume.parent, folder, trainer)
     else:
         folder.reopen()
+        if found.path != folder.latest_checkpoint and folder.latest_checkpoint.exists():
+            # It is damaged, and with the next save would take the place of the previous one, which is whole.
+            move_aside(folder.latest_checkpoint)
     place = f"after epoch {trainer.epoch} of {trainer.epochs}"
     if trainer.tally:
         place = f"in epoch {trainer.epoch} of {trainer.epochs}, after {trainer.tally.batches} of its batches"

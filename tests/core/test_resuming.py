@@ -258,6 +258,17 @@ def test_a_damaged_latest_checkpoint_falls_back_to_the_one_before(
     assert result(folder) == reference
 
 
+def test_a_damaged_checkpoint_never_takes_the_place_of_a_whole_one(resolve: Resolve) -> None:
+    resolved = resolve(*ALL)
+    folder = run_folder(resolved)
+    leave(resolved, 12)
+    damage(folder.latest_checkpoint, "cut off")
+    leave(resolved, 1)
+    for path in (folder.latest_checkpoint, folder.previous_checkpoint):
+        assert load_checkpoint(path).training
+    assert folder.latest_checkpoint.with_name(f"{folder.latest_checkpoint.name}.1").exists()
+
+
 def test_of_damaged_checkpoints_a_numbered_one_is_the_last_resort(resolve: Resolve, reference: dict[str, Any]) -> None:
     resolved = resolve(*ALL)
     folder = run_folder(resolved)
