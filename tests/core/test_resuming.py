@@ -422,6 +422,34 @@ def test_from_the_checkpoint_that_is_named_the_best_so_far_comes_along(resolve: 
     assert outcome.best_epoch == load_checkpoint(folder.best_checkpoint).epoch == 4
 
 
+def test_from_the_checkpoint_that_is_named_it_goes_on_without_a_damaged_best(resolve: Resolve) -> None:
+    resolved = resolve(*ALL)
+    folder = run_folder(resolved)
+    leave(resolved, 12)
+    damage(folder.best_checkpoint, "cut off")
+    outcome, lines = run(resolved, resume=folder.latest_checkpoint)
+    assert any(
+        line.startswith("warning: goes on without the best checkpoint so far: ") and "tiny.1" in line for line in lines
+    )
+    assert load_checkpoint(folder.best_checkpoint).epoch == outcome.best_epoch
+
+
+def test_the_best_of_another_run_does_not_come_along(resolve: Resolve, tmp_path: Path) -> None:
+    others = {}
+    for rate in ("1e-3", "1e-5"):
+        other = resolve(*ALL, f"train.optimizer.learning_rate={rate}", f"phase.experiment='at_{rate}'")
+        leave(other, 12)
+        folder = run_folder(other)
+        others[rate] = load_checkpoint(folder.best_checkpoint)
+        for path in (folder.best_checkpoint, folder.latest_checkpoint):
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    assert others["1e-3"].epoch == others["1e-5"].epoch
+    for rate in others:
+        resolved = resolve(*ALL, f"train.optimizer.learning_rate={rate}", f"output.experiments='{tmp_path}/{rate}'")
+        leave(resolved, 1, resume=tmp_path / f"at_{rate}_checkpoint_latest.pt")
+        assert load_checkpoint(run_folder(resolved).best_checkpoint).metrics == others[rate].metrics
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
