@@ -29,6 +29,10 @@ class Interrupted(Exception):  # noqa: N818  # no error: the run goes on where i
     """The run was asked to leave, and left with what it needs to go on."""
 
 
+class Superseded(UserError):  # noqa: N818  # as above
+    """Another process has taken over the run: nothing of it is to be written any more."""
+
+
 class Interruption:
     """Whether a run is asked to leave. The trainer asks between two steps, when all that it keeps belongs together.
 
@@ -58,7 +62,7 @@ class Interruption:
         self._limit = seconds
 
     def heard(self, *, advanced: bool) -> str:
-        """Return why the run is to leave now, between two steps, or nothing; raises UserError where it must not save.
+        """Return why the run is to leave now, between two steps, or nothing; raises Superseded where it must not save.
 
         The time limit counts once the run has `advanced`: without a step in each attempt, it would never end. This is
         asked at each boundary: the longest way from one to the next is kept as a reserve.
@@ -67,7 +71,7 @@ class Interruption:
         self._longest = max(self._longest, now - self._last)
         self._last = now
         if self.fault:
-            raise UserError(self.fault)
+            raise Superseded(self.fault)
         return self.reason or ("its time limit is up" if advanced and self.time_is_up() else "")
 
     def time_is_up(self) -> bool:

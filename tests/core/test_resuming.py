@@ -504,6 +504,35 @@ def test_a_run_that_was_cut_off_before_its_first_checkpoint_starts_anew_in_its_p
     assert not run_folder(resolved).root.with_name("tiny.1").exists()
 
 
+class Losing(Interruption):
+    """Loses the lock at its third boundary."""
+
+    def heard(self, *, advanced: bool) -> str:
+        self.boundaries = getattr(self, "boundaries", 0) + 1
+        if self.boundaries == 3:
+            self.forbid("another process has taken over the run")
+        return super().heard(advanced=advanced)
+
+
+def test_who_has_lost_its_lock_writes_nothing_more(resolve: Resolve, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolved = resolve(*ALL)
+    folder = run_folder(resolved)
+    written: list[Path] = []
+    real = rundir._write
+
+    def write(path: Path, *rest: Any) -> None:
+        written.append(path)
+        real(path, *rest)
+
+    monkeypatch.setattr(rundir, "_write", write)
+    with pytest.raises(UserError, match="another process has taken over the run"):
+        run(resolved, interruption=Losing())
+    assert written == [folder.record, folder.manifest]
+    record = load_record(folder.record)
+    assert record is not None
+    assert record.state == "cut off"
+
+
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     """Let the disk be full for files whose name holds a text."""
