@@ -101,6 +101,8 @@ class Interruption:
     def deferred(self) -> Iterator[None]:
         """Let what is inside go on after a signal until it asks; a second SIGINT ends the process at once."""
         self._deferred = True
+        # What came before, such as the opening of the layouts, tells nothing of how long a step takes.
+        self._last = time.monotonic()
         try:
             yield
         finally:

@@ -83,6 +83,17 @@ def test_a_time_limit_is_heard_early_enough_for_another_step_and_a_save(monkeypa
     assert interruption.heard(advanced=True) == "its time limit is up"
 
 
+def test_a_long_start_is_not_taken_for_a_long_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    interruption = Interruption()
+    interruption.limit(10_000)
+    clock[0] += 4000
+    with interruption.deferred():
+        clock[0] += 10
+        assert interruption.heard(advanced=True) == ""
+
+
 def test_a_time_limit_waits_for_the_first_step_or_a_run_would_never_end() -> None:
     interruption = Interruption(began=time.monotonic() - 100)
     interruption.limit(10)
