@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import math
 import multiprocessing
 import os
 import random
@@ -409,6 +410,22 @@ def test_a_run_goes_on_from_the_checkpoint_that_is_named_with_other_losses(
     # The run that it came from is kept as it was.
     kept = folder.root.with_name("tiny.1")
     assert result(RunFolder(kept, folder.shared, "tiny")) == earlier
+
+
+@pytest.mark.parametrize("boundary", [7, 8])
+def test_a_loss_that_comes_in_within_an_epoch_has_the_mean_of_its_own_steps(resolve: Resolve, boundary: int) -> None:
+    settings = [*ALL, "train.optimizer.learning_rate=1e-9", "encoder.variational=false", "losses.kld=false"]
+    resolved = resolve(*settings)
+    leave(resolved, boundary)  # before the last step, and in the validation
+    more = resolve(*settings, "losses.l1={}", "callbacks.ema=false")
+    run(more, resume=run_folder(resolved).latest_checkpoint)
+    terms = [float(row["train_loss_l1"] or 0) for row in rows(run_folder(resolved))]
+    assert terms[0] == 0
+    if boundary == 7:
+        assert terms[1] == pytest.approx(terms[2], rel=0.2)
+    else:
+        assert math.isnan(terms[1])
+    assert terms[3] == pytest.approx(terms[2], rel=0.01)
 
 
 def test_from_the_checkpoint_that_is_named_the_best_so_far_comes_along(resolve: Resolve) -> None:
