@@ -439,6 +439,25 @@ def test_from_the_checkpoint_that_is_named_the_best_so_far_comes_along(resolve: 
     assert outcome.best_epoch == load_checkpoint(folder.best_checkpoint).epoch == 4
 
 
+@pytest.mark.parametrize("boundary", [7, 10, 12])
+def test_a_run_that_is_killed_soon_after_a_checkpoint_was_named_goes_on_from_there(
+    resolve: Resolve, reference: dict[str, Any], monkeypatch: pytest.MonkeyPatch, boundary: int
+) -> None:
+    resolved = resolve(*ALL)
+    leave(resolved, boundary)
+
+    def killed(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Trainer, "_train_epoch", killed)
+    with pytest.raises(MemoryError):
+        run(resolved, resume=run_folder(resolved).latest_checkpoint)
+    monkeypatch.undo()
+    _, lines = run(resolved)
+    assert any("it goes on" in line for line in lines)
+    assert result(run_folder(resolved)) == {name: reference[name] for name in result(run_folder(resolved))}
+
+
 def test_from_the_checkpoint_that_is_named_it_goes_on_without_a_damaged_best(resolve: Resolve) -> None:
     resolved = resolve(*ALL)
     folder = run_folder(resolved)
