@@ -25,11 +25,14 @@ RESERVED_SHARE = 0.05
 """Of a time limit, kept for the last save; at most `LARGEST_RESERVE_SECONDS`."""
 
 
-class Interrupted(Exception):  # noqa: N818  # no error: the run goes on where it was
-    """The run was asked to leave, and left with what it needs to go on."""
+class Interrupted(BaseException):  # no error: the run goes on where it was
+    """The run was asked to leave, and left with what it needs to go on.
+
+    Like KeyboardInterrupt it is no Exception: who catches these would take a signal for a fault of what it was doing.
+    """
 
 
-class Superseded(UserError):  # noqa: N818  # as above
+class Superseded(UserError):  # noqa: N818  # it is not what is wrong, but what has happened
     """Another process has taken over the run: nothing of it is to be written any more."""
 
 

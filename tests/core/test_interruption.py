@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -52,6 +53,12 @@ def test_a_second_sigint_ends_the_process_and_a_second_sigterm_does_not() -> Non
 def test_before_there_is_anything_to_save_a_signal_leaves_at_once(number: signal.Signals) -> None:
     with pytest.raises(Interrupted, match=number.name), Interruption().hearing():
         os.kill(os.getpid(), number)
+
+
+def test_a_signal_is_not_taken_for_a_fault_of_what_it_interrupts() -> None:
+    # What imports plugins and reads weights catches any Exception.
+    with pytest.raises(Interrupted), Interruption().hearing(), suppress(Exception):
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_in_another_thread_signals_are_left_alone() -> None:
