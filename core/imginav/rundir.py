@@ -148,7 +148,10 @@ class RunFolder:
             raise UserError(
                 f"cannot make {error.filename}: {error.strerror}; choose another folder in [output]"
             ) from error
-        for part in (*self.root.rglob(f".*{PART}"), *self.shared.rglob(f".{self.experiment}*{PART}")):
+        # An experiment whose name begins like this one's may be writing just now.
+        others = tuple(f".{path.name}_" for path in self.root.parent.glob(f"{self.experiment}?*") if path.is_dir())
+        shared = (part for part in self.shared.rglob(f".{self.experiment}*{PART}") if not part.name.startswith(others))
+        for part in (*self.root.rglob(f".*{PART}"), *shared):
             part.unlink(missing_ok=True)
 
     def _holds_something(self) -> bool:

@@ -193,8 +193,10 @@ def test_what_a_killed_run_left_half_written_is_removed_where_it_goes_on(tmp_pat
     write_text(folder.samples(1), "whole")
     (folder.root / "samples" / ".epoch_002.png.abc.part").write_text("half")
     (folder.shared / ".run_metrics.csv.abc.part").write_text("half")
-    others = folder.shared / ".other_metrics.csv.abc.part"
-    others.write_text("another run is writing it")
+    (tmp_path / "run_2").mkdir()
+    others = [".other_metrics.csv.abc.part", ".run_2_metrics.csv.abc.part"]
+    for name in others:
+        (folder.shared / name).write_text("another run is writing it")
     folder.reopen()
     assert names(folder.root / "samples") == ["epoch_001.png"]
-    assert names(folder.shared) == [others.name]
+    assert names(folder.shared) == others
