@@ -22,6 +22,9 @@ FORMAT = 2
 DIGEST = "sha256"
 """The key of the digest of all else that a file holds."""
 
+PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device)
+"""What a checkpoint holds beside tensors, and tables and lists of these."""
+
 DAMAGES = (
     OSError,
     RuntimeError,
@@ -122,13 +125,19 @@ def _feed(digest: Any, value: Any) -> None:
         digest.update(f"{value!r}\n".encode(errors="surrogatepass"))
 
 
-def _on_cpu(value: Any) -> Any:
+def _on_cpu(value: Any, place: str = "") -> Any:
     if isinstance(value, Tensor):
         return value.detach().cpu()
     if isinstance(value, Mapping):
-        return {key: _on_cpu(item) for key, item in value.items()}
+        return {key: _on_cpu(item, f"{place}.{key}" if place else str(key)) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_on_cpu(item) for item in value)
+        return type(value)(_on_cpu(item, place) for item in value)
+    if type(value) not in PLAIN:
+        # Written, it could not be read again, and a run that is killed would have lost everything.
+        raise TypeError(
+            f"{place}: holds a {type(value).__module__}.{type(value).__qualname__}, and a checkpoint takes nothing but "
+            "tables, lists, tensors, numbers, text, bytes and None"
+        )
     return value
 
 

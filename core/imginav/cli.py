@@ -41,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"imginav: {error}", file=sys.stderr)
         return USER_ERROR
     except Interrupted as error:
-        print(f"imginav: left ({error}); the same command goes on where it was", file=sys.stderr)
+        again = "the same command" if options.resume == "auto" else "the same command without --resume"
+        print(f"imginav: left ({error}); {again} goes on where it was", file=sys.stderr)
         return LEFT
     except KeyboardInterrupt:
         print("imginav: interrupted", file=sys.stderr)

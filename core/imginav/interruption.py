@@ -25,8 +25,15 @@ RESERVED_SHARE = 0.05
 """Of a time limit, kept for the last save; at most `LARGEST_RESERVE_SECONDS`."""
 
 
-class Interrupted(Exception):  # noqa: N818  # no error: the run goes on where it was
-    """The run was asked to leave, and left with what it needs to go on."""
+class Interrupted(BaseException):  # no error: the run goes on where it was
+    """The run was asked to leave, and left with what it needs to go on.
+
+    Like KeyboardInterrupt it is no Exception: who catches these would take a signal for a fault of what it was doing.
+    """
+
+
+class Superseded(UserError):  # noqa: N818  # it is not what is wrong, but what has happened
+    """Another process has taken over the run: nothing of it is to be written any more."""
 
 
 class Interruption:
@@ -58,7 +65,7 @@ class Interruption:
         self._limit = seconds
 
     def heard(self, *, advanced: bool) -> str:
-        """Return why the run is to leave now, between two steps, or nothing; raises UserError where it must not save.
+        """Return why the run is to leave now, between two steps, or nothing; raises Superseded where it must not save.
 
         The time limit counts once the run has `advanced`: without a step in each attempt, it would never end. This is
         asked at each boundary: the longest way from one to the next is kept as a reserve.
@@ -67,7 +74,7 @@ class Interruption:
         self._longest = max(self._longest, now - self._last)
         self._last = now
         if self.fault:
-            raise UserError(self.fault)
+            raise Superseded(self.fault)
         return self.reason or ("its time limit is up" if advanced and self.time_is_up() else "")
 
     def time_is_up(self) -> bool:
@@ -97,6 +104,8 @@ class Interruption:
     def deferred(self) -> Iterator[None]:
         """Let what is inside go on after a signal until it asks; a second SIGINT ends the process at once."""
         self._deferred = True
+        # What came before, such as the opening of the layouts, tells nothing of how long a step takes.
+        self._last = time.monotonic()
         try:
             yield
         finally:

@@ -17,7 +17,7 @@ from attrs import evolve, frozen
 
 from imginav.errors import UserError
 from imginav.fingerprints import DataPrint
-from imginav.interruption import Interrupted
+from imginav.interruption import Interrupted, Superseded
 from imginav.lock import is_held
 from imginav.registry import Registry
 from imginav.rundir import write_text
@@ -120,6 +120,8 @@ class Recorder:
         """Record how what happens inside ends."""
         try:
             yield
+        except Superseded:  # the record is another process's by now
+            raise
         except BaseException as error:
             state: State = "interrupted" if isinstance(error, (KeyboardInterrupt, Interrupted)) else "failed"
             with suppress(UserError):  # on a full disk, what went wrong first is what counts

@@ -16,7 +16,7 @@ from imginav.layers import leaves
 from imginav.loading import LINEAGE, ResolvedManifest
 from imginav.manifest import CARE
 from imginav.records import RunRecord
-from imginav.rundir import RunFolder, write_bytes
+from imginav.rundir import RunFolder, move_aside, write_bytes
 from imginav.trainer import Trainer
 
 Say = Callable[[str], None]
@@ -67,9 +67,12 @@ def go_on(
         own = resume.resolve().parent == folder.root.resolve()
         moved = folder.begin()
         _say_moved(moved, say)
-        _carry_best(moved if own and moved else resume.parent, folder, trainer)
+        _carry_best(moved if own and moved else resume.parent, folder, trainer, say)
     else:
         folder.reopen()
+        if found.path != folder.latest_checkpoint and folder.latest_checkpoint.exists():
+            # It is damaged, and with the next save would take the place of the previous one, which is whole.
+            move_aside(folder.latest_checkpoint)
     place = f"after epoch {trainer.epoch} of {trainer.epochs}"
     if trainer.tally:
         place = f"in epoch {trainer.epoch} of {trainer.epochs}, after {trainer.tally.batches} of its batches"
@@ -174,10 +177,16 @@ def _fitting(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _carry_best(source: Path, folder: RunFolder, trainer: Trainer) -> None:
+def _carry_best(source: Path, folder: RunFolder, trainer: Trainer, say: Say) -> None:
     """Copy the best checkpoint from where the run goes on from, if it is the best that it knows there."""
     for path in source.glob("*_checkpoint_best.pt"):
-        if load_checkpoint(path).epoch == trainer.best.epoch:
+        try:
+            there = load_checkpoint(path)
+        except UserError as error:
+            say(f"warning: goes on without the best checkpoint so far: {error}")
+            continue
+        # A folder may hold those of several runs.
+        if (there.epoch, there.metrics.get(trainer.best.metric)) == (trainer.best.epoch, trainer.best.value):
             write_bytes(folder.best_checkpoint, path.read_bytes())
 
 

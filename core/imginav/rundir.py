@@ -113,8 +113,10 @@ class RunFolder:
 
     def numbered_checkpoints(self) -> list[Path]:
         """The numbered checkpoints that lie here, oldest epoch first."""
-        found = self.root.glob(f"{self.experiment}_checkpoint_epoch_*.pt")
-        return sorted(found, key=lambda path: int(path.stem.rpartition("_")[2]))
+        start = f"{self.experiment}_checkpoint_epoch_"
+        numbers = {path: path.stem.removeprefix(start) for path in self.root.glob(f"{start}*.pt")}
+        # A copy that somebody has made under a longer name is none of them.
+        return sorted((path for path, number in numbers.items() if number.isdecimal()), key=lambda p: int(numbers[p]))
 
     def samples(self, epoch: int) -> Path:
         return self.root / "samples" / f"epoch_{epoch:03d}.png"
@@ -146,7 +148,10 @@ class RunFolder:
             raise UserError(
                 f"cannot make {error.filename}: {error.strerror}; choose another folder in [output]"
             ) from error
-        for part in (*self.root.rglob(f".*{PART}"), *self.shared.rglob(f".{self.experiment}*{PART}")):
+        # An experiment whose name begins like this one's may be writing just now.
+        others = tuple(f".{path.name}_" for path in self.root.parent.glob(f"{self.experiment}?*") if path.is_dir())
+        shared = (part for part in self.shared.rglob(f".{self.experiment}*{PART}") if not part.name.startswith(others))
+        for part in (*self.root.rglob(f".*{PART}"), *shared):
             part.unlink(missing_ok=True)
 
     def _holds_something(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -36,18 +37,20 @@ class Tally:
     batches: int = 0  # read, whether they led to a step or not
     images: int = 0  # in the batches that led to steps
     seconds: float = 0.0  # in which these were taken
-    sums: dict[str, Tensor] = field(factory=dict)  # of each loss term over the images, on the device
+    sums: dict[str, Tensor] = field(factory=dict)  # of each loss term over its images, on the device
+    counts: dict[str, int] = field(factory=dict)  # of these images; fewer where a loss came in within the epoch
 
     def add(self, terms: Mapping[str, Tensor], images: int) -> None:
         """Take in the terms of a step."""
         # Summed where they are: reading a value at each step would make a GPU wait.
         self.sums = {name: self.sums.get(name, 0.0) + term * images for name, term in terms.items()}
+        self.counts = {name: self.counts.get(name, 0) + images for name in terms}
         self.images += images
 
     @property
     def means(self) -> dict[str, float]:
-        """The mean of each loss term over the images."""
-        return {name: float(total) / self.images for name, total in self.sums.items()}
+        """The mean of each loss term over its images."""
+        return {name: float(total) / self.counts[name] for name, total in self.sums.items()}
 
 
 class Trainer:
@@ -136,11 +139,13 @@ class Trainer:
         if not tally.images:
             raise UserError(f"epoch {self.epoch} had no batch that led to a step; see the lines above")
         start = time.perf_counter()
+        # A loss that came in when all steps of the epoch were taken has no mean.
+        means = {**dict.fromkeys(self.objective.weights, math.nan), **tally.means}
         self.hooks.validation_started(self, self.epoch)
         self.weights_epoch = self.epoch
         row = {
             "epoch": self.epoch,
-            **self.objective.columns(tally.means, "train"),
+            **self.objective.columns(means, "train"),
             **self.validate(),
             "learning_rate": tally.learning_rate,
             "seconds": tally.seconds + time.perf_counter() - start,

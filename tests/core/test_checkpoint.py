@@ -6,6 +6,7 @@ import os
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from attrs import evolve
@@ -42,6 +43,18 @@ def test_the_one_before_is_kept_where_it_is_asked_for(tmp_path: Path) -> None:
     for epoch in (1, 2, 3):
         evolve(CHECKPOINT, epoch=epoch).save(path, keep=before)
     assert (load_checkpoint(path).epoch, load_checkpoint(before).epoch) == (3, 2)
+
+
+@pytest.mark.parametrize("value", [np.float64(1.5), np.zeros(2), {1, 2}, Path("a")])
+def test_a_state_that_could_not_be_read_again_is_refused_before_it_is_written(tmp_path: Path, value: object) -> None:
+    path = tmp_path / "a.pt"
+    CHECKPOINT.save(path)
+    strange = evolve(CHECKPOINT, training={"callbacks": {"plugin": {"counts": [value]}}})
+    with pytest.raises(
+        TypeError, match=r"^training\.callbacks\.plugin\.counts: holds a .*, and a checkpoint takes noth"
+    ):
+        strange.save(path)
+    assert load_checkpoint(path).training == CHECKPOINT.training
 
 
 @pytest.mark.parametrize("place", range(20))

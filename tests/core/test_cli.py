@@ -56,6 +56,17 @@ def test_a_command_that_trains_hears_signals_from_its_start_to_its_end(
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.parametrize("resume", ["never", "outputs/final/final_checkpoint_latest.pt"])
+def test_a_command_that_would_begin_again_is_not_the_one_to_give_again(
+    resume: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(study, "open_phase", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    assert main(["run", str(Path(__file__).parents[2] / "phases" / "1_5.toml"), "--resume", resume]) == 85
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "imginav: left (SIGTERM); the same command without --resume goes on where it was"
+    )
+
+
 def test_an_unknown_option_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["run", "--ful", "x.toml", "--bogus"])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -54,6 +55,12 @@ def test_before_there_is_anything_to_save_a_signal_leaves_at_once(number: signal
         os.kill(os.getpid(), number)
 
 
+def test_a_signal_is_not_taken_for_a_fault_of_what_it_interrupts() -> None:
+    # What imports plugins and reads weights catches any Exception.
+    with pytest.raises(Interrupted), Interruption().hearing(), suppress(Exception):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_in_another_thread_signals_are_left_alone() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     seen = []
@@ -81,6 +88,17 @@ def test_a_time_limit_is_heard_early_enough_for_another_step_and_a_save(monkeypa
     assert clock[0] - 1000 == pytest.approx(10_000 - 60 - 2 * 100, abs=100)
     assert clock[0] - 1000 + 100 + 60 <= 10_000
     assert interruption.heard(advanced=True) == "its time limit is up"
+
+
+def test_a_long_start_is_not_taken_for_a_long_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    interruption = Interruption()
+    interruption.limit(10_000)
+    clock[0] += 4000
+    with interruption.deferred():
+        clock[0] += 10
+        assert interruption.heard(advanced=True) == ""
 
 
 def test_a_time_limit_waits_for_the_first_step_or_a_run_would_never_end() -> None:

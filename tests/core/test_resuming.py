@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import math
 import multiprocessing
 import os
 import random
@@ -274,6 +275,17 @@ def test_a_damaged_latest_checkpoint_falls_back_to_the_one_before(
     assert result(folder) == reference
 
 
+def test_a_damaged_checkpoint_never_takes_the_place_of_a_whole_one(resolve: Resolve) -> None:
+    resolved = resolve(*ALL)
+    folder = run_folder(resolved)
+    leave(resolved, 12)
+    damage(folder.latest_checkpoint, "cut off")
+    leave(resolved, 1)
+    for path in (folder.latest_checkpoint, folder.previous_checkpoint):
+        assert load_checkpoint(path).training
+    assert folder.latest_checkpoint.with_name(f"{folder.latest_checkpoint.name}.1").exists()
+
+
 def test_of_damaged_checkpoints_a_numbered_one_is_the_last_resort(resolve: Resolve, reference: dict[str, Any]) -> None:
     resolved = resolve(*ALL)
     folder = run_folder(resolved)
@@ -401,6 +413,16 @@ def test_many_notes_are_counted_and_not_all_shown(resolve: Resolve) -> None:
     assert [name for name, _ in outcome.facts()].count("note") == 0
 
 
+def test_weights_that_are_no_longer_to_be_restored_are_not(resolve: Resolve) -> None:
+    resolved = resolve(*ALL)
+    leave(resolved, 6)
+    changed = resolve(*ALL, "callbacks.early_stopping.restore_best=false")
+    outcome, _ = run(changed)
+    folder = run_folder(changed)
+    assert outcome.weights_epoch == 4
+    assert outcome.metrics["val_loss"] == float(rows(folder)[-1]["val_loss"])
+
+
 def test_a_finished_run_of_other_values_is_moved_aside_and_not_touched(resolve: Resolve) -> None:
     resolved = resolve(*ALL, "train.epochs=1")
     run(resolved)
@@ -445,6 +467,22 @@ def test_a_run_goes_on_from_the_checkpoint_that_is_named_with_other_losses(
     assert result(RunFolder(kept, folder.shared, "tiny")) == earlier
 
 
+@pytest.mark.parametrize("boundary", [7, 8])
+def test_a_loss_that_comes_in_within_an_epoch_has_the_mean_of_its_own_steps(resolve: Resolve, boundary: int) -> None:
+    settings = [*ALL, "train.optimizer.learning_rate=1e-9", "encoder.variational=false", "losses.kld=false"]
+    resolved = resolve(*settings)
+    leave(resolved, boundary)  # before the last step, and in the validation
+    more = resolve(*settings, "losses.l1={}", "callbacks.ema=false")
+    run(more, resume=run_folder(resolved).latest_checkpoint)
+    terms = [float(row["train_loss_l1"] or 0) for row in rows(run_folder(resolved))]
+    assert terms[0] == 0
+    if boundary == 7:
+        assert terms[1] == pytest.approx(terms[2], rel=0.2)
+    else:
+        assert math.isnan(terms[1])
+    assert terms[3] == pytest.approx(terms[2], rel=0.01)
+
+
 def test_from_the_checkpoint_that_is_named_the_best_so_far_comes_along(resolve: Resolve) -> None:
     settings = [*ALL, "train.optimizer.learning_rate=1e-3"]
     first = resolve(*settings)
@@ -454,6 +492,53 @@ def test_from_the_checkpoint_that_is_named_the_best_so_far_comes_along(resolve: 
     worse = resolve(*settings, "train.epochs=6", "losses.mse.weight=50", "callbacks.early_stopping.restore_best=false")
     outcome, _ = run(worse, resume=folder.latest_checkpoint)
     assert outcome.best_epoch == load_checkpoint(folder.best_checkpoint).epoch == 4
+
+
+@pytest.mark.parametrize("boundary", [7, 10, 12])
+def test_a_run_that_is_killed_soon_after_a_checkpoint_was_named_goes_on_from_there(
+    resolve: Resolve, reference: dict[str, Any], monkeypatch: pytest.MonkeyPatch, boundary: int
+) -> None:
+    resolved = resolve(*ALL)
+    leave(resolved, boundary)
+
+    def killed(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Trainer, "_train_epoch", killed)
+    with pytest.raises(MemoryError):
+        run(resolved, resume=run_folder(resolved).latest_checkpoint)
+    monkeypatch.undo()
+    _, lines = run(resolved)
+    assert any("it goes on" in line for line in lines)
+    assert result(run_folder(resolved)) == {name: reference[name] for name in result(run_folder(resolved))}
+
+
+def test_from_the_checkpoint_that_is_named_it_goes_on_without_a_damaged_best(resolve: Resolve) -> None:
+    resolved = resolve(*ALL)
+    folder = run_folder(resolved)
+    leave(resolved, 12)
+    damage(folder.best_checkpoint, "cut off")
+    outcome, lines = run(resolved, resume=folder.latest_checkpoint)
+    assert any(
+        line.startswith("warning: goes on without the best checkpoint so far: ") and "tiny.1" in line for line in lines
+    )
+    assert load_checkpoint(folder.best_checkpoint).epoch == outcome.best_epoch
+
+
+def test_the_best_of_another_run_does_not_come_along(resolve: Resolve, tmp_path: Path) -> None:
+    others = {}
+    for rate in ("1e-3", "1e-5"):
+        other = resolve(*ALL, f"train.optimizer.learning_rate={rate}", f"phase.experiment='at_{rate}'")
+        leave(other, 12)
+        folder = run_folder(other)
+        others[rate] = load_checkpoint(folder.best_checkpoint)
+        for path in (folder.best_checkpoint, folder.latest_checkpoint):
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    assert others["1e-3"].epoch == others["1e-5"].epoch
+    for rate in others:
+        resolved = resolve(*ALL, f"train.optimizer.learning_rate={rate}", f"output.experiments='{tmp_path}/{rate}'")
+        leave(resolved, 1, resume=tmp_path / f"at_{rate}_checkpoint_latest.pt")
+        assert load_checkpoint(run_folder(resolved).best_checkpoint).metrics == others[rate].metrics
 
 
 @pytest.mark.parametrize(
@@ -508,6 +593,35 @@ def test_a_run_that_was_cut_off_before_its_first_checkpoint_starts_anew_in_its_p
     _, lines = run(resolved)
     assert not any("kept in" in line for line in lines)
     assert not run_folder(resolved).root.with_name("tiny.1").exists()
+
+
+class Losing(Interruption):
+    """Loses the lock at its third boundary."""
+
+    def heard(self, *, advanced: bool) -> str:
+        self.boundaries = getattr(self, "boundaries", 0) + 1
+        if self.boundaries == 3:
+            self.forbid("another process has taken over the run")
+        return super().heard(advanced=advanced)
+
+
+def test_who_has_lost_its_lock_writes_nothing_more(resolve: Resolve, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolved = resolve(*ALL)
+    folder = run_folder(resolved)
+    written: list[Path] = []
+    real = rundir._write
+
+    def write(path: Path, *rest: Any) -> None:
+        written.append(path)
+        real(path, *rest)
+
+    monkeypatch.setattr(rundir, "_write", write)
+    with pytest.raises(UserError, match="another process has taken over the run"):
+        run(resolved, interruption=Losing())
+    assert written == [folder.record, folder.manifest]
+    record = load_record(folder.record)
+    assert record is not None
+    assert record.state == "cut off"
 
 
 @pytest.fixture

@@ -171,6 +171,8 @@ def test_numbered_checkpoints_are_ordered_by_epoch(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, tmp_path, "run")
     for epoch in (1000, 5, 40):
         write_text(folder.numbered_checkpoint(epoch), "")
+    # A person has kept a copy.
+    write_text(folder.numbered_checkpoint(5).with_stem("run_checkpoint_epoch_005_good"), "")
     assert [path.stem.rpartition("_")[2] for path in folder.numbered_checkpoints()] == ["005", "040", "1000"]
 
 
@@ -191,8 +193,10 @@ def test_what_a_killed_run_left_half_written_is_removed_where_it_goes_on(tmp_pat
     write_text(folder.samples(1), "whole")
     (folder.root / "samples" / ".epoch_002.png.abc.part").write_text("half")
     (folder.shared / ".run_metrics.csv.abc.part").write_text("half")
-    others = folder.shared / ".other_metrics.csv.abc.part"
-    others.write_text("another run is writing it")
+    (tmp_path / "run_2").mkdir()
+    others = [".other_metrics.csv.abc.part", ".run_2_metrics.csv.abc.part"]
+    for name in others:
+        (folder.shared / name).write_text("another run is writing it")
     folder.reopen()
     assert names(folder.root / "samples") == ["epoch_001.png"]
-    assert names(folder.shared) == [others.name]
+    assert names(folder.shared) == others

@@ -149,6 +149,7 @@ class Poison:
                 next(trainer.model.decoder.parameters()).grad.fill_(math.inf)  # type: ignore[union-attr]
 
         poisoned_loss.columns = loss.columns  # type: ignore[attr-defined]
+        poisoned_loss.weights = loss.weights  # type: ignore[attr-defined]
         trainer.objective = poisoned_loss  # type: ignore[assignment]
         trainer.optimization.backward = poisoned_backward  # type: ignore[method-assign]
 

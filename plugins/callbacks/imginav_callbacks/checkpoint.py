@@ -53,6 +53,12 @@ class Checkpointer:
         self._saved = time.monotonic()
         self._mend_best(trainer)
 
+    @hookimpl(trylast=True)  # the trained weights are put back before
+    def epoch_started(self, trainer: Trainer) -> None:
+        # What it goes on from may lie elsewhere; killed before its first save, it would start anew.
+        if trainer.step and not self._folder.latest_checkpoint.exists():
+            self._save_latest(trainer)
+
     @hookimpl(trylast=True)
     def step_finished(self, trainer: Trainer) -> None:
         if time.monotonic() - self._saved >= 60 * self._config.minutes:

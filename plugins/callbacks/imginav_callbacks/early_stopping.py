@@ -78,4 +78,6 @@ class EarlyStopper:
         return {"reference": self._reference, "waited": self._waited, "weights": self._weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._reference, self._waited, self._weights = state["reference"], state["waited"], state["weights"]
+        self._reference, self._waited = state["reference"], state["waited"]
+        # Kept no further, they would soon be those of an epoch that is no longer the best.
+        self._weights = state["weights"] if self._config.restore_best else None

@@ -47,7 +47,7 @@ class TensorBoardWriter:
     def run_started(self, trainer: Trainer, folder: RunFolder) -> None:
         self._folder = folder
         # Where a run goes on, what was written after its checkpoint is not shown.
-        self._writer = self._open(str(folder.root / "tensorboard"), purge_step=trainer.epoch + 1)
+        self._writer = self._open(str(folder.root / "tensorboard"), purge_step=len(trainer.history) + 1)
 
     @hookimpl(trylast=True)  # after the epoch's samples were drawn
     def epoch_finished(self, trainer: Trainer, row: Mapping[str, float]) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from imginav import UserError
+from imginav.trainer import Tally
 from imginav_callbacks import Samples, TensorBoard
 
 MakeRun = Callable[..., Any]
@@ -34,6 +35,16 @@ def test_each_epochs_metrics_are_written(make_run: MakeRun) -> None:
     seen = [(event.step, event.value) for event in written.Scalars("val/mse")]
     assert [step for step, _ in seen] == [1, 2]
     assert [value for _, value in seen] == pytest.approx([row["val_mse"] for row in trainer.history])
+
+
+def test_where_a_run_goes_on_within_an_epoch_that_epoch_is_not_shown_twice(make_run: MakeRun) -> None:
+    run, resumed = (make_run({"tensorboard": TensorBoard()}, epochs=2) for _ in range(2))
+    run.fit()
+    trainer = resumed.trainer
+    trainer.epoch, trainer.tally = 2, Tally(learning_rate=1e-2)
+    trainer.history.append(run.trainer.history[0])
+    resumed.fit()
+    assert [event.step for event in events(run.folder.root / "tensorboard").Scalars("val/mse")] == [1, 2]
 
 
 def test_sample_pictures_are_written_whichever_callback_stands_first(make_run: MakeRun) -> None:
