@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from types import FrameType
 
 from imginav.errors import UserError
@@ -95,6 +96,7 @@ class Interruption:
             return
         before = {number: signal.signal(number, self._hear) for number in SIGNALS}
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see held_back
             yield
         finally:
             for number, handler in before.items():
@@ -125,6 +127,20 @@ class Interruption:
 
 def _heard(name: str) -> str:
     return f"imginav: {name}: leaves as soon as it is saved{'; again: at once' if name == 'SIGINT' else ''}\n"
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Hold signals back until it ends; in a process that is started inside, until that one is `hearing`.
+
+    In the seconds that it takes to import torch, a signal would end it as it ends any program.
+    """
+    resource_tracker.ensure_running()  # which multiprocessing would start with the process, and unblock them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def leave_signals_to_the_run(_: int = 0) -> None:

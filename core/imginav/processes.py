@@ -22,7 +22,7 @@ from attrs import field, frozen
 
 from imginav.checks import seconds_of
 from imginav.errors import UserError
-from imginav.interruption import LEFT, Interrupted, Interruption
+from imginav.interruption import LEFT, Interrupted, Interruption, held_back
 from imginav.listing import stream_lines
 from imginav.loading import ResolvedManifest
 from imginav.report import summary
@@ -118,7 +118,7 @@ def _start(experiment: ResolvedManifest, slot: int, how: How, *, logs: Path) -> 
     process = multiprocessing.get_context("spawn").Process(
         target=_train, args=(experiment, how, log, sends), name=experiment.manifest.phase.experiment
     )
-    with _own_gpu(slot, how.jobs):
+    with _own_gpu(slot, how.jobs), held_back():
         process.start()
     sends.close()
     return Job(experiment, process, receives, slot)

@@ -63,6 +63,8 @@ def go_on(
         changed = _refuse_differences(found, trainer, resolved, folder.experiment, by_request=isinstance(resume, Path))
         trainer.model.load_state_dict(found.checkpoint.model)
         trainer.load_state_dict(found.training)
+    if any(_within(key, ("callbacks",)) for key in changed):
+        trainer.stop_reason = ""  # what had stopped it is another one now, or gone
     if isinstance(resume, Path):
         own = resume.resolve().parent == folder.root.resolve()
         moved = folder.begin()
@@ -81,7 +83,7 @@ def go_on(
         state = f"{'' if earlier.state == 'failed' else 'was '}{earlier.state}: it goes on"
     say(f"{folder.experiment} {state} {place}")
     if changed:
-        note = f"went on {place} with other values: {changed}"
+        note = f"went on {place} with other values: {_shown(changed)}"
         trainer.notes.append(note)
         say(note)
     return True
@@ -118,8 +120,11 @@ def _newest(folder: RunFolder, say: Say) -> Found | None:
 
 def _refuse_differences(
     found: Found, trainer: Trainer, resolved: ResolvedManifest, name: str, *, by_request: bool
-) -> str:
-    """Raise UserError for differences between then and now that are not allowed; return those that change a result."""
+) -> dict[str, tuple[Any, Any]]:
+    """Raise UserError for differences between then and now that are not allowed; return those that change a result.
+
+    They are pairs of what was and what is, by dotted key.
+    """
     old = {keys: value for keys, value in leaves(tomli.loads(found.checkpoint.manifest)) if keys[0] != LINEAGE}
     new = dict(leaves(resolved.tables))
     changed = {".".join(keys): (old.get(keys), new.get(keys)) for keys in old | new if old.get(keys) != new.get(keys)}
@@ -142,7 +147,7 @@ def _refuse_differences(
         *places,
         *(f"callbacks.{name}" for name, c in resolved.manifest.callbacks.items() if c.observer),
     )
-    return _shown({key: values for key, values in changed.items() if not _within(key, quiet)})
+    return {key: values for key, values in changed.items() if not _within(key, quiet)}
 
 
 def _hint(refused: dict[str, tuple[Any, Any]], path: Path) -> str:

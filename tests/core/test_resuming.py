@@ -413,6 +413,16 @@ def test_many_notes_are_counted_and_not_all_shown(resolve: Resolve) -> None:
     assert [name for name, _ in outcome.facts()].count("note") == 0
 
 
+def test_with_more_patience_a_run_that_had_stopped_early_goes_on(resolve: Resolve) -> None:
+    settings = [*ALL, "train.epochs=6", "callbacks.early_stopping.min_delta=9"]  # the first epoch is all that counts
+    stopped, _ = run(resolve(*settings, "callbacks.early_stopping.patience=2"))
+    assert stopped.epochs == 3
+    more = resolve(*settings, "callbacks.early_stopping.patience=4")
+    outcome, _ = run(more, resume=run_folder(more).latest_checkpoint)
+    assert outcome.epochs == 5
+    assert outcome.stop_reason.endswith("in 4 epochs")
+
+
 def test_weights_that_are_no_longer_to_be_restored_are_not(resolve: Resolve) -> None:
     resolved = resolve(*ALL)
     leave(resolved, 6)

@@ -111,13 +111,13 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str] | Non
         time.sleep(0.02)
 
 
-def start(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(tmp_path: Path, *arguments: str, output: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
     """Start imginav in a process group of its own, as a terminal or a scheduler does."""
     return subprocess.Popen(
         [sys.executable, "-m", "imginav", *arguments],
         cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     )
@@ -290,6 +290,22 @@ def test_a_sweep_that_is_asked_to_leave_starts_no_other_and_goes_on_another_time
         assert load_checkpoint(tmp_path / "outputs" / run / f"{run}_checkpoint_latest.pt").training
     assert not (tmp_path / "outputs" / f"ae_L{jobs + 1}").exists()
     assert not list((tmp_path / "outputs").glob(".*.lock"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR2])
+def test_a_sweep_is_asked_to_leave_while_its_first_experiment_is_starting(
+    phases: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    process = start(tmp_path, "run", "phases/channels.toml", output=subprocess.PIPE)
+    assert process.stdout
+    said = []
+    while not said or "ae_L1 starts" not in said[-1]:
+        said.append(process.stdout.readline())
+    os.killpg(process.pid, number)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 85, rest
+    assert "ae_L1 left: SIG" in rest  # its own, or the SIGTERM by which the command asks it
+    assert "Traceback" not in rest
 
 
 def test_a_time_limit_is_of_the_whole_command(imginav: Run, phases: Path, tmp_path: Path) -> None:
