@@ -217,9 +217,10 @@ class Trainer:
             else "set train.on_non_finite = 'skip' to leave single batches out, lower"
         )
         raise UserError(
-            f"training stopped before {where}, because {wrong}; the latest checkpoint is from before it; "
-            f"{remedy} train.optimizer.learning_rate and train anew with --resume never, clip gradients with [callbacks] "
-            "gradient_clipping = {}, or set machine.precision = 'fp32'; the layouts of the batch:\n  " + "\n  ".join(layouts)
+            f"training stopped before {where}, because {wrong}; the latest checkpoint is from before it; {remedy} "
+            "train.optimizer.learning_rate and train anew with --resume never, clip gradients with [callbacks] "
+            "gradient_clipping = {}, or set machine.precision = 'fp32'; the layouts of the batch:\n  "
+            + "\n  ".join(layouts)
         )
 
     def _unless_asked(self, batches: Iterable[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
