@@ -37,6 +37,9 @@ POLL_SECONDS = 1.0
 SILENT_SECONDS = 300.0
 """Without a raised number after which a run on another machine is shown as cut off."""
 
+DYING_SECONDS = 10.0
+"""For how long a process that was killed may still have its record lock."""
+
 READINGS = 3
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
@@ -164,6 +167,7 @@ def _missing(folder: Path) -> list[Path]:
 
 def _open_locked(path: Path) -> int:
     """Return the open file of a lock with its record lock; raises UserError where another process has that."""
+    until = time.monotonic() + DYING_SECONDS
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -178,6 +182,9 @@ def _open_locked(path: Path) -> int:
             if error.errno not in NO_LOCKS:
                 holder = _read(handle)
                 os.close(handle)
+                if holder and holder.is_gone() and time.monotonic() < until:
+                    time.sleep(0.1)  # it was killed just now, and its last thread has not ended yet
+                    continue
                 raise _in_use(path, holder) from None
         with suppress(OSError):
             if os.path.samestat(os.fstat(handle), path.stat()):
