@@ -182,32 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     loading, running = _loading_options(), _running_options()
 
-    command = commands.add_parser("run", parents=[loading, running], help="train a phase", description=run.__doc__)
-    command.add_argument("phase", type=Path, help="the phase's manifest, such as phases/1_5.toml")
-    one = command.add_mutually_exclusive_group()
-    one.add_argument("--only", action="append", default=[], metavar="NAME", help="this experiment; may be repeated")
-    one.add_argument("--index", metavar="N", help="the Nth experiment, from 1 on; auto: this element of a job array")
-    command.add_argument(
-        "--resume",
-        default="auto",
-        metavar="auto|never|PATH",
-        help="auto (default): what is not finished goes on; never: train anew; or a checkpoint to go on from",
-    )
-    command.set_defaults(command=run)
-
-    command = commands.add_parser(
-        "study", parents=[loading, running], help="run all phases in order", description=study.__doc__
-    )
-    command.add_argument("folder", type=Path, help="the folder of the phases, such as phases/")
-    command.add_argument("--status", action="store_true", help="show where it stands, and run nothing")
-    command.add_argument(
-        "--resume",
-        default="auto",
-        choices=("auto", "never"),
-        help="auto (default): what is not finished goes on; never: train everything anew",
-    )
-    command.set_defaults(command=study)
-
+    _add_training(commands, [loading, running])
     command = commands.add_parser(
         "winner", parents=[loading], help="show or decide the winner of a phase", description=winner.__doc__
     )
@@ -247,6 +222,35 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("plugins", help="list the installed components", description=plugins.__doc__)
     command.set_defaults(command=plugins)
     return parser
+
+
+def _add_training(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], shared: list[argparse.ArgumentParser]
+) -> None:
+    """Add the commands that train."""
+    command = commands.add_parser("run", parents=shared, help="train a phase", description=run.__doc__)
+    command.add_argument("phase", type=Path, help="the phase's manifest, such as phases/1_5.toml")
+    one = command.add_mutually_exclusive_group()
+    one.add_argument("--only", action="append", default=[], metavar="NAME", help="this experiment; may be repeated")
+    one.add_argument("--index", metavar="N", help="the Nth experiment, from 1 on; auto: this element of a job array")
+    command.add_argument(
+        "--resume",
+        default="auto",
+        metavar="auto|never|PATH",
+        help="auto (default): what is not finished goes on; never: train anew; or a checkpoint to go on from",
+    )
+    command.set_defaults(command=run)
+
+    command = commands.add_parser("study", parents=shared, help="run all phases in order", description=study.__doc__)
+    command.add_argument("folder", type=Path, help="the folder of the phases, such as phases/")
+    command.add_argument("--status", action="store_true", help="show where it stands, and run nothing")
+    command.add_argument(
+        "--resume",
+        default="auto",
+        choices=("auto", "never"),
+        help="auto (default): what is not finished goes on; never: train everything anew",
+    )
+    command.set_defaults(command=study)
 
 
 def _loading_options() -> argparse.ArgumentParser:

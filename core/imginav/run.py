@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 
 from imginav import report
 from imginav.autoencoder import build_autoencoder, check_sizes, parameter_count
 from imginav.checks import seconds_of
 from imginav.data import Data, open_print
 from imginav.device import limits_named, open_device
+from imginav.errors import UserError
 from imginav.evaluation import flat_background_mse, latency_ms
 from imginav.fingerprints import DataPrint
 from imginav.hookspecs import RunHooks, hookimpl
-from imginav.interruption import Interruption
+from imginav.interruption import Interrupted, Interruption
 from imginav.loading import ResolvedManifest
 from imginav.lock import RunLock
 from imginav.objective import Objective
@@ -67,7 +68,7 @@ def run_experiment(
                 earlier if goes_on else None,
             )
             trainer.hooks.add("the run's record", EpochRecorder(recorder))
-            with interruption.deferred(), recorder.until_finished(), limits_named():
+            with interruption.deferred(), recorder.until_finished(), limits_named(), _saved_where_it_left(folder):
                 write_text(folder.manifest, resolved.to_toml())
                 try:
                     trainer.hooks.run_started(trainer, folder, resolved)
@@ -75,6 +76,20 @@ def run_experiment(
                 finally:
                     trainer.hooks.run_closed(trainer)
                 return _finish(trainer, folder, resolved, timed=timed)
+
+
+@contextmanager
+def _saved_where_it_left(folder: RunFolder) -> Iterator[None]:
+    """Raise UserError in place of Interrupted where nothing was saved: given again, it would begin anew each time."""
+    try:
+        yield
+    except Interrupted as error:
+        if folder.latest_checkpoint.exists():
+            raise
+        raise UserError(
+            f"{folder.experiment} left ({error}), and nothing is saved that it could go on from, since no callback "
+            "saves it; add [callbacks] checkpoint = {}"
+        ) from None
 
 
 def run_folder(resolved: ResolvedManifest) -> RunFolder:

@@ -592,6 +592,17 @@ def test_a_state_that_is_none_is_one_sentence(resolve: Resolve) -> None:
         run(resolved)
 
 
+def test_a_run_that_saves_nothing_is_not_said_to_go_on(resolve: Resolve) -> None:
+    resolved = resolve("callbacks.metrics_csv={}")
+    with pytest.raises(
+        UserError, match=r"tiny left \(asked\), and nothing is saved .*; add \[callbacks\] checkpoint = {}"
+    ):
+        run(resolved, interruption=Asking(2))
+    record = load_record(run_folder(resolved).record)
+    assert record is not None
+    assert record.state == "failed"
+
+
 def test_a_run_that_was_cut_off_before_its_first_checkpoint_starts_anew_in_its_place(
     resolve: Resolve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
