@@ -3,6 +3,7 @@
 from imginav.components import (
     Arm,
     Callback,
+    CannotMeasure,
     Choice,
     Component,
     Dataset,
@@ -13,6 +14,8 @@ from imginav.components import (
     LayoutSource,
     Loss,
     LRSchedule,
+    Measurement,
+    Metric,
     Optimizer,
     Selector,
 )
@@ -22,6 +25,7 @@ from imginav.hookspecs import hookimpl
 __all__ = [
     "Arm",
     "Callback",
+    "CannotMeasure",
     "Choice",
     "Component",
     "DataSpec",
@@ -32,6 +36,8 @@ __all__ = [
     "LRSchedule",
     "LayoutSource",
     "Loss",
+    "Measurement",
+    "Metric",
     "Optimizer",
     "Selector",
     "UserError",

@@ -8,7 +8,7 @@ Images are (N, 3, H, W) in [-1, 1], latents are (N, C, h, w).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from attrs import field, frozen
@@ -194,6 +194,58 @@ class Loss(Component):
 
     def __call__(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
         raise TypeError(f"{type(self).__name__} defines neither __call__ nor build")
+
+
+class CannotMeasure(Exception):  # noqa: N818  # it is no fault: a figure that cannot be had is left out, with the reason
+    """Says why a metric cannot be measured here, as a sentence without its full stop."""
+
+
+class Measurement(ABC):
+    """A metric that is set up for a data set.
+
+    Of each layout it keeps a row, and its figures follow from the rows of any layouts: of the whole split, of the
+    rooms in it, of a single one. One that has a network derives from `nn.Module` as well, and is moved to the device.
+    """
+
+    @abstractmethod
+    def rows(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return what is kept of a batch, by name: tensors (N, ...) with a row for each of its layouts.
+
+        `outputs` are those of the autoencoder in fp32, such as `rgb` (N, 3, H, W) in [-1, 1]; `batch` has `rgb`, and
+        where the data set has them `segmentation` (N, H, W) and `label` (N) as class indices, 255 for none.
+        """
+
+    @abstractmethod
+    def figures(self, rows: Mapping[str, Tensor]) -> Mapping[str, float]:
+        """Return the figures of these rows by name, those of `Metric.definitions`; NaN where one cannot be had."""
+
+    def per_class(self, rows: Mapping[str, Tensor]) -> Mapping[str, Mapping[str, float]]:
+        """Return figures that there are of each class, by the figure's name and the class's; NaN as above."""
+        return {}
+
+
+@frozen(kw_only=True)
+class Metric(Component):
+    """What is measured of the reconstructions of whole layouts when a run has ended."""
+
+    kind: ClassVar[str] = "metric"
+
+    @property
+    @abstractmethod
+    def definitions(self) -> Mapping[str, str]:
+        """What each figure stands for, by name: how it is computed, with unit or range, and the formula's source."""
+
+    @property
+    def more_is_better(self) -> Collection[str]:
+        """The figures of which more is better; of the others less is."""
+        return ()
+
+    @abstractmethod
+    def build(self, spec: DataSpec, outputs: Collection[str], image_size: int) -> Measurement:
+        """Set it up for layouts of `image_size` pixels and an autoencoder with these outputs.
+
+        Raises CannotMeasure where it has no meaning for them, or what it needs is not at hand.
+        """
 
 
 @frozen(kw_only=True)

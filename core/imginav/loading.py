@@ -12,7 +12,7 @@ from typing import Any, Literal
 import tomlkit
 from attrs import field, frozen
 
-from imginav.components import Dataset, Selector
+from imginav.components import Dataset, Metric, Selector
 from imginav.errors import UserError, in_one_line
 from imginav.fingerprints import sha256_of_tables
 from imginav.layers import Keys, Layer, expand, leaves, merge, read_chain, setting, value_at
@@ -26,8 +26,8 @@ from imginav.winners import Winner, find_winner, take
 SITE_FILE = Path("imginav.toml")
 """The site file that is read where it lies in the working folder and `--site` names no other."""
 
-SITE_TABLES = ("data", "callbacks", "machine", "output")
-"""What a site may say: where things are and what accompanies a run, never what is tried."""
+SITE_TABLES = ("data", "callbacks", "evaluation", "machine", "output")
+"""What a site may say: where things are, what accompanies a run and what is measured of it, never what is tried."""
 
 PLAN_TABLES = ("sweep", "winners")
 """What a phase says about its experiments; the manifest of a single one has no such tables."""
@@ -173,6 +173,7 @@ def load_phase(
     """
     structurer, faults = _structurer_of(registry), Faults(path)
     below, inherited = _read(path, site, structurer, faults)
+    below.insert(0, _installed_metrics(registry))
     command_line = [setting(text) for text in settings]
     below, in_trial = _with_trial(below, command_line, scale, registry, path)
     plan, output = _plan([*below, *command_line], structurer, faults)
@@ -243,6 +244,12 @@ def _read(
     with faults.gathered({}, (LINEAGE,)):
         inherited = structurer.structure(files[-1].tables.pop(LINEAGE, {}), dict[str, Winner])
     return [*files, *_site_layer(site)], inherited
+
+
+def _installed_metrics(registry: Registry) -> Layer:
+    """Return the layer in which each installed metric is measured as it is, unless a file says otherwise."""
+    names = [registration.name for registration in registry if registration.kind == Metric.kind]
+    return Layer("installed", {"evaluation": {"metrics": {name: {"type": name} for name in names}}})
 
 
 def _with_trial(

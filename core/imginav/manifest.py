@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from attrs import field, frozen
 
 from imginav.checks import FILE_NAME, at_least, between, duration, entry_names, file_name, from_to, one_line
-from imginav.components import Callback, Dataset, Decoder, Encoder, Loss, LRSchedule, Optimizer, Selector
+from imginav.components import Callback, Dataset, Decoder, Encoder, Loss, LRSchedule, Metric, Optimizer, Selector
 
 CARE = ("train.time_limit", "train.on_non_finite", "train.non_finite_limit", "data.on_bad")
 """What a manifest says of troubles that a run may have: nothing that the result of one without any depends on."""
@@ -18,6 +18,10 @@ MOST_OF_A_BATCH = 65_536
 
 MOST_WORKERS = 256
 """Processes that load data, each with a torch of its own."""
+
+
+MOST_NOISE_LEVELS = 16
+"""Each decodes some validation layouts once."""
 
 
 @frozen(kw_only=True)
@@ -58,6 +62,31 @@ class Train:
     )  # such as 11h30m, after which the command is gone, saved; none: no limit
     on_non_finite: Literal["stop", "skip"] = "stop"  # what a loss or gradient that is not finite does
     non_finite_limit: int = field(default=10, validator=at_least(0))  # batches to skip in all; one more stops the run
+
+
+@frozen(kw_only=True)
+class Evaluation:
+    """What is measured of the weights that a run leaves; no training depends on it."""
+
+    metrics: dict[str, Metric] = field(
+        factory=dict, validator=entry_names
+    )  # of the reconstructions; all that are installed, as they are, beside those that are written here
+    latent_layouts: int | None = field(
+        default=None, validator=at_least(2)
+    )  # training layouts of which the latent's statistics are taken; none: all
+    sampled_layouts: int = field(
+        default=64, validator=at_least(1)
+    )  # validation layouts for noise and shifts of the latent, which decode each several times
+    noise: tuple[float, ...] = (0.05, 0.1, 0.2)  # levels added to the latent, in its standard deviations
+    pairs: int = field(default=3, validator=from_to(1, 64))  # of validation layouts to interpolate between
+    steps: int = field(default=8, validator=from_to(3, 64))  # of an interpolation, both ends included
+    extremes: int = field(default=8, validator=from_to(1, 64))  # worst reconstructions in a picture, and best ones
+
+    def __attrs_post_init__(self) -> None:
+        if wrong := [level for level in self.noise if level <= 0]:
+            raise ValueError(f"expected noise levels greater than 0, found {wrong[0]}")
+        if len(self.noise) > MOST_NOISE_LEVELS:
+            raise ValueError(f"expected at most {MOST_NOISE_LEVELS} noise levels, found {len(self.noise)}")
 
 
 @frozen(kw_only=True)
@@ -128,6 +157,7 @@ class Manifest:
     losses: dict[str, Loss] = field(validator=entry_names)
     train: Train
     callbacks: dict[str, Callback] = field(factory=dict, validator=entry_names)
+    evaluation: Evaluation = field(factory=Evaluation)
     machine: Machine = field(factory=Machine)
     output: Output = field(factory=Output)
 

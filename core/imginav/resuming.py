@@ -24,13 +24,13 @@ Say = Callable[[str], None]
 Resume: TypeAlias = Literal["auto", "never"] | Path
 """auto: what is not finished goes on; never: it is trained anew; a path: it goes on from this checkpoint."""
 
-MAY_CHANGE = ("phase", "callbacks", "machine", "output", "train.epochs", *CARE)
+MAY_CHANGE = ("phase", "callbacks", "evaluation", "machine", "output", "train.epochs", *CARE)
 """What may differ, by dotted key, where a run goes on: neither the network nor what an epoch is made of."""
 
 MAY_CHANGE_ON_REQUEST = ("losses",)
 """What may differ as well where a person has named the checkpoint: its weights and its optimizer still fit."""
 
-NOT_NOTED = ("phase", "machine", "output", *CARE)
+NOT_NOTED = ("phase", "evaluation", "machine", "output", *CARE)
 """Of what may differ, what changes no result."""
 
 REMEDY = "restore it, or train anew with --resume never, which keeps the earlier run aside"
