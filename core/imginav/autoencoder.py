@@ -30,7 +30,7 @@ class Autoencoder(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the latents (N, C, h, w) of images (N, 3, H, W) in [-1, 1]; of a variational encoder the mean."""
-        return self._posterior(images)[0]
+        return self.posterior(images)[0]
 
     def decode(self, latents: Tensor) -> dict[str, Tensor]:
         """Return the outputs of all heads by name for latents (N, C, h, w); `rgb` is (N, 3, H, W) in [-1, 1]."""
@@ -41,7 +41,7 @@ class Autoencoder(nn.Module):
 
         With a `noise` generator a variational latent is drawn from its distribution; without one it is the mean.
         """
-        mean, log_variance = self._posterior(images)
+        mean, log_variance = self.posterior(images)
         if log_variance is None:
             return {**self.decode(mean), "latent": mean}
         latent = mean
@@ -50,7 +50,8 @@ class Autoencoder(nn.Module):
             latent = mean + torch.exp(0.5 * log_variance) * drawn
         return {**self.decode(latent), "latent": latent, "mean": mean, "log_variance": log_variance}
 
-    def _posterior(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return mean and log-variance (N, C, h, w) of the latents of images; a deterministic one has no variance."""
         encoded: Tensor = self.encoder(images)
         if not self.variational:
             return encoded, None

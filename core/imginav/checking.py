@@ -16,7 +16,6 @@ from imginav.components import Dataset, DataSpec, LayoutSource, Selector
 from imginav.data import fingerprint, one_sample, split_as, stack, to_tensors
 from imginav.device import open_device
 from imginav.errors import UserError, did_you_mean
-from imginav.evaluation import metric_columns
 from imginav.fingerprints import DataPrint
 from imginav.hookspecs import RunHooks
 from imginav.layers import merge, read_chain
@@ -28,6 +27,7 @@ from imginav.registry import Registry
 from imginav.seeds import Seeds
 from imginav.selection import common_definition, data_key, notes_on_winners, recorded, refuse_strange_winners
 from imginav.study import Options, phases_in_order
+from imginav.validation import metric_columns
 from imginav.winners import touches
 
 MOST_BYTES_OF_A_LAYOUT = 4 * 2**30

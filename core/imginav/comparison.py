@@ -27,15 +27,13 @@ from imginav.errors import UserError
 from imginav.listing import duration
 from imginav.loading import ResolvedPhase
 from imginav.pictures import Pixels, write_figure
-from imginav.report import data_uri, page
+from imginav.report import PAGE, data_uri, page
 from imginav.run import run_folder
 from imginav.rundir import write_text
 from imginav.seeds import Seeds
 from imginav.selection import Evidence
 from imginav.sweeps import short_names, shown_value
 from imginav.winners import Winner
-
-PAGE = "report.html"
 
 LAYOUTS_SHOWN = 4
 MOST_TILES = 7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -27,7 +28,18 @@ class Split:
 
     train: tuple[int, ...]
     validation: tuple[int, ...]
-    by: str  # what was kept together: scenes, or single layouts where no scene is known
+    by: str  # what was kept together: scenes, or single layouts where no scene is known; empty: they are the same
+
+    def __str__(self) -> str:
+        if not self.by:
+            return f"all {len(self.validation):,} of them"
+        return f"{len(self.train)} train, {len(self.validation)} validate, split by {self.by}"
+
+
+def everything(source: LayoutSource) -> Split:
+    """Return all layouts, to encode and to rebuild: a set that nothing is trained on."""
+    indices = tuple(range(len(source)))
+    return Split(indices, indices, "")
 
 
 def fingerprint(source: LayoutSource, image_size: int, split: Split) -> DataPrint:
@@ -64,6 +76,14 @@ class Draw:
 
 
 @frozen
+class Readable:
+    """A layout as a sample of bytes."""
+
+    index: int
+    layout: dict[str, Tensor]
+
+
+@frozen
 class Unreadable:
     """A layout that was to be in a batch and could not be read."""
 
@@ -74,34 +94,42 @@ class Unreadable:
 class Loaded(NamedTuple):
     """What a batch became in a loading process; a plain tuple, so that torch finds the tensors to pin in it."""
 
-    layouts: dict[str, Tensor]  # those that could be read, as one batch of bytes; empty where none could
+    indices: list[int]  # of those that could be read
+    layouts: dict[str, Tensor]  # these as one batch of bytes; empty where there are none
     unreadable: list[Unreadable]
 
 
 class Data:
     """A data set that was opened and split, as batches of bytes."""
 
-    def __init__(self, source: LayoutSource, dataset: Dataset, train: Train, seeds: Seeds, workers: int) -> None:
-        """Split the layouts; raises UserError where one side would be empty."""
+    def __init__(
+        self,
+        source: LayoutSource,
+        dataset: Dataset,
+        train: Train,
+        seeds: Seeds,
+        workers: int,
+        *,
+        split: Split | None = None,
+    ) -> None:
+        """Split the layouts as the manifest says, or as told; raises UserError where one side would be empty."""
         self.source = source
         self.image_size = dataset.image_size
         self.batch_size = train.batch_size
         self.left_out = list(source.left_out())  # a sentence for each layout that was, in the order found
         self._skips = dataset.on_bad == "skip"
         self._found_unreadable: set[int] = set()
-        self.split = split_as(source, train)
+        self.split = split or split_as(source, train)
         self.fingerprint = fingerprint(source, dataset.image_size, self.split)
         self._order = EpochOrder(self.split.train, seeds)
         reader = LayoutReader(source, dataset.crop, seeds)
-        self._train = _loader(reader, self._order, train.batch_size, workers)
+        self._train = _loader(reader, self._order, batch_size=train.batch_size, workers=workers)
         # Whole layouts in batches of as many pixels as a batch of crops has, so that memory holds for both.
         share = (dataset.crop / dataset.image_size) ** 2 if dataset.crop else 1.0
-        self._validation = _loader(
-            LayoutReader(source, None, seeds),
-            [Draw(0, index) for index in self.split.validation],
-            max(1, int(train.batch_size * share)),
-            workers,
-        )
+        self.whole_batch_size = max(1, int(train.batch_size * share))
+        self._whole = functools.partial(_loader, LayoutReader(source, None, seeds), batch_size=self.whole_batch_size)
+        self._workers = workers
+        self._validation = self._whole(_in_order(self.split.validation), workers=workers)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -116,7 +144,7 @@ class Data:
         """
         self._order.epoch, self._order.start = epoch, start * self.batch_size
         # What is left of an epoch may well be unreadable as a whole: an unbroken run would have gone on after it.
-        return self._readable(self._train, all_of_it=start == 0)
+        return (loaded.layouts for loaded in self._readable(self._train, all_of_it=start == 0))
 
     def names_of_batch(self, epoch: int, number: int) -> list[str]:
         """Return what a person would call the layouts of an epoch's batch; batches count from 0."""
@@ -128,7 +156,15 @@ class Data:
 
         What cannot be read is treated as in training.
         """
-        return (layouts for layouts in self._readable(self._validation, all_of_it=True) if layouts)
+        return (loaded.layouts for loaded in self._readable(self._validation, all_of_it=True) if loaded.layouts)
+
+    def whole_batches(self, indices: Sequence[int]) -> Iterator[Loaded]:
+        """Return some layouts, whole, in their order, with their indices; none of the batches is empty.
+
+        What cannot be read is treated as in training.
+        """
+        batches = self._whole(_in_order(indices), workers=min(self._workers, len(indices)))
+        return (loaded for loaded in self._readable(batches, all_of_it=True) if loaded.layouts)
 
     def validation_samples(self, count: int) -> dict[str, Tensor]:
         """Return the first `count` validation layouts as one batch of bytes, always the same ones.
@@ -141,15 +177,15 @@ class Data:
             raise UserError(self._nothing_readable(unreadable[0].reason))
         return stack([to_tensors(sample) for sample in samples])
 
-    def _readable(self, batches: Iterable[Loaded], *, all_of_it: bool) -> Iterator[dict[str, Tensor]]:
+    def _readable(self, batches: Iterable[Loaded], *, all_of_it: bool) -> Iterator[Loaded]:
         """Return what could be read; raises UserError where that is nothing at all, and `all_of_it` was tried."""
         first = ""
         anything = False
-        for layouts, unreadable in batches:
-            self._leave_out(unreadable)
-            first = first or next((layout.reason for layout in unreadable), "")
-            anything = anything or bool(layouts)
-            yield layouts
+        for loaded in batches:
+            self._leave_out(loaded.unreadable)
+            first = first or next((layout.reason for layout in loaded.unreadable), "")
+            anything = anything or bool(loaded.layouts)
+            yield loaded
         if first and all_of_it and not anything:
             raise UserError(self._nothing_readable(first))
 
@@ -250,7 +286,7 @@ class EpochOrder(Sampler[Draw]):
         return len(self._indices) - self.start
 
 
-class LayoutReader(TorchDataset[dict[str, Tensor] | Unreadable]):
+class LayoutReader(TorchDataset[Readable | Unreadable]):
     """Reads layouts, and cuts a square out of each where crops are asked for.
 
     A layout that cannot be read is given with the reason: raised in a loading process, the error would come out as a
@@ -262,7 +298,7 @@ class LayoutReader(TorchDataset[dict[str, Tensor] | Unreadable]):
         self._crop = crop
         self._seeds = seeds
 
-    def __getitem__(self, draw: Draw) -> dict[str, Tensor] | Unreadable:
+    def __getitem__(self, draw: Draw) -> Readable | Unreadable:
         try:
             sample = self._source.read(draw.index)
         except UserError as error:
@@ -271,7 +307,7 @@ class LayoutReader(TorchDataset[dict[str, Tensor] | Unreadable]):
             # Seeded by the draw itself, so that the crop is the same in whichever process it is read.
             rng = np.random.default_rng((self._seeds.seed, draw.epoch, draw.index))
             sample = crop(sample, self._crop, rng)
-        return to_tensors(sample)
+        return Readable(draw.index, to_tensors(sample))
 
 
 def crop(sample: Sample, side: int, rng: np.random.Generator) -> Sample:
@@ -285,9 +321,13 @@ def crop(sample: Sample, side: int, rng: np.random.Generator) -> Sample:
     }
 
 
+def _in_order(indices: Sequence[int]) -> list[Draw]:
+    return [Draw(0, index) for index in indices]
+
+
 def _loader(
-    reader: LayoutReader, draws: Sampler[Draw] | list[Draw], batch_size: int, workers: int
-) -> DataLoader[dict[str, Tensor] | Unreadable]:
+    reader: LayoutReader, draws: Sampler[Draw] | list[Draw], *, batch_size: int, workers: int
+) -> DataLoader[Readable | Unreadable]:
     return DataLoader(
         reader,
         batch_size=batch_size,
@@ -301,10 +341,14 @@ def _loader(
     )
 
 
-def collate(samples: Sequence[dict[str, Tensor] | Unreadable]) -> Loaded:
+def collate(samples: Sequence[Readable | Unreadable]) -> Loaded:
     """Return those samples that could be read as one batch of bytes, and the others beside it."""
-    readable = [sample for sample in samples if not isinstance(sample, Unreadable)]
-    return Loaded(stack(readable) if readable else {}, [sample for sample in samples if isinstance(sample, Unreadable)])
+    readable = [sample for sample in samples if isinstance(sample, Readable)]
+    return Loaded(
+        [sample.index for sample in readable],
+        stack([sample.layout for sample in readable]) if readable else {},
+        [sample for sample in samples if isinstance(sample, Unreadable)],
+    )
 
 
 def stack(samples: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

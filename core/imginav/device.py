@@ -43,6 +43,14 @@ class Device:
         """The precision's name in a manifest."""
         return next(name for name, dtype in _PRECISIONS.items() if dtype is self.dtype)
 
+    @property
+    def name(self) -> str:
+        """What people call it: the GPU's name, or how many threads of a CPU it is."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        threads = torch.get_num_threads()
+        return f"{self.device.type}, {threads} {'thread' if threads == 1 else 'threads'}"
+
     def autocast(self) -> torch.autocast:
         """Return the context in which the network runs."""
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not torch.float32)

@@ -1,137 +1,214 @@
-"""What an autoencoder is worth: the metrics of its reconstructions."""
+"""What the weights that a run leaves are worth: figures, and pictures of the same."""
 
 from __future__ import annotations
 
-import json
-import math
-import statistics
-import time
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
 
+import matplotlib
+import numpy as np
 import torch
+from attrs import frozen
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 
-from imginav.autoencoder import Autoencoder
-from imginav.device import Device
-from imginav.objective import TOTAL, Objective, loss_columns
-from imginav.palette import UNMATCHED, Palette
+from imginav import pictures
+from imginav.autoencoder import parameter_count
+from imginav.data import first_samples, stack, to_tensors
+from imginav.device import to_bytes
+from imginav.latency import latency_of
+from imginav.latent import Coder, decoded_path, latent_statistics, path_length_ratio, spherical, straight, with_decoding
+from imginav.loading import ResolvedManifest
+from imginav.outcome import Interpolation, Latent, Outcome, Pair, RankedLayout
+from imginav.pictures import Pixels
+from imginav.reconstruction import Reconstructions
+from imginav.records import code_version, utc_now
+from imginav.size import size_of
+from imginav.trainer import Trainer
+from imginav.validation import validate
 
-PEAK_TO_PEAK = 2.0
-"""The span of a pixel value, from -1 to 1."""
+T = TypeVar("T")
 
-DEFINITIONS = {
-    "val_mse": "mean squared error over all pixels of all whole validation layouts, in [-1, 1]",
-    "val_psnr_db": "PSNR in dB of the mean squared error over all pixels of all whole validation layouts",
-    "val_unmatched_share": "share of the pixels of all whole validation layouts that match no class",
-}
-"""What those metrics stand for that are the same in every manifest; a change of one changes its text."""
+TILE = 160
+"""Side of a layout in the pictures, in pixels."""
 
-TIMED_PASSES = 5
-"""Layouts that are encoded and decoded to time it."""
+NAME_CHARACTERS = 60
+"""Of a layout's name above its pictures, the last ones: of a path, the file."""
+
+LARGEST_ERROR = 0.5
+"""In [-1, 1], of a pixel's mean absolute error, from which on error maps are at their brightest."""
+
+INTERPOLATION, WORST, BEST = "interpolation.png", "worst.png", "best.png"
+LAYOUTS = "evaluation_layouts.csv"
 
 
-@torch.no_grad()
-def validate(
-    model: Autoencoder, objective: Objective, batches: Iterable[dict[str, Tensor]], device: Device
-) -> dict[str, float]:
-    """Return the metrics over whole layouts, by the names that `metric_columns` lists.
+@frozen
+class Shown:
+    """A validation layout as a sample of bytes (1, H, W, 3), with its name."""
 
-    `val_mse` is the mean over all elements of all layouts, in the [-1, 1] scale of pixels; `val_psnr_db` is taken
-    of that mean, so that a perfectly rebuilt blank layout does not spoil it. A loss is averaged over layouts.
+    name: str
+    pixels: Tensor
+
+
+def evaluate(trainer: Trainer, resolved: ResolvedManifest, folder: Path, *, timed: bool) -> Outcome:
+    """Measure the weights that a trainer holds, over all validation layouts, and draw pictures into a folder.
+
+    Without `timed` no times are taken: beside other work they would mean nothing. Raises Interrupted between two
+    batches where the run is asked to leave, and UserError where a metric is told what cannot be.
     """
-    model.eval()
-    sums: dict[str, Tensor] = {}
-    layouts = 0
-    for sample_bytes in batches:
-        batch = device.batch(sample_bytes)
-        size = len(batch["rgb"])
-        with device.autocast():
-            outputs = model(batch["rgb"])
-        measured = objective(outputs, batch)
-        if "rgb" in outputs:
-            measured["/mse"] = torch.mean((outputs["rgb"].float() - batch["rgb"]).square())
-        if "segmentation" in batch:
-            measured["/unmatched_share"] = (batch["segmentation"] == UNMATCHED).double().mean()
-        sums = {name: sums.get(name, 0.0) + value.double() * size for name, value in measured.items()}
-        layouts += size
-    means = {name: float(total) / layouts for name, total in sums.items()}
-    metrics = objective.columns(means, "val")
-    if "/mse" in means:
-        metrics |= {"val_mse": means["/mse"], "val_psnr_db": psnr_db(means["/mse"])}
-    if "/unmatched_share" in means:
-        metrics["val_unmatched_share"] = means["/unmatched_share"]
-    return metrics
-
-
-def metric_columns(weights: Mapping[str, float], outputs: Collection[str]) -> list[str]:
-    """Return the names of the metrics of an epoch, which `train.monitor` can choose from.
-
-    They follow from the names of the losses, here with their weights, and of the model's outputs.
-    """
-    terms = dict.fromkeys([*weights, TOTAL], 0.0)
-    columns = [*loss_columns(weights, terms, "val"), *loss_columns(weights, terms, "train")]
-    return [*(["val_mse", "val_psnr_db"] if "rgb" in outputs else []), *columns]
-
-
-def metric_definition(metric: str, losses: Mapping[str, Any]) -> str:
-    """Return what a metric's name stands for, given the [losses] of a manifest; empty where it has no such metric.
-
-    Figures under one name can be compared where the definitions are the same.
-    """
-    if metric in DEFINITIONS:
-        return DEFINITIONS[metric]
-    part, _, term = metric.partition("_loss")
-    layouts = {"val": "whole validation layouts", "train": "the training of an epoch"}.get(part, "")
-    name = term.removeprefix("_").removesuffix("_weighted")
-    if not layouts or (name and name not in losses):
-        return ""
-    if not name:
-        terms = {loss: table for loss, table in losses.items() if table.get("weight") != 0}
-        return f"weighted sum over {layouts} of {json.dumps(terms, sort_keys=True)}"
-    table = dict(losses[name])
-    if not term.endswith("_weighted"):
-        table.pop("weight", None)
-    return f"mean over {layouts} of {json.dumps(table, sort_keys=True)}"
-
-
-def psnr_db(mse: float) -> float:
-    """Return the peak signal-to-noise ratio in dB of a mean squared error between pixels in [-1, 1]."""
-    return math.inf if mse == 0 else 10 * math.log10(PEAK_TO_PEAK**2 / mse)
-
-
-def flat_background_mse(batches: Iterable[dict[str, Tensor]], palette: Palette, device: Device) -> float:
-    """Return the MSE of reconstructions that show nothing but background: what any autoencoder must beat."""
-    colour = torch.tensor(palette.background_colour, device=device.device).view(1, 3, 1, 1) / 127.5 - 1
-    errors = [(device.batch(sample_bytes)["rgb"] - colour).square().mean(dim=(1, 2, 3)) for sample_bytes in batches]
-    return float(torch.cat(errors).double().mean())
-
-
-@torch.no_grad()
-def latency_ms(model: Autoencoder, image_size: int, device: Device) -> float:
-    """Return the median time in which one layout is encoded and decoded, in milliseconds."""
-    model.eval()
-    image = torch.zeros(1, 3, image_size, image_size, device=device.device).contiguous(
-        memory_format=device.memory_format
+    manifest, data = resolved.manifest, trainer.data
+    names = _names(trainer)
+    metrics, seen, indices = _rebuild(trainer, resolved)
+    ranked = [names[index] for index in indices]
+    has_rgb = "rgb" in trainer.model.output_names
+    reconstruction = seen.summary(ranked, manifest.evaluation.extremes)
+    seen.write_csv(folder / LAYOUTS, ranked)
+    if has_rgb:
+        _draw_ranked(folder / WORST, reconstruction.worst, trainer, names)
+        _draw_ranked(folder / BEST, reconstruction.best, trainer, names)
+    side = data.image_size // manifest.encoder.downsampling_factor
+    phase = manifest.phase
+    return Outcome(
+        title=phase.heading if resolved.name == phase.experiment else f"{phase.heading} · {resolved.name}",
+        experiment=phase.experiment,
+        weights_epoch=trainer.weights_epoch,
+        epochs=trainer.epoch,
+        stop_reason=trainer.stop_reason or ("all epochs done" if trainer.epoch == trainer.epochs else ""),
+        best_epoch=trainer.best.epoch,
+        monitor=trainer.best.metric,
+        metrics=metrics,
+        flat_background_mse=seen.flat_background_mse,
+        latent=(side, side, manifest.encoder.latent_channels),
+        encoder_parameters=parameter_count(trainer.model.encoder),
+        decoder_parameters=parameter_count(trainer.model.decoder),
+        train_layouts=len(data.split.train),
+        validation_layouts=len(data.split.validation),
+        split_by=data.split.by,
+        trial=resolved.trial,
+        notes=(*trainer.notes, *data.left_out),
+        data=data.source.describe(),
+        evaluated=utc_now(),
+        code_version=code_version(),
+        reconstruction=reconstruction,
+        latent_statistics=_latent(trainer, resolved),
+        interpolation=_interpolate(folder / INTERPOLATION, trainer, resolved) if has_rgb else None,
+        size=size_of(manifest, data.source.spec),
+        latency=latency_of(trainer.model, data.image_size, trainer.device) if timed else None,
     )
-    times = []
-    for _ in range(1 + TIMED_PASSES):
-        device.wait()
-        start = time.perf_counter()
-        with device.autocast():
-            model.decode(model.encode(image))
-        device.wait()
-        times.append(time.perf_counter() - start)
-    return 1e3 * statistics.median(times[1:])  # the first one pays for setting up
+
+
+def _rebuild(trainer: Trainer, resolved: ResolvedManifest) -> tuple[dict[str, float], Reconstructions, list[int]]:
+    """Return the metrics of all validation layouts, what is known of each, and their indices in that order."""
+    data, model = trainer.data, trainer.model
+    metrics = resolved.manifest.evaluation.metrics
+    seen = Reconstructions(metrics, data.source.spec, model.output_names, data.image_size, trainer.device)
+    indices: list[int] = []
+
+    def batches() -> Iterator[dict[str, Tensor]]:
+        for loaded in trainer.unless_asked(data.whole_batches(data.split.validation)):
+            yield loaded.layouts
+            indices.extend(loaded.indices)
+
+    total = len(data.split.validation)
+    shown = _with_progress(batches(), "evaluating reconstructions", -(-total // data.whole_batch_size))
+    measured = validate(model, trainer.objective, shown, trainer.device, seen.see)
+    return {**seen.figures(), **measured}, seen, indices
+
+
+def _latent(trainer: Trainer, resolved: ResolvedManifest) -> Latent:
+    """Return the statistics of the latent over training layouts, and what decoding makes of it."""
+    settings, data = resolved.manifest.evaluation, trainer.data
+    indices = data.split.train[: settings.latent_layouts]
+    batches = (loaded.layouts for loaded in trainer.unless_asked(data.whole_batches(indices)))
+    total = -(-len(indices) // data.whole_batch_size)
+    latent = latent_statistics(trainer.model, _with_progress(batches, "encoding layouts", total), trainer.device)
+    if "rgb" not in trainer.model.output_names:
+        return latent
+    layouts = _first(trainer, settings.sampled_layouts)
+    shown = _with_progress(trainer.unless_asked(layouts), "adding noise to latents", len(layouts))
+    pixels = (layout.pixels for layout in shown)
+    return with_decoding(latent, trainer.model, pixels, settings.noise, trainer.device)
 
 
 @torch.no_grad()
-def interpolate(model: Autoencoder, images: Tensor, steps: int, device: Device) -> Tensor:
-    """Return `steps` images on the straight line between the latents of two images (2, 3, H, W), ends included."""
-    model.eval()
-    with device.autocast():
-        start, end = model.encode(images).float()
-        shares = torch.linspace(0, 1, steps, device=start.device).view(-1, 1, 1, 1)
-        # One at a time: whole layouts of many steps would take the memory of a large batch.
-        decoded = [model.decode((start + share * (end - start))[None])["rgb"] for share in shares]
-    return torch.cat(decoded).float()
+def _interpolate(path: Path, trainer: Trainer, resolved: ResolvedManifest) -> Interpolation:
+    """Draw what lies between pairs of validation layouts, and return how smoothly it changes."""
+    settings = resolved.manifest.evaluation
+    layouts = _first(trainer, 2 * settings.pairs)
+    if len(layouts) == 1:  # the way runs from it to itself
+        layouts *= 2
+    coder = Coder(trainer.model, trainer.device)
+    trainer.model.eval()
+    rows: list[list[Pixels]] = []
+    titles, pairs = [], []
+    for first, second in zip(layouts[::2], layouts[1::2], strict=False):
+        start, end = (coder.encode(trainer.device.batch({"rgb": layout.pixels})["rgb"]) for layout in (first, second))
+        ratios = {}
+        for name, way in (("straight", straight), ("spherical", spherical)):
+            images = list(decoded_path(start, end, way, settings.steps, coder))
+            ratios[name] = path_length_ratio(images)
+            strip = [to_bytes(image)[0] for image in images]
+            rows.append([first.pixels[0].numpy(), *strip, second.pixels[0].numpy()])
+            titles.append(f"{name}: path length over straight distance {ratios[name]:.3f}")
+        pairs.append(Pair(first=first.name, second=second.name, **ratios))
+    shares = [f"{step / (settings.steps - 1):.2f}" for step in range(settings.steps)]
+    captions = ["first layout", *shares, "second layout"]
+    pictures.write_png(path, pictures.grid(rows, captions, TILE, titles))
+    return Interpolation(
+        steps=settings.steps,
+        straight=float(np.mean([pair.straight for pair in pairs])),
+        spherical=float(np.mean([pair.spherical for pair in pairs])),
+        pairs=tuple(pairs),
+    )
+
+
+@torch.no_grad()
+def _draw_ranked(path: Path, ranked: Sequence[RankedLayout], trainer: Trainer, names: Sequence[str]) -> None:
+    """Draw layouts with their reconstructions, the nearest classes of these, and the errors."""
+    palette = trainer.data.source.spec.palette
+    coder = Coder(trainer.model, trainer.device)
+    trainer.model.eval()
+    place = {name: index for index, name in enumerate(names)}
+    rows, titles = [], []
+    for layout in ranked:
+        sample = trainer.data.source.read(place[layout.name])
+        image = trainer.device.batch({"rgb": torch.from_numpy(np.ascontiguousarray(sample["rgb"]))[None]})["rgb"]
+        rebuilt = coder.decode(coder.encode(image))
+        pixels = to_bytes(rebuilt)[0]
+        rows.append([sample["rgb"], pixels, palette.colour(palette.nearest(pixels)), error_map(rebuilt, image)])
+        titles.append(f"{layout.name[-NAME_CHARACTERS:]}  {layout.type}  MSE {layout.mse:.3g}")
+    if rows:
+        captions = ["layout", "reconstruction", "nearest classes", f"error, 0 to {LARGEST_ERROR}"]
+        pictures.write_png(path, pictures.grid(rows, captions, TILE, titles))
+
+
+def error_map(rebuilt: Tensor, image: Tensor) -> Pixels:
+    """Return the mean absolute error of each pixel of two images (1, 3, H, W) as RGB bytes (H, W, 3), dark for none."""
+    share = ((rebuilt - image).abs().mean(dim=1)[0] / LARGEST_ERROR).clamp(0, 1).cpu().numpy()
+    colours: Pixels = matplotlib.colormaps["inferno"](share, bytes=True)[..., :3]
+    return np.ascontiguousarray(colours)
+
+
+def _names(trainer: Trainer) -> list[str]:
+    source = trainer.data.source
+    return [source.name(index) for index in range(len(source))]
+
+
+def _first(trainer: Trainer, count: int) -> list[Shown]:
+    """Return the first validation layouts that can be read, always the same ones."""
+    source, indices = trainer.data.source, trainer.data.split.validation
+    samples, unreadable = first_samples(source, indices, count)
+    left_out = {layout.index for layout in unreadable}
+    readable = [index for index in indices if index not in left_out]
+    return [
+        Shown(source.name(index), stack([to_tensors({"rgb": sample["rgb"]})])["rgb"])
+        for index, sample in zip(readable, samples, strict=False)
+    ]
+
+
+def _with_progress(items: Iterable[T], what: str, total: int) -> Iterable[T]:
+    """Show on a terminal how far a long work has come."""
+    console = Console()
+    return track(items, what, total=total, console=console, transient=True, disable=not console.is_terminal)

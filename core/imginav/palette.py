@@ -35,6 +35,15 @@ class Palette:
         """Return class indices (..., H, W) as RGB bytes (..., H, W, 3); unmatched pixels are black."""
         return _colour_table(self)[segmentation]
 
+    def nearest(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the index of the class whose colour is nearest to each pixel of RGB bytes (H, W, 3) as (H, W).
+
+        Nearest is by the Euclidean distance; of two that are as near, it is the class with the lower index.
+        """
+        differences = rgb[..., None, :].astype(np.int32) - np.array(self.colours, dtype=np.int32)
+        nearest: NDArray[np.uint8] = np.square(differences).sum(axis=-1).argmin(axis=-1).astype(np.uint8)
+        return nearest
+
     def match(self, rgb: NDArray[np.uint8], tolerance: int) -> NDArray[np.uint8]:
         """Return the class index of each pixel of RGB bytes (H, W, 3) as (H, W).
 

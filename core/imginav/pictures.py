@@ -23,23 +23,31 @@ CAPTION_HEIGHT = 18
 
 FRAME = (70, 70, 70)
 CAPTION = (235, 235, 235)
+TITLE = (255, 220, 130)
 
 
-def grid(rows: Sequence[Sequence[Pixels]], captions: Sequence[str] = (), tile: int = 256) -> Image.Image:
+def grid(
+    rows: Sequence[Sequence[Pixels]], captions: Sequence[str] = (), tile: int = 256, titles: Sequence[str] = ()
+) -> Image.Image:
     """Return RGB images (H, W, 3), a list for each row, as one picture.
 
-    Each is brought to `tile` pixels by taking the nearest pixel, so that no colour arises that was not there.
+    `captions` stand above the columns, `titles` above each row. Each image is brought to `tile` pixels by taking the
+    nearest pixel, so that no colour arises that was not there.
     """
     columns = max(len(row) for row in rows)
     top = CAPTION_HEIGHT if captions else GAP
-    size = (GAP + columns * (tile + GAP), top + len(rows) * (tile + GAP))
+    height = tile + (CAPTION_HEIGHT if titles else GAP)
+    size = (GAP + columns * (tile + GAP), top + len(rows) * height + (GAP if titles else 0))
     picture = Image.new("RGB", size, FRAME)
-    for row, images in enumerate(rows):
-        for column, pixels in enumerate(images):
-            place = (GAP + column * (tile + GAP), top + row * (tile + GAP))
-            picture.paste(Image.fromarray(pixels).resize((tile, tile), Image.Resampling.NEAREST), place)
     pen = ImageDraw.Draw(picture)
     font = ImageFont.load_default(12)
+    for row, images in enumerate(rows):
+        line = top + row * height + (CAPTION_HEIGHT if titles else 0)
+        for column, pixels in enumerate(images):
+            place = (GAP + column * (tile + GAP), line)
+            picture.paste(Image.fromarray(pixels).resize((tile, tile), Image.Resampling.NEAREST), place)
+        if titles:
+            pen.text((GAP + 2, line - CAPTION_HEIGHT + 2), titles[row], fill=TITLE, font=font)
     for column, caption in enumerate(captions):
         pen.text((GAP + column * (tile + GAP) + 2, 2), caption, fill=CAPTION, font=font)
     return picture

@@ -11,13 +11,9 @@ from typing import Any
 
 import torch
 from attrs import frozen
-from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
-from torch.utils.flop_counter import FlopCounterMode
 
-from imginav.autoencoder import Autoencoder, build_autoencoder, check_sizes, parameter_count
+from imginav.autoencoder import build_autoencoder, check_sizes, parameter_count
 from imginav.components import DataSpec
-from imginav.evaluation import validate
 from imginav.explaining import value_lines
 from imginav.fingerprints import DataPrint
 from imginav.layers import value_at
@@ -25,8 +21,10 @@ from imginav.listing import duration, gigabytes, print_table
 from imginav.loading import ResolvedManifest
 from imginav.run import build_trainer
 from imginav.seeds import Seeds
+from imginav.size import META, size_of
 from imginav.study import OpenPhase
 from imginav.sweeps import short_names, shown_value
+from imginav.validation import validate
 
 BYTES_PER_WEIGHT = 4
 
@@ -98,15 +96,10 @@ def needs_of(resolved: ResolvedManifest, spec: DataSpec, data: DataPrint, *, mea
     """
     manifest = resolved.manifest
     check_sizes(manifest.data, manifest.encoder)
-    with torch.device("meta"):
+    size = size_of(manifest, spec)
+    with torch.device(META):
         model = build_autoencoder(manifest.encoder, manifest.decoder, spec, Seeds(0))
-    side = manifest.data.image_size
-    images = torch.empty(1, 3, side, side, device="meta")
-    with torch.no_grad():
-        latents = model.encode(images)
-        encode_flops = _flops(model.encoder, images)
-        decode_flops = _flops(model.decoder, latents)
-    _, channels, height, width = latents.shape
+    side = manifest.data.image_size // manifest.encoder.downsampling_factor
     encoder, decoder = parameter_count(model.encoder), parameter_count(model.decoder)
     weights = BYTES_PER_WEIGHT * (encoder + decoder)
     steps = math.ceil(data.split.train / manifest.train.batch_size)
@@ -116,12 +109,12 @@ def needs_of(resolved: ResolvedManifest, spec: DataSpec, data: DataPrint, *, mea
     disk = sum(c.disk_bytes(stored, training, manifest.train.epochs) for c in manifest.callbacks.values())
     return Needs(
         experiment=resolved,
-        latent=(height, width, channels),
+        latent=(side, side, manifest.encoder.latent_channels),
         encoder_parameters=encoder,
         decoder_parameters=decoder,
-        encode_flops=encode_flops,
-        decode_flops=decode_flops,
-        activation_bytes=_activation_bytes(model, resolved),
+        encode_flops=size.encode_flops,
+        decode_flops=size.decode_flops,
+        activation_bytes=size.training_bytes * math.ceil(manifest.train.batch_size / manifest.machine.accumulate),
         weights_bytes=(MEMORY_COPIES + kept) * weights,
         disk_bytes=disk,
         steps_per_epoch=steps,
@@ -158,38 +151,6 @@ def _shared_values(experiments: Sequence[ResolvedManifest], varied: Sequence[str
         if not own and not (key == "phase.experiment" and len(experiments) > 1):
             rows.append((key, value_at(first.tables, key.split(".")), origin))
     return rows
-
-
-def _flops(module: nn.Module, value: Tensor) -> int:
-    with FlopCounterMode(display=False) as counter:
-        module(value)
-    return int(counter.get_total_flops())
-
-
-def _activation_bytes(model: Autoencoder, resolved: ResolvedManifest) -> int:
-    """Return the bytes of what autograd keeps of a batch (or of a part of it), counted in fp32.
-
-    Autocast saves little of them: norms keep fp32 beside the copies that convolutions keep in half precision, and the
-    gradients of one layer come on top. Measured in bf16, the peak was 0.97 to 1.00 of this count
-    (docs/performance.md).
-    """
-    manifest = resolved.manifest
-    side = manifest.data.crop or manifest.data.image_size
-    kept: dict[int, int] = {}
-    own = {tensor.untyped_storage()._cdata for tensor in model.parameters()}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            kept[storage._cdata] = storage.nbytes()
-        return tensor
-
-    image = torch.empty(1, 3, side, side, device="meta")
-    with saved_tensors_hooks(keep, lambda tensor: tensor):
-        # Held until the count is done: a freed storage's number would be used again.
-        outputs = model(image)
-    per_layout = sum(kept.values()) if outputs else 0
-    return per_layout * math.ceil(manifest.train.batch_size / manifest.machine.accumulate)
 
 
 def _measured_seconds(resolved: ResolvedManifest) -> float:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
+from attrs import evolve
+
 from imginav import report
 from imginav.autoencoder import build_autoencoder, check_sizes, parameter_count
 from imginav.checks import seconds_of
-from imginav.data import Data, open_print
+from imginav.data import Data, everything, open_print
 from imginav.device import limits_named, open_device
 from imginav.errors import UserError
-from imginav.evaluation import flat_background_mse, latency_ms
+from imginav.evaluation import evaluate
 from imginav.fingerprints import DataPrint
 from imginav.hookspecs import RunHooks, hookimpl
 from imginav.interruption import Interrupted, Interruption
@@ -19,8 +21,8 @@ from imginav.loading import ResolvedManifest
 from imginav.lock import RunLock
 from imginav.objective import Objective
 from imginav.optimization import Optimization
+from imginav.outcome import Outcome, load_outcome
 from imginav.records import Recorder, load_record
-from imginav.report import Outcome, load_outcome
 from imginav.resuming import Resume, go_on
 from imginav.rundir import RunFolder, write_text
 from imginav.seeds import Seeds
@@ -50,12 +52,15 @@ def run_experiment(
     folder = run_folder(resolved)
     with RunLock(folder.root, interruption.forbid, say):
         earlier = load_record(folder.record, locked=True)
-        if resume == "auto" and is_finished(resolved):
-            say(
-                f"{folder.experiment} is finished already, with the same manifest and layouts, in {folder.root}; "
-                "--resume never trains it anew"
-            )
-            return load_outcome(folder.evaluation)
+        if resume == "auto" and earlier and _is_trained(resolved):
+            if outcome := _evaluated(folder):
+                say(
+                    f"{folder.experiment} is finished already, with the same manifest and layouts, in {folder.root}; "
+                    "--resume never trains it anew"
+                )
+                return outcome
+            _refuse_without_checkpoint(folder)
+            earlier = evolve(earlier, state="interrupted")  # before its end, which is the evaluation
         trainer = build_trainer(resolved, say)
         with closing(trainer.data):
             goes_on = go_on(trainer, folder, resolved, earlier, resume, say)
@@ -100,10 +105,32 @@ def run_folder(resolved: ResolvedManifest) -> RunFolder:
 
 def is_finished(resolved: ResolvedManifest, data: DataPrint | None = None) -> bool:
     """Whether the run folder holds a finished run of the same manifest and layouts; `data` are these, if known."""
+    return _is_trained(resolved, data) and _evaluated(run_folder(resolved)) is not None
+
+
+def _is_trained(resolved: ResolvedManifest, data: DataPrint | None = None) -> bool:
     record = load_record(run_folder(resolved).record)
     if record is None or record.state != "finished" or record.manifest_sha256 != resolved.sha256:
         return False
     return record.data.same(data or open_print(resolved.manifest.data, resolved.manifest.train))
+
+
+def _evaluated(folder: RunFolder) -> Outcome | None:
+    """Return what evaluation.json says; none where it is missing, damaged or of another version."""
+    try:
+        return load_outcome(folder.evaluation)
+    except UserError:
+        return None
+
+
+def _refuse_without_checkpoint(folder: RunFolder) -> None:
+    """Raise UserError where a trained run cannot be evaluated anew from what it would go on from."""
+    if not any(path.is_file() for path in (folder.latest_checkpoint, folder.previous_checkpoint)):
+        raise UserError(
+            f"{folder.experiment} is trained, but has no evaluation of this version of imginav, and no latest "
+            f"checkpoint that it could be evaluated from; imginav evaluate {folder.best_checkpoint} --to {folder.root} "
+            "writes one, and --resume never trains it anew"
+        )
 
 
 class EpochRecorder:
@@ -117,8 +144,11 @@ class EpochRecorder:
         self._recorder.write("running", epoch=trainer.epoch)
 
 
-def build_trainer(resolved: ResolvedManifest, say: Say = print) -> Trainer:
-    """Return the trainer that a manifest describes; all that can be wrong without training is found here."""
+def build_trainer(resolved: ResolvedManifest, say: Say = print, *, whole: bool = False) -> Trainer:
+    """Return the trainer that a manifest describes; all that can be wrong without training is found here.
+
+    With `whole` the layouts are not split: all of them are there to train on, and all to validate.
+    """
     manifest = resolved.manifest
     check_sizes(manifest.data, manifest.encoder)
     seeds = Seeds(manifest.train.seed)
@@ -127,7 +157,8 @@ def build_trainer(resolved: ResolvedManifest, say: Say = print) -> Trainer:
     source = manifest.data.open()
     model = build_autoencoder(manifest.encoder, manifest.decoder, source.spec, seeds)
     objective = Objective(manifest.losses, model.output_names, source.spec.targets)
-    data = Data(source, manifest.data, manifest.train, seeds, device.workers)
+    split = everything(source) if whole else None
+    data = Data(source, manifest.data, manifest.train, seeds, device.workers, split=split)
     device.place(model)
     objective.place(device)
     if manifest.machine.compile:
@@ -141,8 +172,7 @@ def build_trainer(resolved: ResolvedManifest, say: Say = print) -> Trainer:
         manifest.train.epochs * data.steps_per_epoch,
         device,
     )
-    split = data.split
-    say(f"data: {source.describe()}; {len(split.train)} train, {len(split.validation)} validate, split by {split.by}")
+    say(f"data: {source.describe()}; {data.split}")
     say(
         f"model: {parameter_count(model.encoder):,} parameters in the encoder, "
         f"{parameter_count(model.decoder):,} in the decoder; {device.device} in {device.precision}"
@@ -152,29 +182,8 @@ def build_trainer(resolved: ResolvedManifest, say: Say = print) -> Trainer:
 
 def _finish(trainer: Trainer, folder: RunFolder, resolved: ResolvedManifest, *, timed: bool) -> Outcome:
     """Evaluate the weights that the run leaves, and write everything that a person looks at."""
-    metrics = trainer.validate()
-    phase = resolved.manifest.phase
-    palette = trainer.data.source.spec.palette
-    size = trainer.data.image_size // resolved.manifest.encoder.downsampling_factor
-    outcome = Outcome(
-        title=phase.heading if resolved.name == phase.experiment else f"{phase.heading} · {resolved.name}",
-        experiment=folder.experiment,
-        weights_epoch=trainer.weights_epoch,
-        epochs=trainer.epoch,
-        stop_reason=trainer.stop_reason or "all epochs done",
-        best_epoch=trainer.best.epoch,
-        monitor=trainer.best.metric,
-        metrics=metrics,
-        flat_background_mse=flat_background_mse(trainer.data.validation_batches(), palette, trainer.device),
-        latent=(size, size, resolved.manifest.encoder.latent_channels),
-        encoder_parameters=parameter_count(trainer.model.encoder),
-        decoder_parameters=parameter_count(trainer.model.decoder),
-        latency_ms=latency_ms(trainer.model, trainer.data.image_size, trainer.device) if timed else None,
-        train_layouts=len(trainer.data.split.train),
-        validation_layouts=len(trainer.data.split.validation),
-        split_by=trainer.data.split.by,
-        trial=resolved.trial,
-        notes=(*trainer.notes, *trainer.data.left_out),
-    )
-    report.write(outcome, trainer, folder, resolved)
+    outcome = evaluate(trainer, resolved, folder.root, timed=timed)
+    outcome.save(folder.evaluation)
+    report.write(outcome, folder.root, resolved, trainer.history)
+    folder.share(folder.root / report.PAGE)
     return outcome

@@ -11,12 +11,12 @@ from attrs import evolve, frozen
 from imginav.components import Arm, Choice
 from imginav.data import open_print
 from imginav.errors import UserError, did_you_mean, in_one_line
-from imginav.evaluation import metric_definition
 from imginav.fingerprints import DataPrint, sha256_of_tables
 from imginav.loading import ResolvedManifest, ResolvedPhase
+from imginav.outcome import Outcome, load_outcome
 from imginav.records import RunRecord, code_version, load_record, utc_now
-from imginav.report import Outcome, load_outcome
 from imginav.run import run_folder
+from imginav.validation import metric_definition
 from imginav.winners import FILE, Contender, Metric, Winner, load_winner
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from attrs import asdict, define, field
@@ -17,13 +17,15 @@ from imginav.best import Best
 from imginav.data import Data
 from imginav.device import Device
 from imginav.errors import UserError
-from imginav.evaluation import metric_columns, validate
 from imginav.hookspecs import RunHooks
 from imginav.interruption import Interrupted, Interruption
 from imginav.manifest import Train
 from imginav.objective import TOTAL, Objective
 from imginav.optimization import Optimization
 from imginav.seeds import Seeds
+from imginav.validation import metric_columns, validate
+
+Batches = TypeVar("Batches")
 
 NAMES_SHOWN = 3
 """How many of the parameters without a finite gradient are named."""
@@ -113,7 +115,7 @@ class Trainer:
 
     def validate(self) -> dict[str, float]:
         """Return the metrics of the model's present weights over the validation layouts."""
-        return validate(self.model, self.objective, self._unless_asked(self.data.validation_batches()), self.device)
+        return validate(self.model, self.objective, self.unless_asked(self.data.validation_batches()), self.device)
 
     def _train_epoch(self, tally: Tally) -> None:
         """Take the steps of one epoch, or those that are left of it."""
@@ -223,7 +225,8 @@ class Trainer:
             + "\n  ".join(layouts)
         )
 
-    def _unless_asked(self, batches: Iterable[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
+    def unless_asked(self, batches: Iterable[Batches]) -> Iterator[Batches]:
+        """Return the batches one by one; raises Interrupted between two of them where the run is asked to leave."""
         for batch in batches:
             self._leave_if_asked()
             yield batch
