@@ -18,6 +18,7 @@ from imginav.listing import duration, print_table
 from imginav.loading import SITE_FILE, ResolvedManifest, ResolvedPhase, Scale, load_phase
 from imginav.reading import read_toml
 from imginav.registry import Registry
+from imginav.report import PAGE
 from imginav.resuming import Resume
 from imginav.run import is_finished
 from imginav.rundir import move_aside
@@ -123,7 +124,7 @@ class OpenPhase:
     def show(self, evidence: Sequence[Evidence], winner: Winner | None, *, draw: bool = True) -> None:
         """Show the comparison as a table, and draw it in the phase's folder where it is new."""
         if any(e.outcome for e in evidence):
-            page = self.phase.shared / comparison.PAGE
+            page = self.phase.shared / PAGE
             if draw or not page.is_file():
                 comparison.write(self.phase, evidence, winner)
             if len(evidence) == 1:  # its own summary says it all
