@@ -23,9 +23,17 @@ from imginav.listing import gigabytes
 from imginav.loading import ResolvedManifest, ResolvedPhase
 from imginav.manifest import Machine, Manifest
 from imginav.objective import Objective
+from imginav.reconstruction import PART, figure_definitions
 from imginav.registry import Registry
 from imginav.seeds import Seeds
-from imginav.selection import common_definition, data_key, notes_on_winners, recorded, refuse_strange_winners
+from imginav.selection import (
+    common_definition,
+    data_key,
+    notes_on_winners,
+    recorded,
+    refuse_strange_winners,
+    wrong_direction,
+)
 from imginav.study import Options, phases_in_order
 from imginav.validation import metric_columns
 from imginav.winners import touches
@@ -226,7 +234,10 @@ def _check_metrics(
     with faults.of(label):
         Best(train.monitor, train.monitor_mode, columns)
     # Of the weights that a run leaves, there are no training metrics.
-    known = [name for name in columns if name.startswith("val_")]
+    figures = figure_definitions(experiment.manifest.evaluation.metrics)
+    known = list(dict.fromkeys([name for name in columns if name.startswith(PART)] + list(figures)))
+    if selector and (wrong := wrong_direction(selector, experiment)):
+        faults.add(wrong, label)
     if selector and selector.metric not in known:
         faults.add(
             f"sweep.selector.metric = {selector.metric!r} is no metric that experiments are compared by"

@@ -86,6 +86,23 @@ def study(options: argparse.Namespace) -> int:
         return 0 if study.run_study(options.folder, registry.installed(), _study_options(options)) else FAILED
 
 
+def evaluate(options: argparse.Namespace) -> int:
+    """Measure what the weights of a checkpoint are worth, and write figures, pictures and a page."""
+    from imginav import registry, report
+    from imginav.evaluating import Request, evaluate_checkpoint
+
+    request = Request(
+        checkpoint=options.checkpoint,
+        data=options.data,
+        to=options.to,
+        site=options.site,
+        settings=tuple(options.settings),
+    )
+    outcome = evaluate_checkpoint(request, registry.installed())
+    print(report.summary(outcome, request.folder))
+    return 0
+
+
 def winner(options: argparse.Namespace) -> int:
     """Show the winner of a phase, or decide who it is."""
     from imginav import registry, study
@@ -180,11 +197,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"imginav {version('imginav')}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    loading, running = _loading_options(), _running_options()
+    scale, loading, running = _scale_options(), _loading_options(), _running_options()
 
-    _add_training(commands, [loading, running])
+    _add_training(commands, [scale, loading, running])
     command = commands.add_parser(
-        "winner", parents=[loading], help="show or decide the winner of a phase", description=winner.__doc__
+        "evaluate", parents=[loading], help="measure a checkpoint", description=evaluate.__doc__
+    )
+    command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint (.pt) of any epoch")
+    command.add_argument(
+        "--data", type=Path, metavar="LIST", help="a CSV file of other layouts, to evaluate all of them"
+    )
+    command.add_argument(
+        "--to", type=Path, metavar="FOLDER", help="where to write (default: CHECKPOINT without .pt, with _evaluation)"
+    )
+    command.set_defaults(command=evaluate)
+
+    command = commands.add_parser(
+        "winner", parents=[scale, loading], help="show or decide the winner of a phase", description=winner.__doc__
     )
     command.add_argument("phase", type=Path, help="the phase's manifest, such as phases/1_1.toml")
     decision = command.add_mutually_exclusive_group()
@@ -194,14 +223,14 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=winner)
 
     command = commands.add_parser(
-        "check", parents=[loading], help="find what is wrong, before training", description=check.__doc__
+        "check", parents=[scale, loading], help="find what is wrong, before training", description=check.__doc__
     )
     command.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="phases, or folders of them")
     command.add_argument("--require-winners", action="store_true", help="a winner that is not recorded is a fault")
     command.set_defaults(command=check)
 
     command = commands.add_parser(
-        "plan", parents=[loading], help="show what a phase will need", description=plan.__doc__
+        "plan", parents=[scale, loading], help="show what a phase will need", description=plan.__doc__
     )
     command.add_argument("phase", type=Path, help="the phase's manifest, such as phases/1_5.toml")
     command.add_argument("--only", action="append", default=[], metavar="NAME", help="this experiment; may be repeated")
@@ -253,8 +282,8 @@ def _add_training(
     command.set_defaults(command=study)
 
 
-def _loading_options() -> argparse.ArgumentParser:
-    """Return the options of every command that loads phases."""
+def _scale_options() -> argparse.ArgumentParser:
+    """Return the options that force a scale."""
     options = argparse.ArgumentParser(add_help=False)
     scale = options.add_mutually_exclusive_group()
     scale.add_argument(
@@ -263,6 +292,13 @@ def _loading_options() -> argparse.ArgumentParser:
     scale.add_argument(
         "--trial", dest="scale", action="store_const", const="trial", help="trial scale, also on layouts of your own"
     )
+    options.set_defaults(scale="auto")
+    return options
+
+
+def _loading_options() -> argparse.ArgumentParser:
+    """Return the options of every command that reads manifests."""
+    options = argparse.ArgumentParser(add_help=False)
     options.add_argument("--site", type=Path, metavar="FILE", help="the site file (default: imginav.toml, if there)")
     options.add_argument(
         "--set",
@@ -272,7 +308,6 @@ def _loading_options() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="set any value of the manifest, such as train.epochs=20; may be repeated",
     )
-    options.set_defaults(scale="auto")
     return options
 
 

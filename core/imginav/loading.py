@@ -38,6 +38,9 @@ LINEAGE = "lineage"
 HEADING = "Resolved from "
 """With what the first line of a resolved manifest begins."""
 
+AT_TRIAL_SCALE = "at trial scale"
+"""What that line says of a trial."""
+
 MOST_FAULTS = 100
 """That are shown; who has mended these may ask again."""
 
@@ -78,7 +81,7 @@ class ResolvedManifest:
     def to_toml(self) -> str:
         """Return the manifest as TOML with each value's origin beside it; `load` reads it back as an equal one."""
         document = tomlkit.document()
-        scale = "at trial scale" if self.trial else "at full scale"
+        scale = AT_TRIAL_SCALE if self.trial else "at full scale"
         source = in_one_line(str(self.source))
         document.add(tomlkit.comment(f"{HEADING}{source}, {scale}; beside each value, where it came from."))
         _add_tables(document, self.tables, (), self.origins)
@@ -148,9 +151,10 @@ def load(
     site: Path | None = None,
     settings: Sequence[str] = (),
     scale: Scale = "auto",
+    use_site: bool = True,
 ) -> ResolvedManifest:
     """Read the manifest of a single experiment, such as the one that a run folder holds; see `load_phase`."""
-    phase = load_phase(path, registry, site=site, settings=settings, scale=scale)
+    phase = load_phase(path, registry, site=site, settings=settings, scale=scale, use_site=use_site)
     if len(phase.experiments) > 1:
         raise UserError(f"{path}: has {len(phase.experiments)} experiments ({', '.join(phase.names)}); name one")
     return phase.experiments[0]
@@ -164,15 +168,19 @@ def load_phase(
     settings: Sequence[str] = (),
     scale: Scale = "auto",
     require_winners: bool = False,
+    use_site: bool = True,
 ) -> ResolvedPhase:
     """Read a phase's manifest and resolve each of its experiments.
 
     Over each other lie, from the bottom: the files that it extends, the phase's file, the site file, [trial], the
     winners of earlier phases, what the experiment changes, and the settings (`key=value`) of the command line. Raises
     UserError with all faults of all files and experiments at once, and with `require_winners` where one is missing.
+    Without `use_site` a site file counts where it is named, and the one of the working folder does not.
     """
     structurer, faults = _structurer_of(registry), Faults(path)
-    below, inherited = _read(path, site, structurer, faults)
+    below, inherited = _read(
+        path, site or (SITE_FILE if use_site and SITE_FILE.is_file() else None), structurer, faults
+    )
     below.insert(0, _installed_metrics(registry))
     command_line = [setting(text) for text in settings]
     below, in_trial = _with_trial(below, command_line, scale, registry, path)
@@ -343,10 +351,9 @@ def no_matter_of_a_site(tables: Mapping[str, Any]) -> list[str]:
     return sorted(found - {*SITE_TABLES, *CARE})
 
 
-def _site_layer(site: Path | None) -> list[Layer]:
-    if site is None and not SITE_FILE.is_file():
+def _site_layer(path: Path | None) -> list[Layer]:
+    if path is None:
         return []
-    path = site or SITE_FILE
     tables = read_toml(path)
     if strangers := no_matter_of_a_site(tables):
         raise UserError(

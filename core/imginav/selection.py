@@ -8,12 +8,13 @@ from typing import Literal
 
 from attrs import evolve, frozen
 
-from imginav.components import Arm, Choice
+from imginav.components import Arm, Choice, Selector
 from imginav.data import open_print
 from imginav.errors import UserError, did_you_mean, in_one_line
 from imginav.fingerprints import DataPrint, sha256_of_tables
 from imginav.loading import ResolvedManifest, ResolvedPhase
 from imginav.outcome import Outcome, load_outcome
+from imginav.reconstruction import PART, figure_definitions
 from imginav.records import RunRecord, code_version, load_record, utc_now
 from imginav.run import run_folder
 from imginav.validation import metric_definition
@@ -191,7 +192,7 @@ def refuse_strange_winners(phase: ResolvedPhase, data: DataPrint) -> None:
                 f"this one ({data.split.train} train, {data.split.validation} validate, by {data.split.by}; "
                 f"{data.split.sha256[:12]}); {remedy}"
             )
-        here = metric_definition(winner.metric.name, phase.experiments[0].tables["losses"])
+        here = definition_of(winner.metric.name, phase.experiments[0])
         if here != winner.metric.definition:
             faults.append(
                 f"{takes} {winner.winner} was found by {winner.metric.name}, which was the "
@@ -230,6 +231,8 @@ def _metric(phase: ResolvedPhase, evidence: Sequence[Evidence]) -> Metric | None
     mode: Literal["min", "max"]
     if phase.selector is not None:
         name, mode = phase.selector.metric, phase.selector.mode
+        if wrong := wrong_direction(phase.selector, phase.experiments[0]):
+            raise UserError(f"{phase.source}: {wrong}")
     elif len(phase.experiments) == 1:
         name, mode = phase.manifest.train.monitor, phase.manifest.train.monitor_mode
     else:
@@ -253,7 +256,7 @@ def common_definition(phase: ResolvedPhase, metric: str) -> str:
     """Return what a metric stands for in all experiments of a phase; raises UserError where that differs."""
     meanings: dict[str, str] = {}
     for experiment in phase.experiments:
-        meanings.setdefault(metric_definition(metric, experiment.tables["losses"]), experiment.name)
+        meanings.setdefault(definition_of(metric, experiment), experiment.name)
     if len(meanings) > 1:
         first, second = list(meanings.values())[:2]
         raise UserError(
@@ -261,6 +264,21 @@ def common_definition(phase: ResolvedPhase, metric: str) -> str:
             "whose losses differ; compare them by val_mse"
         )
     return next(iter(meanings))
+
+
+def definition_of(metric: str, experiment: ResolvedManifest) -> str:
+    """Return what a metric of the weights that an experiment leaves stands for; empty where it has no such metric."""
+    figures = figure_definitions(experiment.manifest.evaluation.metrics)
+    return metric_definition(metric, experiment.tables["losses"]) or figures.get(metric, "")
+
+
+def wrong_direction(selector: Selector, experiment: ResolvedManifest) -> str:
+    """Return what is wrong where a selector would choose the worst by a figure of which more is better, or nothing."""
+    metrics = experiment.manifest.evaluation.metrics.values()
+    better = {f"{PART}{figure}" for metric in metrics for figure in metric.more_is_better}
+    if selector.metric not in better or selector.mode == "max":
+        return ""
+    return f"sweep.selector.mode = 'min', and more of {selector.metric} is better; set mode = 'max'"
 
 
 def _contender(name: str, evidence: Sequence[Evidence], metric: str) -> Contender:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import attrs
 import numpy as np
 import pytest
 from attrs import frozen
@@ -16,14 +14,24 @@ from imginav import Dataset, DataSpec, LayoutSource
 from imginav.components import Sample
 from imginav.fingerprints import DataPrint
 from imginav.loading import ResolvedManifest, ResolvedPhase, load, load_phase
+from imginav.outcome import Latency, Outcome
 from imginav.palette import Palette
 from imginav.records import Recorder, load_record
 from imginav.registry import Registry, installed
-from imginav.report import Outcome
 from imginav.run import build_trainer, run_folder
 from imginav.trainer import Trainer
 
 PALETTE = Palette(names=("red", "white"), colours=((228, 26, 28), (240, 240, 240)), background="white")
+
+LATENCY = Latency(
+    device="cpu",
+    precision="fp32",
+    passes=1,
+    encode_ms=0.75,
+    encode_p95_ms=0.75,
+    decode_ms=0.25,
+    decode_p95_ms=0.25,
+)
 
 PHASE = """
 [phase]
@@ -171,12 +179,12 @@ def finish() -> Callable[..., None]:
                     latent=(8, 8, channels),
                     encoder_parameters=10,
                     decoder_parameters=10,
-                    latency_ms=1.0,
                     train_layouts=12,
                     validation_layouts=4,
                     split_by="scene",
                     trial=False,
+                    latency=LATENCY,
                 )
-                folder.evaluation.write_text(json.dumps(attrs.asdict(outcome)))
+                outcome.save(folder.evaluation)
 
     return finish

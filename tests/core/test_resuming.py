@@ -26,8 +26,8 @@ from imginav.components import Sample
 from imginav.data import Data, split_as
 from imginav.interruption import Interrupted, Interruption
 from imginav.loading import ResolvedManifest
+from imginav.outcome import Outcome
 from imginav.records import load_record
-from imginav.report import Outcome
 from imginav.run import run_experiment, run_folder
 from imginav.rundir import RunFolder
 from imginav.seeds import Seeds

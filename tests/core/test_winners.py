@@ -13,8 +13,8 @@ from attrs import evolve
 from imginav import UserError
 from imginav.fingerprints import DataPrint, LayoutsPrint, SplitPrint
 from imginav.loading import ResolvedPhase
+from imginav.outcome import Outcome
 from imginav.records import RunRecord
-from imginav.report import Outcome
 from imginav.selection import (
     Evidence,
     notes_on_winners,
@@ -76,7 +76,6 @@ def evidence(phase: ResolvedPhase, **values: float | str) -> list[Evidence]:
             latent=(8, 8, resolved.manifest.encoder.latent_channels),
             encoder_parameters=10,
             decoder_parameters=10,
-            latency_ms=1.0,
             train_layouts=12,
             validation_layouts=4,
             split_by="scene",

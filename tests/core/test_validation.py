@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from imginav.device import to_bytes
-from imginav.evaluation import flat_background_mse, interpolate, psnr_db
 from imginav.trainer import Trainer
+from imginav.validation import psnr_db
 
 MakeTrainer = Callable[..., Trainer]
 
@@ -43,14 +43,6 @@ def test_validation_changes_neither_weights_nor_random_numbers(make_trainer: Mak
     assert all(torch.equal(a, b) for a, b in zip(weights, trainer.model.parameters(), strict=True))
 
 
-def test_the_flat_background_is_what_a_constant_picture_would_cost(make_trainer: MakeTrainer) -> None:
-    trainer = make_trainer()
-    # A quarter of each layout is red (228, 26, 28), all else is the background (240, 240, 240).
-    expected = 0.25 * ((12 / 127.5) ** 2 + (214 / 127.5) ** 2 + (212 / 127.5) ** 2) / 3
-    measured = flat_background_mse(trainer.data.validation_batches(), trainer.data.source.spec.palette, trainer.device)
-    assert measured == pytest.approx(expected)
-
-
 def test_unmatched_pixels_are_counted(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make_trainer()
     read = trainer.data.source.read
@@ -62,17 +54,6 @@ def test_unmatched_pixels_are_counted(make_trainer: MakeTrainer, monkeypatch: py
 
     monkeypatch.setattr(trainer.data.source, "read", with_a_strange_row)
     assert trainer.validate()["val_unmatched_share"] == pytest.approx(1 / 32)
-
-
-def test_interpolation_runs_from_one_reconstruction_to_the_other(make_trainer: MakeTrainer) -> None:
-    trainer = make_trainer()
-    images = trainer.device.batch({"rgb": trainer.data.validation_samples(2)["rgb"]})["rgb"]
-    strip = interpolate(trainer.model, images, 5, trainer.device)
-    with torch.no_grad():
-        outputs = trainer.model.decode(trainer.model.encode(images))["rgb"]
-    assert strip.shape == (5, 3, 32, 32)
-    torch.testing.assert_close(strip[[0, -1]], outputs)
-    assert not torch.allclose(strip[2], strip[0])
 
 
 def test_bytes_become_floats_and_the_same_bytes_again(make_trainer: MakeTrainer) -> None:
