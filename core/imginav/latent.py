@@ -194,10 +194,10 @@ def spherical(start: Tensor, end: Tensor, share: float) -> Tensor:
     High-dimensional Gaussian latents have nearly the same length; on the straight line they are shorter in the middle
     (White, "Sampling Generative Networks", 2016).
     """
-    cosine = torch.sum(start * end) / (start.norm() * end.norm()).clamp(min=torch.finfo(start.dtype).tiny)
+    cosine = torch.sum(start * end) / (start.norm() * end.norm())
     angle = torch.acos(cosine.clamp(-1, 1))
     sine = torch.sin(angle)
-    if float(sine) < SMALLEST_ANGLE:
+    if not float(sine) >= SMALLEST_ANGLE:  # also where one of them is zero, and has no direction
         return straight(start, end, share)
     return (torch.sin((1 - share) * angle) * start + torch.sin(share * angle) * end) / sine
 
