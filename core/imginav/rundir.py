@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from attrs import frozen
@@ -19,6 +20,10 @@ MANIFEST = "manifest.toml"
 
 PART = ".part"
 """With what the name of a file ends that is not whole yet."""
+
+
+STALE_SECONDS = 3600
+"""After which nobody writes to such a file any more; none takes longer than a full disk is waited for."""
 
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -166,6 +171,14 @@ class RunFolder:
             copy = self.shared_copy(self.root / path.relative_to(moved))
             if path.is_file() and copy.is_file() and filecmp.cmp(path, copy, shallow=False):
                 copy.unlink()
+
+
+def remove_stale_parts(folder: Path) -> None:
+    """Remove what commands that were killed have left half written in a folder that several may write to just now."""
+    for part in folder.glob(f".*{PART}"):
+        with suppress(FileNotFoundError):
+            if time.time() - part.stat().st_mtime > STALE_SECONDS:
+                part.unlink()
 
 
 def move_aside(path: Path) -> Path:

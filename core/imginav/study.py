@@ -21,7 +21,7 @@ from imginav.registry import Registry
 from imginav.report import PAGE
 from imginav.resuming import Resume
 from imginav.run import is_finished
-from imginav.rundir import move_aside
+from imginav.rundir import move_aside, remove_stale_parts
 from imginav.selection import (
     Evidence,
     data_prints,
@@ -96,6 +96,7 @@ class OpenPhase:
         With `of_finished` the winner is chosen among those that are finished, even where others are not. A decision
         of a person stands as long as the figures are those that it was made on.
         """
+        remove_stale_parts(self.phase.shared)
         evidence = gather(self.phase, self.prints)
         unfinished = [e for e in evidence if e.state != "finished"]
         winner, changed = None, True

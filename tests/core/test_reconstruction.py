@@ -132,10 +132,12 @@ def test_what_cannot_be_measured_says_why_and_leaves_the_others() -> None:
 
 
 def test_a_metric_that_is_told_what_cannot_be_is_named() -> None:
-    with pytest.raises(UserError, match="evaluation.metrics.mine: weights = 'x': no such file"):
+    with pytest.raises(UserError, match=r"evaluation\.metrics\.mine: weights = 'x': no such file"):
         seen({"mine": Brightness(wrong="weights = 'x': no such file")})
 
 
 def test_two_metrics_of_one_figure_are_refused() -> None:
-    with pytest.raises(UserError, match="evaluation.metrics.two and evaluation.metrics.one both measure 'brightness'"):
+    with pytest.raises(
+        UserError, match=r"evaluation\.metrics\.two and evaluation\.metrics\.one both measure 'brightness'"
+    ):
         figure_definitions({"one": Brightness(), "two": Brightness()})

@@ -11,7 +11,7 @@ from stat import S_ISDIR
 import pytest
 
 from imginav import UserError, rundir
-from imginav.rundir import RunFolder, write_bytes, write_text
+from imginav.rundir import RunFolder, remove_stale_parts, write_bytes, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -200,3 +200,13 @@ def test_what_a_killed_run_left_half_written_is_removed_where_it_goes_on(tmp_pat
     folder.reopen()
     assert names(folder.root / "samples") == ["epoch_001.png"]
     assert names(folder.shared) == others
+
+
+def test_only_parts_that_nobody_can_be_writing_are_removed(tmp_path: Path) -> None:
+    fresh, stale, whole = (tmp_path / name for name in (".winner.toml.a.part", ".winner.toml.b.part", "winner.toml"))
+    for path in (fresh, stale, whole):
+        path.write_text("")
+        os.utime(path, (0, 0) if path is not fresh else None)
+    remove_stale_parts(tmp_path)
+    remove_stale_parts(tmp_path / "not there")
+    assert sorted(tmp_path.iterdir()) == [fresh, whole]

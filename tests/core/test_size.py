@@ -17,9 +17,7 @@ PLANE = 16 * 16 * 4
 
 def sequence(*, in_place: bool) -> nn.Module:
     with torch.device(META):
-        return nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(inplace=in_place), nn.Conv2d(8, 1, 3, padding=1)
-        )
+        return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(inplace=in_place), nn.Conv2d(8, 1, 3, padding=1))
 
 
 @pytest.mark.parametrize(("in_place", "planes"), [(False, 8 + 8), (True, 8 + 1)])

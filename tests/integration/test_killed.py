@@ -75,7 +75,7 @@ progress = {}
 threads = 1
 """
 
-TIMES = {"seconds", "images_per_second", "latency_ms"}
+TIMES = {"seconds", "images_per_second", "latency", "evaluated"}
 
 IN_TRAINING = (
     "batch", "batch", "before step", "after step", "after step",
@@ -85,7 +85,16 @@ IN_TRAINING = (
 )  # fmt: skip
 """When a run is killed while it trains: at a step, or at a file."""
 
-IN_EVALUATION = ("evaluation.json", "curves.png", "interpolation.png", "report.html", "winner.toml", "comparison.csv")
+IN_EVALUATION = (
+    "evaluation.json",
+    "evaluation_layouts.csv",
+    "curves.png",
+    "interpolation.png",
+    "worst.png",
+    "report.html",
+    "winner.toml",
+    "comparison.csv",
+)
 """And at which files when it has trained."""
 
 
@@ -152,7 +161,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def moments() -> list[tuple[str, int]]:
-    """Return 21 random moments, those in training in any order: which one, and how often it comes before."""
+    """Return 23 random moments, those in training in any order: which one, and how often it comes before."""
     draw = random.Random(3)  # noqa: S311  # the same ones each time
 
     def at(name: str) -> tuple[str, int]:
@@ -169,7 +178,7 @@ def moments() -> list[tuple[str, int]]:
 
 def test_the_moments_are_many_and_of_every_kind() -> None:
     found = moments()
-    assert len(found) == 21
+    assert len(found) == 23
     assert all(any(moment.startswith(kind) for moment, _ in found) for kind in (HALF_WRITTEN, BEFORE, AFTER))
 
 
@@ -182,6 +191,8 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
         done = struck(folder, moment, number, *every_step)
         assert done.returncode == -signal.SIGKILL, f"{moment} {number}: {done.returncode}\n{done.stdout}{done.stderr}"
         assert "Traceback" not in done.stderr
+    for part in (folder / "outputs" / "finals").glob(".*.part"):  # of a winner that was half written, hours ago
+        os.utime(part, (0, 0))
     done = whole(folder)
     assert result(folder) == unbroken
     assert not list(folder.rglob("*.part"))

@@ -56,8 +56,10 @@ def test_a_run_leaves_every_deliverable_under_its_name(imginav: Run, layouts: Pa
     assert done.returncode == 0, done.stderr
     own, shared = tmp_path / "outputs" / "phase1_5_AE_final", tmp_path / "outputs" / "phase1_5_final_training"
     assert sorted(str(p.relative_to(own)) for p in own.rglob("*") if p.is_file()) == [
+        "best.png",
         "curves.png",
         "evaluation.json",
+        "evaluation_layouts.csv",
         "interpolation.png",
         "manifest.toml",
         "phase1_5_AE_final_checkpoint_best.pt",
@@ -69,6 +71,7 @@ def test_a_run_leaves_every_deliverable_under_its_name(imginav: Run, layouts: Pa
         "run.json",
         "samples/epoch_005.png",
         "samples/epoch_006.png",
+        "worst.png",
     ]
     for name, copy in (
         ("phase1_5_AE_final_metrics.csv", "phase1_5_AE_final_metrics.csv"),
