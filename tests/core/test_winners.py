@@ -165,6 +165,21 @@ def test_an_unknown_metric_is_refused_with_the_known_ones(load_text: Load) -> No
         select(phase, evidence(phase, L1=0.1, L2=0.2, L3=0.3))
 
 
+def test_a_figure_of_the_evaluation_decides_in_its_own_direction(load_text: Load) -> None:
+    by_psnr = SWEEP.replace("improvement = 0.1", 'improvement = 0.1, metric = "val_psnr_mean_db", mode = "max"')
+    phase = load_text(by_psnr)
+    shown = [
+        evolve(e, outcome=e.outcome and evolve(e.outcome, metrics={"val_psnr_mean_db": psnr}))
+        for e, psnr in zip(evidence(phase, L1=1.0, L2=1.0, L3=1.0), (20.0, 30.0, 25.0), strict=True)
+    ]
+    winner = select(phase, shown)
+    assert winner is not None
+    assert winner.winner == "L2"
+    assert winner.metric.definition.startswith("mean over the layouts of the PSNR of each, in dB")
+    with pytest.raises(UserError, match="more of val_psnr_mean_db is better; set mode = 'max'"):
+        select(load_text(by_psnr.replace(', mode = "max"', "")), shown)
+
+
 def test_experiments_on_different_layouts_cannot_be_compared(load_text: Load) -> None:
     phase = load_text(SWEEP)
     found = evidence(phase, L1=0.1, L2=0.2, L3=0.3)
