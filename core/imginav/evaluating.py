@@ -20,9 +20,11 @@ from imginav.device import limits_named
 from imginav.errors import UserError
 from imginav.evaluation import evaluate
 from imginav.loading import AT_TRIAL_SCALE, ResolvedManifest, load
-from imginav.outcome import Outcome
+from imginav.outcome import Outcome, load_outcome
+from imginav.records import load_record
 from imginav.registry import Registry
 from imginav.run import build_trainer
+from imginav.rundir import EVALUATION, RECORD
 
 Say = Callable[[str], None]
 
@@ -53,6 +55,7 @@ def evaluate_checkpoint(request: Request, registry: Registry, say: Say = print) 
     """
     checkpoint = load_checkpoint(request.checkpoint)
     resolved = _resolved(request, checkpoint, registry)
+    _refuse_folder_of_a_run(request, resolved)
     try:
         request.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -69,9 +72,26 @@ def evaluate_checkpoint(request: Request, registry: Registry, say: Say = print) 
             ) from error
         trainer.weights_epoch = trainer.epoch = checkpoint.epoch
         outcome = evaluate(trainer, resolved, request.folder, timed=True)
-    outcome.save(request.folder / "evaluation.json")
+    outcome.save(request.folder / EVALUATION)
     report.write(outcome, request.folder, resolved, _history(request.checkpoint, checkpoint, resolved))
     return outcome
+
+
+def _refuse_folder_of_a_run(request: Request, resolved: ResolvedManifest) -> None:
+    """Raise UserError where a run's own evaluation, by which winners are chosen, would be replaced by another one."""
+    record = load_record(request.folder / RECORD)
+    if record is None:
+        return
+    of_this_run = record.experiment == resolved.manifest.phase.experiment and not (request.data or request.settings)
+    try:
+        load_outcome(request.folder / EVALUATION)
+    except UserError:
+        if of_this_run:
+            return
+    raise UserError(
+        f"--to {request.folder}: is the folder of the run {record.experiment}, whose own evaluation would be lost; "
+        "name another folder, or leave --to out"
+    )
 
 
 def _resolved(request: Request, checkpoint: Checkpoint, registry: Registry) -> ResolvedManifest:

@@ -18,6 +18,9 @@ from imginav.errors import UserError
 MANIFEST = "manifest.toml"
 """The resolved manifest in a run folder."""
 
+RECORD, EVALUATION = "run.json", "evaluation.json"
+"""What became of a run, and what the weights that it left are worth."""
+
 PART = ".part"
 """With what the name of a file ends that is not whole yet."""
 
@@ -90,11 +93,11 @@ class RunFolder:
 
     @property
     def record(self) -> Path:
-        return self.root / "run.json"
+        return self.root / RECORD
 
     @property
     def evaluation(self) -> Path:
-        return self.root / "evaluation.json"
+        return self.root / EVALUATION
 
     @property
     def metrics(self) -> Path:

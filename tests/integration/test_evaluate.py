@@ -117,6 +117,7 @@ def test_a_setting_changes_what_is_measured_and_no_weights(imginav: Run, trained
         ([PHASE], "cannot be read as a checkpoint"),
         ([BEST, "--data", "nowhere.csv"], "data.manifest = 'nowhere.csv': no such file"),
         ([BEST, "--to", BEST], "cannot be made"),
+        ([BEST, "--to", RUN], "whose own evaluation would be lost; name another folder"),
         ([BEST, "--set", "encoder.latent_channels=8"], "does not fit what its manifest now builds"),
         ([BEST, "--set", "evaluation.noise=[-1]"], "expected noise levels greater than 0, found -1"),
         ([BEST, "--set", "evaluation.metrics.nonsense={}"], "no metric 'nonsense' is installed"),
@@ -156,6 +157,8 @@ def test_a_finished_run_without_evaluation_and_latest_checkpoint_is_no_reason_to
     done = imginav(*command, settings=settings)
     assert done.returncode == 2
     assert f"imginav evaluate {BEST} --to {RUN} writes one" in done.stderr
+    done = imginav("evaluate", BEST, "--to", RUN, "--set", "evaluation.latent_layouts=2")
+    assert "whose own evaluation would be lost" in done.stderr
     done = imginav("evaluate", BEST, "--to", RUN)
     assert done.returncode == 0, done.stderr
     assert read(tmp_path / RUN / "evaluation.json") == read(tmp_path / "before.json")
