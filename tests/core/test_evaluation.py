@@ -72,6 +72,7 @@ def test_every_part_is_measured_and_drawn(evaluated: Evaluated) -> None:
 def test_figures_agree_with_those_of_an_epoch(evaluated: Evaluated) -> None:
     outcome, trainer, folder = evaluated("train.batch_size=3")
     assert {name: outcome.metrics[name] for name in trainer.validate()} == trainer.validate()
+    assert {"val_l1", "val_psnr_mean_db"} <= set(outcome.metrics)
     with (folder / "evaluation_layouts.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["layout"] for row in rows] == [f"block {index}" for index in trainer.data.split.validation]
@@ -140,7 +141,8 @@ def test_a_single_validation_layout_is_its_own_pair(evaluated: Evaluated) -> Non
 def test_what_cannot_be_read_is_left_out_under_the_right_names(
     resolve: Resolve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    resolved = resolve("data.on_bad='skip'", "data.count=24")
+    # One layout a batch, so that one batch is empty.
+    resolved = resolve("data.on_bad='skip'", "data.count=24", "train.batch_size=1")
     trainer = build_trainer(resolved, say=lambda _: None)
     first, *others = trainer.data.split.validation
     read = trainer.data.source.read

@@ -19,7 +19,7 @@ def test_times_are_those_of_single_passes_encoding_and_decoding_apart(
     trainer = make_trainer()
     clock = [0.0]
     encode, decode = trainer.model.encode, trainer.model.decode
-    slow = itertools.chain([5.0, 5.0], itertools.cycle([0.03, 0.03, 0.03, 0.03, 0.08]))  # warming up takes longest
+    slow = itertools.chain([5.0, 5.0, 5.0], itertools.cycle([0.03, 0.03, 0.03, 0.03, 0.081]))  # warming up takes longest
 
     def slow_encode(images: torch.Tensor) -> torch.Tensor:
         clock[0] += next(slow)
@@ -32,10 +32,9 @@ def test_times_are_those_of_single_passes_encoding_and_decoding_apart(
     monkeypatch.setattr(trainer.model, "encode", slow_encode)
     monkeypatch.setattr(trainer.model, "decode", quick_decode)
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    next(slow)  # by the pass that makes the latent
     measured = latency.latency_of(trainer.model, 32, trainer.device)
     assert measured.encode_ms == pytest.approx(30)
-    assert measured.encode_p95_ms == pytest.approx(80)
+    assert measured.encode_p95_ms == pytest.approx(81)
     assert measured.decode_ms == measured.decode_p95_ms == pytest.approx(0.1)
     # Two seconds of encoding, at 40 ms on average; quick passes end at their number.
     assert measured.passes == 50

@@ -115,6 +115,16 @@ def test_a_channel_that_hardly_varies_is_dead() -> None:
     assert sums.latent().dead_channels == [1]
 
 
+def test_a_mean_that_hardly_varies_is_dead_in_a_variational_latent_alone() -> None:
+    mean = torch.randn(4, 2, 8, 8, generator=torch.Generator().manual_seed(3))
+    mean[:, 1] *= 0.05
+    deterministic, variational = LatentSums(), LatentSums()
+    deterministic.add(mean, None)
+    variational.add(mean, torch.zeros_like(mean))
+    assert deterministic.latent().dead_channels == []
+    assert variational.latent().dead_channels == [1]
+
+
 def test_all_channels_of_a_constant_latent_are_dead_and_its_factor_is_infinite() -> None:
     sums = LatentSums()
     sums.add(torch.ones(2, 3, 4, 4), None)

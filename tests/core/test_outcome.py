@@ -123,6 +123,14 @@ def test_a_file_that_is_no_outcome_is_refused_in_one_sentence(tmp_path: Path, te
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "evaluation.json"
+    OUTCOME.save(path)
+    path.write_text(path.read_text().replace('"format": 2', '"format": 3'))
+    with pytest.raises(UserError, match="of another version"):
+        load_outcome(path)
+
+
 def test_a_missing_file_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is evaluated anew"):
         load_outcome(tmp_path / "evaluation.json")

@@ -110,3 +110,15 @@ def test_the_background_has_the_colour_of_its_class() -> None:
 
 def test_every_class_has_a_colour_of_its_own() -> None:
     assert len(PALETTE) == len(PALETTE.names) == len(PALETTE.colours) == len(set(PALETTE.colours)) == 10
+
+
+def test_the_nearest_class_is_that_of_the_nearest_colour_however_far_it_is() -> None:
+    palette = Palette(
+        names=("red", "blue", "white"), colours=((255, 0, 0), (0, 0, 255), (255, 255, 255)), background="white"
+    )
+    rgb = np.array(
+        [[[255, 0, 0], [200, 30, 60]], [[0, 0, 10], [128, 128, 128]], [[0, 255, 0], [127, 0, 127]]], np.uint8
+    )
+    # Black is as far from red as it is from blue but for ten levels; of two that are as near, the first counts.
+    assert palette.nearest(rgb).tolist() == [[0, 0], [1, 2], [0, 0]]
+    assert palette.nearest(rgb).dtype == np.uint8

@@ -86,6 +86,13 @@ def test_figures_are_of_all_layouts_of_types_and_of_single_ones() -> None:
     assert summary.more_is_better == ("val_brightness",)
 
 
+def test_figures_that_were_asked_for_too_early_are_asked_for_again() -> None:
+    found = seen()
+    found.figures()
+    found.see({"rgb": torch.ones(1, 3, 2, 2)}, {"rgb": torch.zeros(1, 3, 2, 2)})
+    assert found.figures() == {"val_brightness": pytest.approx(0.4)}
+
+
 def test_the_worst_and_the_best_are_ranked_by_their_error() -> None:
     summary = seen().summary(NAMES, 3)
     assert [layout.name for layout in summary.worst] == ["b", "d", "c"]
