@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -22,10 +23,10 @@ settings.load_profile("untimed")
 WriteLayouts = Callable[..., Path]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    """Compute in one thread: tensors as small as these lose more than they gain by several."""
-    torch.set_num_threads(1)
+# One thread, here and in the processes that tests start: tensors as small as these lose more than they gain by several,
+# and tests run on all cores side by side.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,8 @@ def test_times_are_those_of_single_passes_encoding_and_decoding_apart(
     trainer = make_trainer()
     clock = [0.0]
     encode, decode = trainer.model.encode, trainer.model.decode
-    slow = itertools.chain([5.0, 5.0, 5.0], itertools.cycle([0.03, 0.03, 0.03, 0.03, 0.081]))  # warming up takes longest
+    # Warming up takes longest.
+    slow = itertools.chain([5.0, 5.0, 5.0], itertools.cycle([0.03, 0.03, 0.03, 0.03, 0.081]))
 
     def slow_encode(images: torch.Tensor) -> torch.Tensor:
         clock[0] += next(slow)
