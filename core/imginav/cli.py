@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,6 +101,16 @@ def evaluate(options: argparse.Namespace) -> int:
     )
     outcome = evaluate_checkpoint(request, registry.installed())
     print(report.summary(outcome, request.folder))
+    return 0
+
+
+def watch(options: argparse.Namespace) -> int:
+    """Show what runs are doing, from their files: epoch, losses, best, speed, time left."""
+    from imginav.loading import SITE_FILE
+    from imginav.watching import experiments_folder, watch
+
+    with suppress(KeyboardInterrupt):  # the way to leave it
+        watch(options.run or experiments_folder(options.site or SITE_FILE), every=options.every, once=options.once)
     return 0
 
 
@@ -212,6 +223,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(command=evaluate)
 
+    command = commands.add_parser("watch", help="show what runs are doing", description=watch.__doc__)
+    command.add_argument(
+        "run", type=Path, nargs="?", metavar="RUN", help="a run folder, or one of several (default: the site's)"
+    )
+    command.add_argument(
+        "--every", type=_seconds, default=2.0, metavar="SECONDS", help="between two looks (default: 2)"
+    )
+    command.add_argument("--once", action="store_true", help="show it once, as where there is no terminal")
+    command.add_argument("--site", type=Path, metavar="FILE", help="the site file (default: imginav.toml, if there)")
+    command.set_defaults(command=watch)
+
     command = commands.add_parser(
         "winner", parents=[scale, loading], help="show or decide the winner of a phase", description=winner.__doc__
     )
@@ -319,6 +341,13 @@ def _running_options() -> argparse.ArgumentParser:
         "--require-winners", action="store_true", help="refuse to run without the winners that a phase takes"
     )
     return options
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0.1 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"expected 0.1 to 86400 seconds, found {text}")
+    return seconds
 
 
 def _positive(text: str) -> int:

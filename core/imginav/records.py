@@ -43,6 +43,8 @@ class RunRecord:
     host: str
     process: int  # its number there
     error: str = ""  # why it failed
+    batch: int = 0  # of the epoch that runs, the last that is done; 0 between two epochs
+    batches: int = 0  # of that epoch
 
     def save(self, path: Path, *, patient: bool = True) -> None:
         """Write the file, whole or not at all; see `write_bytes`."""
@@ -102,8 +104,20 @@ class Recorder:
         recorder.write("running")
         return recorder
 
-    def write(self, state: State, *, epoch: int | None = None, error: str = "", patient: bool = True) -> None:
-        """Write what has become of the run; `patient` as `write_bytes` has it."""
+    def write(
+        self,
+        state: State,
+        *,
+        epoch: int | None = None,
+        within: tuple[int, int] = (0, 0),
+        error: str = "",
+        patient: bool = True,
+    ) -> None:
+        """Write what has become of the run.
+
+        `within` is how many batches of the epoch that runs are done, and how many it has; `patient` as `write_bytes`
+        has it.
+        """
         passed = (datetime.now(UTC) - self._start).total_seconds()
         self._record = evolve(
             self._record,
@@ -112,6 +126,8 @@ class Recorder:
             seconds=round(self._before + passed, 1),
             updated=utc_now(),
             error=error,
+            batch=within[0],
+            batches=within[1],
         )
         self._record.save(self._path, patient=patient)
 

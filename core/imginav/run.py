@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 from attrs import evolve
 
@@ -29,6 +30,9 @@ from imginav.seeds import Seeds
 from imginav.trainer import Trainer
 
 Say = Callable[[str], None]
+
+NOTED_SECONDS = 15.0
+"""Between two notes of the place within an epoch."""
 
 
 def run_experiment(
@@ -134,10 +138,19 @@ def _refuse_without_checkpoint(folder: RunFolder) -> None:
 
 
 class EpochRecorder:
-    """Notes each finished epoch in the run's record."""
+    """Notes each finished epoch in the run's record, and now and then how far the next one has come."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
+        self._noted = time.monotonic()
+
+    @hookimpl
+    def step_finished(self, trainer: Trainer) -> None:
+        if trainer.tally and time.monotonic() - self._noted >= NOTED_SECONDS:
+            self._noted = time.monotonic()
+            with suppress(UserError):  # on a full disk, a note for people is not worth waiting for
+                within = trainer.tally.batches, trainer.data.steps_per_epoch
+                self._recorder.write("running", within=within, patient=False)
 
     @hookimpl(trylast=True)  # when the checkpoint of the epoch is written
     def epoch_finished(self, trainer: Trainer) -> None:

@@ -27,7 +27,7 @@ from imginav.data import Data, split_as
 from imginav.interruption import Interrupted, Interruption
 from imginav.loading import ResolvedManifest
 from imginav.outcome import Outcome
-from imginav.records import load_record
+from imginav.records import Recorder, load_record
 from imginav.run import run_experiment, run_folder
 from imginav.rundir import RunFolder
 from imginav.seeds import Seeds
@@ -685,3 +685,41 @@ def test_a_full_disk_stops_with_what_there_is_and_the_run_goes_on_when_there_is_
     monkeypatch.undo()
     run(resolved)
     assert result(folder) == reference
+
+
+def test_the_place_within_an_epoch_is_noted_for_people(resolve: Resolve, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolved = resolve("train.epochs=1")
+    noted: list[tuple[int, int, int]] = []
+    real = Recorder.write
+
+    def write(self: Recorder, *arguments: Any, **options: Any) -> None:
+        real(self, *arguments, **options)
+        record = load_record(run_folder(resolved).record)
+        assert record is not None
+        noted.append((record.epoch, record.batch, record.batches))
+
+    monkeypatch.setattr(Recorder, "write", write)
+    monkeypatch.setattr("imginav.run.NOTED_SECONDS", 0.0)
+    run(resolved)
+    # At its start, after each of three batches, after the epoch, and at its end.
+    assert noted == [(0, 0, 0), (0, 1, 3), (0, 2, 3), (0, 3, 3), (1, 0, 0), (1, 0, 0)]
+
+
+def test_a_note_that_finds_no_room_is_left_out(
+    resolve: Resolve, full_disk: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolved = resolve("train.epochs=1")
+    real = Recorder.write
+    notes = []
+
+    def write(self: Recorder, *arguments: Any, **options: Any) -> None:
+        if "within" in options:
+            full_disk("run.json")
+            notes.append(options["within"])
+        real(self, *arguments, **options)
+
+    monkeypatch.setattr(Recorder, "write", write)
+    monkeypatch.setattr("imginav.run.NOTED_SECONDS", 0.0)
+    with pytest.raises(UserError, match=r"cannot write .*run.json"):  # of the epoch's end, which does count
+        run(resolved)
+    assert notes == [(1, 3), (2, 3), (3, 3)]
