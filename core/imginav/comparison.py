@@ -13,21 +13,22 @@ from typing import Any
 import numpy as np
 import torch
 from attrs import frozen
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from imginav import pictures
 from imginav.autoencoder import build_autoencoder
+from imginav.charts import scale_log
 from imginav.checkpoint import load_checkpoint
 from imginav.components import LayoutSource
 from imginav.data import first_samples, split_as
 from imginav.device import open_device, to_bytes
+from imginav.embedding import data_uris
 from imginav.errors import UserError
 from imginav.listing import duration
 from imginav.loading import ResolvedPhase
 from imginav.pictures import Pixels, write_figure
-from imginav.report import PAGE, data_uri, page
+from imginav.report import PAGE, PICTURE_BYTES, page
 from imginav.run import run_folder
 from imginav.rundir import write_text
 from imginav.seeds import Seeds
@@ -71,7 +72,7 @@ def write(phase: ResolvedPhase, evidence: Sequence[Evidence], winner: Winner | N
         winner=winner,
         columns=columns,
         rows=rows,
-        pictures=[(title, data_uri(path)) for title, path in made.items()],
+        pictures=list(zip(made, data_uris(list(made.values()), 2 * PICTURE_BYTES), strict=False)),
         lineage=[earlier.summary for earlier in phase.lineage.values()],
         reports=[(e.run, f"{e.run}_report.html") for e in evidence if (shared / f"{e.run}_report.html").is_file()],
     )
@@ -168,7 +169,7 @@ def _draw_quality(path: Path, phase: ResolvedPhase, evidence: Sequence[Evidence]
     axes.set_xscale("log", base=2)
     axes.set_xticks(*_ticks({c.latent_dimensions or 1 for c in shown.values()}))
     if all((c.mean or 0) > 0 for c in shown.values()):
-        _scale_log(axes)
+        scale_log(axes)
     axes.margins(x=0.25, y=0.15)
     axes.grid(alpha=0.25, which="both")
     direction = "lower" if winner.metric.mode == "min" else "higher"
@@ -199,7 +200,7 @@ def _draw_curves(path: Path, phase: ResolvedPhase, evidence: Sequence[Evidence],
         axes.plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=2.6 if won else 1.4, label=label)
     values = [float(value) for line in axes.get_lines() for value in np.asarray(line.get_ydata())]
     if values and min(values) > 0:
-        _scale_log(axes)
+        scale_log(axes)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25, which="both")
     axes.set(title=f"{phase.heading}: validation over the epochs", xlabel="epoch", ylabel=metric)
@@ -214,14 +215,6 @@ def _ticks(dimensions: Iterable[int]) -> tuple[list[int], list[str]]:
     """Return the places of latent dimensions on an axis, and how they are written there."""
     places = sorted(dimensions)
     return places, [f"{place:,}" for place in places]
-
-
-def _scale_log(axes: Axes) -> None:
-    """Make the vertical axis logarithmic, with figures in between that people read."""
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 6, 8)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _draw_layouts(path: Path, phase: ResolvedPhase, evidence: Sequence[Evidence], winner: Winner | None) -> bool:

@@ -81,6 +81,7 @@ def evaluate(trainer: Trainer, resolved: ResolvedManifest, folder: Path, *, time
         metrics=metrics,
         flat_background_mse=seen.flat_background_mse,
         latent=(side, side, manifest.encoder.latent_channels),
+        downsampling_factor=manifest.encoder.downsampling_factor,
         encoder_parameters=parameter_count(trainer.model.encoder),
         decoder_parameters=parameter_count(trainer.model.decoder),
         train_layouts=len(data.split.train),

@@ -72,5 +72,7 @@ def duration(seconds: float) -> str:
 
 
 def gigabytes(size: float) -> str:
-    """Return a number of bytes for people: 71 MB, 3.4 GB."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+    """Return a number of bytes for people: 12 kB, 71 MB, 3.4 GB."""
+    if size >= 1e9:
+        return f"{size / 1e9:.1f} GB"
+    return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
