@@ -1,13 +1,66 @@
-"""Benches: what is measured beside what, and the ratios at the end."""
+"""Benches: their options, what is measured, and the tables at the end."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+
+from imginav import UserError
+from imginav.device import open_device
+from imginav.manifest import Machine
+from imginav_benches import Pace, Subject, arms, cases_of, chosen, measure_in_turns, same_network_once
+from imginav_benches.cases import base_case
+from imginav_benches.measuring import QUICK, THOROUGH
+from imginav_benches.planning import Diffusion
+from imginav_benches.tables import write_tables
+
+SAVED_AS = "benches"
+
+SUBJECTS = pytest.StashKey[list[Subject]]()
+"""What `--manifest` or `--checkpoint` names."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("imginav", "what imginav's benches measure")
+    group.addoption("--manifest", type=Path, metavar="PHASE", help="a phase, all of whose experiments are measured")
+    group.addoption("--checkpoint", type=Path, metavar="FILE", help="a checkpoint that is measured, with its weights")
+    group.addoption("--device", default="auto", help="cpu, cuda, cuda:1; auto (default): a GPU where there is one")
+    group.addoption("--quick", action="store_true", help="less of everything: under two minutes on two cores")
+    group.addoption(
+        "--grid", action="store_true", help="every batch, size, precision and memory format, eager and compiled: hours"
+    )
+    group.addoption(
+        "--sampling-steps", type=_numbers, default=(20, 50), metavar="N,N", help="of the diffusion model (20,50)"
+    )
+    group.addoption(
+        "--unet-ms",
+        type=float,
+        default=40.0,
+        metavar="MS",
+        help="of one step over 32×32 cells (40); other latents in proportion to their cells",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    option = config.option
+    if option.manifest and option.checkpoint:
+        raise pytest.UsageError("--manifest and --checkpoint: name one of them")
+    if option.unet_ms <= 0:
+        raise pytest.UsageError(f"--unet-ms {option.unet_ms:g}: expected milliseconds above 0")
+    try:
+        open_device(Machine(device=option.device))
+        config.stash[SUBJECTS] = chosen(option.manifest, option.checkpoint)
+    except UserError as error:
+        raise pytest.UsageError(str(error)) from None
+    # Our tables say what is compared with what; pytest-benchmark's own is for comparing with a saved run.
+    option.benchmark_quiet = option.benchmark_quiet or not option.benchmark_compare
+    option.benchmark_columns = option.benchmark_columns or ["median", "iqr", "rounds"]
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
@@ -16,38 +69,61 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
     machine_info["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Choose what is encoded and decoded: the subject under all conditions, the arms of 1.1 and 1.2 under one."""
+    if not {"subject", "case"} <= set(metafunc.fixturenames):
+        return
+    option = metafunc.config.option
+    own = same_network_once(metafunc.config.stash[SUBJECTS])
+    # Those of a sweep are compared with each other under one condition.
+    cases = cases_of(option.device, quick=option.quick, grid=option.grid)[: None if len(own) == 1 else 1]
+    # An arm that is measured as the subject already lends it its name.
+    others = same_network_once([*own, *arms()])
+    pairs = [(subject, case) for subject in others[: len(own)] for case in cases]
+    pairs += [(arm, base_case(option.device)) for arm in others[len(own) :]]
+    metafunc.parametrize(
+        ("subject", "case"), pairs, ids=[f"{subject.name.replace(', ', '+')}-{case.label}" for subject, case in pairs]
+    )
+
+
 @pytest.fixture
-def interleaved(benchmark: Any) -> Callable[..., None]:
-    """Measure `ours` and a peer in turns, so that both meet the same noise; the ratio is that of their sums."""
-
-    def measure(ours: Callable[[], object], theirs: Callable[[], object], *, rounds: int, peer: str) -> None:
-        peer_seconds: list[float] = []
-
-        def run_peer() -> None:
-            start = time.perf_counter()
-            theirs()
-            peer_seconds.append(time.perf_counter() - start)
-
-        benchmark.pedantic(ours, setup=run_peer, rounds=rounds, warmup_rounds=1)
-        own, other = benchmark.stats.stats.data, peer_seconds[-rounds:]  # without the warm-up
-        benchmark.extra_info |= {
-            "peer": peer,
-            "ratio_to_peer": sum(own) / sum(other),
-            "ratios": [a / b for a, b in zip(own, other, strict=True)],
-            "peer_seconds": other,
-        }
-
-    return measure
+def pace(pytestconfig: pytest.Config) -> Pace:
+    return QUICK if pytestconfig.option.quick else THOROUGH
 
 
+@pytest.fixture(scope="session")
+def subject_alone(pytestconfig: pytest.Config) -> Subject:
+    """The first autoencoder that is measured."""
+    return pytestconfig.stash[SUBJECTS][0]
+
+
+@pytest.fixture
+def interleaved(benchmark: Any, pace: Pace) -> Callable[..., None]:
+    """Measure `ours` and a peer in turns, as many as the pace says."""
+    return partial(measure_in_turns, benchmark, rounds=pace.turns)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """Save what was measured, for later runs to be compared with, unless it is saved under another name."""
+    benches = session.config._benchmarksession
+    if benches.benchmarks and not (benches.save or benches.json):
+        benches.autosave = SAVED_AS
+    return (yield)
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     session = getattr(config, "_benchmarksession", None)
-    rows = [bench for bench in getattr(session, "benchmarks", ()) if "ratio_to_peer" in bench.extra_info]
-    if rows:
-        terminalreporter.section("ratios to peers, measured in turns (below 1 is faster)")
-    for bench in rows:
-        info = bench.extra_info
-        low, high = min(info["ratios"]), max(info["ratios"])
-        terminalreporter.write_line(
-            f"{bench.name:<60} {info['ratio_to_peer']:.3f} × {info['peer']} ({low:.3f} to {high:.3f})"
-        )
+    benches = [bench for bench in getattr(session, "benchmarks", ()) if bench]
+    diffusion = Diffusion(config.option.sampling_steps, config.option.unet_ms)
+    write_tables(benches, diffusion, terminalreporter.write_line)
+    if benches and session.autosave:
+        terminalreporter.write_line(f"saved in {session.storage.path}; --benchmark-compare compares a run with it")
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    numbers = tuple(int(part) for part in text.split(","))
+    if min(numbers) < 1:
+        raise ValueError(text)
+    return numbers

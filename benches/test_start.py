@@ -4,12 +4,34 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from imginav_benches.subjects import FINAL
+
+
+def program(*arguments: str) -> Callable[[], object]:
+    return lambda: subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+
 
 @pytest.mark.benchmark(group="start")
-def test_help(benchmark: Any) -> None:
-    command = [sys.executable, "-m", "imginav", "--help"]
-    benchmark.pedantic(lambda: subprocess.run(command, capture_output=True, check=True), rounds=10, warmup_rounds=1)
+def test_help(interleaved: Callable[..., None]) -> None:
+    interleaved(program("-m", "imginav", "--help"), program("-c", "pass"), peer="python -c pass")
+
+
+@pytest.mark.benchmark(group="start")
+@pytest.mark.parametrize("command", [("plugins",), ("check", str(FINAL))], ids=["plugins", "check"])
+def test_command(command: tuple[str, ...], interleaved: Callable[..., None]) -> None:
+    interleaved(program("-m", "imginav", *command), program("-c", "import torch"), peer="import torch")
+
+
+@pytest.mark.benchmark(group="start")
+def test_loading_a_phase(benchmark: Any) -> None:
+    from imginav.loading import load_phase
+    from imginav.registry import installed
+
+    registry = installed()
+    resolved = benchmark(lambda: load_phase(FINAL, registry, use_site=False))
+    assert len(resolved.experiments) == 1

@@ -1,9 +1,11 @@
-"""What the trainer with its callbacks costs beside a bare training loop written by hand."""
+"""What the trainer with its callbacks costs beside a bare training loop written by hand: a step, and an epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,38 +13,41 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from imginav import loading, registry
-from imginav.autoencoder import Autoencoder, build_autoencoder
+from imginav.device import open_device
+from imginav.manifest import Machine
 from imginav.run import build_trainer
 from imginav.rundir import RunFolder
-from imginav.seeds import Seeds
 from imginav.trainer import Trainer
+from imginav_benches import measure_in_turns
+from imginav_benches.subjects import FINAL
 
-PHASE = Path(__file__).parents[1] / "phases" / "1_5.toml"
-
-SCALES = {
-    # As the trial trains: 456 crops of 128 pixels, validated on 24 whole layouts.
-    "cpu": ["data.count=480", "data.crop=128", "train.split=0.95", "train.batch_size=8"],
+EPOCHS = {
+    # As the trial trains: crops of 128 pixels, validated on whole layouts.
+    "cpu": ["data.count=120", "data.crop=128", "train.split=0.95", "train.batch_size=8"],
     # As the full phase trains: whole layouts of 512 pixels in bf16, loaded by worker processes.
     "cuda": ["data.count=2000", "train.split=0.96"],
 }
 
+STEPS = {"cpu": ["data.count=64", "data.crop=64"], "cuda": ["data.count=64"]}
 
-@pytest.fixture
-def device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+STEPS_MEASURED = [(8, 32), (4, 32), (16, 32), (8, 16), (8, 64)]
+"""Layouts in a batch, and the network's width: each changed alone."""
+
+STEPS_A_TURN = 4
 
 
-@pytest.fixture
-def trainer(device: str, tmp_path: Path) -> Trainer:
-    """The trainer of phase 1.5 with all of its default callbacks."""
-    settings = [f"output.experiments={tmp_path}/own", f"output.shared={tmp_path}/shared", "train.epochs=1000"]
+def open_trainer(settings: Sequence[str], folder: Path) -> Trainer:
+    """Return the trainer of phase 1.5 with all of its default callbacks, in a run that has started."""
     # Neither bounds nor patience may end an endless run.
-    settings += ["callbacks.early_stopping.patience=1000000", *SCALES[device]]
-    resolved = loading.load(PHASE, registry.installed(), settings=settings, scale="full")
+    endless = ["train.epochs=1000", "callbacks.early_stopping.patience=1000000"]
+    output = [f"output.experiments={folder}/own", f"output.shared={folder}/shared"]
+    resolved = loading.load(
+        FINAL, registry.installed(), settings=[*output, *endless, *settings], scale="full", use_site=False
+    )
     trainer = build_trainer(resolved, say=lambda _: None)
-    folder = RunFolder(tmp_path / "own" / "run", tmp_path / "shared" / "group", "run")
-    folder.begin()
-    trainer.hooks.run_started(trainer, folder, resolved)
+    run = RunFolder(folder / "own" / "run", folder / "shared" / "group", "run")
+    run.begin()
+    trainer.hooks.run_started(trainer, run, resolved)
     return trainer
 
 
@@ -50,12 +55,10 @@ class BareLoop:
     """The same model, data, losses and optimizer, in the fewest lines that a researcher would write."""
 
     def __init__(self, trainer: Trainer, path: Path) -> None:
-        resolved = loading.load(PHASE, registry.installed(), scale="full")
-        manifest = resolved.manifest
         self.device = trainer.device.device
         self.dtype = trainer.device.dtype
-        spec = trainer.data.source.spec
-        self.model: Autoencoder = build_autoencoder(manifest.encoder, manifest.decoder, spec, Seeds(1)).to(self.device)
+        # Not one more of the trainer's modules, which callbacks may have changed.
+        self.model = copy.deepcopy(trainer.model)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
         # The same batches: what is compared is the loop, not the reading of layouts.
         self.data = trainer.data
@@ -69,26 +72,66 @@ class BareLoop:
         rgb, segmentation = outputs["rgb"].float(), outputs["segmentation"].float()
         return F.mse_loss(rgb, images) + 0.05 * F.cross_entropy(segmentation, classes)
 
+    def step(self, batch: dict[str, Tensor]) -> float:
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        return loss.item()
+
     def epoch(self) -> None:
         self.model.train()
-        total = 0.0
         for batch in self.data.train_batches(1):
-            self.optimizer.zero_grad(set_to_none=True)
-            loss = self.loss(batch)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-            self.optimizer.step()
-            total += loss.item()
+            self.step(batch)
         self.model.eval()
         with torch.no_grad():
-            total = sum(self.loss(batch).item() for batch in self.data.validation_batches())
+            for batch in self.data.validation_batches():
+                self.loss(batch).item()
         torch.save({"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}, self.path)
 
 
-@pytest.mark.benchmark(group="training")
-def test_an_epoch_with_default_callbacks(
-    trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interleaved: Callable[..., float]
+@pytest.fixture
+def device_type(pytestconfig: pytest.Config) -> str:
+    return open_device(Machine(device=pytestconfig.option.device)).device.type
+
+
+@pytest.mark.benchmark(group="a training step")
+@pytest.mark.parametrize(
+    ("batch", "width"),
+    [pytest.param(batch, width, id=f"{batch} of width {width}") for batch, width in STEPS_MEASURED],
+)
+def test_steps(
+    batch: int, width: int, device_type: str, tmp_path: Path, benchmark: Any, interleaved: Callable[..., None]
 ) -> None:
+    """Four at a time, with what callbacks do at each; how it grows with the batch and the network's width."""
+    own = [f"train.batch_size={batch}", f"encoder.base_channels={width}", f"machine.device={device_type}"]
+    trainer = open_trainer([*STEPS[device_type], *own], tmp_path)
+    bare = BareLoop(trainer, tmp_path / "bare.pt")
+    layouts = next(iter(trainer.data.train_batches(1)))
+    trainer.model.train()
+    bare.model.train()
+    trainer.hooks.epoch_started(trainer, 1)
+
+    def steps() -> None:
+        for _ in range(STEPS_A_TURN):
+            terms = trainer.train_step(trainer.device.batch(layouts))
+            trainer.hooks.step_finished(trainer, terms)
+        trainer.device.wait()
+
+    benchmark.extra_info["images"] = STEPS_A_TURN * batch
+    interleaved(steps, lambda: [bare.step(layouts) for _ in range(STEPS_A_TURN)], peer="a bare PyTorch loop")
+    trainer.data.close()
+
+
+@pytest.mark.benchmark(group="a training epoch")
+def test_an_epoch(
+    device_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, benchmark: Any, pytestconfig: pytest.Config
+) -> None:
+    """With all default callbacks, validation and checkpoints beside the same written by hand."""
+    if pytestconfig.option.quick:
+        pytest.skip("--quick: five turns take over a minute on two cores")
+    trainer = open_trainer([*EPOCHS[device_type], f"machine.device={device_type}"], tmp_path)
     # Each round is an epoch of one run, and the run does not end between them.
     monkeypatch.setattr(trainer.hooks, "training_finished", lambda _: None)
     bare = BareLoop(trainer, tmp_path / "bare.pt")
@@ -97,5 +140,7 @@ def test_an_epoch_with_default_callbacks(
         trainer.epochs = trainer.epoch + 1
         trainer.fit()
 
+    benchmark.extra_info["images"] = len(trainer.data.split.train)
     # Five, because every fifth epoch draws the samples.
-    interleaved(one_epoch, bare.epoch, rounds=5, peer="a bare PyTorch loop")
+    measure_in_turns(benchmark, one_epoch, bare.epoch, rounds=5, peer="a bare PyTorch loop")
+    trainer.data.close()
