@@ -70,12 +70,12 @@ def test_every_fault_names_a_test_that_there_is() -> None:
         assert re.search(rf"^def {name}\(", (ROOT / "tests" / file).read_text(), re.MULTILINE), f"{file}::{name}"
 
 
-def commands() -> list[str]:
-    lines = [line for _, block in blocks("sh") for line in block.splitlines() if line.startswith("imginav ")]
+def commands(program: str) -> list[str]:
+    lines = [line for _, block in blocks("sh") for line in block.splitlines() if line.startswith(f"{program} ")]
     return sorted(set(lines))
 
 
-@pytest.mark.parametrize("command", commands())
+@pytest.mark.parametrize("command", commands("imginav"))
 def test_commands_are_understood(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The runs themselves are tested elsewhere; here, that each documented line is one that imginav takes."""
     options = cli._parser().parse_args(shlex.split(command, comments=True)[1:])
@@ -87,6 +87,22 @@ def test_commands_are_understood(command: str, tmp_path: Path, monkeypatch: pyte
     elif "folder" in options:
         assert len(study.phases_in_order(options.folder)) == 5
     assert callable(options.command)
+
+
+def test_options_of_the_benches_are_documented_and_there() -> None:
+    """That they measure is tested elsewhere."""
+    command = [sys.executable, "-m", "pytest", "benches/", "--help"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    _, _, own = listed.partition("what imginav's benches measure:")
+    documented = (ROOT / "docs" / "performance.md").read_text()
+    assert set(re.findall(r"^  (--[a-z-]+)", own.partition("\n\n")[0], re.MULTILINE)) <= set(
+        re.findall(r"--[a-z-]+", documented)
+    )
+    lines = commands("pytest")
+    assert lines
+    for line in lines:
+        assert set(re.findall(r"--[a-z-]+", line)) <= set(re.findall(r"--[a-z-]+", listed)), line
+        assert all((ROOT / path).exists() for path in re.findall(r"\S+\.toml|benches/", line)), line
 
 
 def test_every_hook_and_its_arguments_are_documented() -> None:
@@ -102,7 +118,7 @@ def test_every_hook_and_its_arguments_are_documented() -> None:
     "registration", list(installed()), ids=lambda r: f"{r.kind}-{r.name}" if isinstance(r, Registration) else ""
 )
 def test_every_component_and_its_keys_are_documented(registration: Registration) -> None:
-    text = "".join((ROOT / "docs" / name).read_text() for name in ("manifest.md", "study.md"))
+    text = "".join((ROOT / "docs" / name).read_text() for name in ("evaluation.md", "manifest.md", "study.md"))
     assert f"`{registration.name}`" in text
     assert [f.name for f in attrs.fields(registration.component) if f.init and f"`{f.name}`" not in text] == []
 

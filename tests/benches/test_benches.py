@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,9 @@ latent_channels = 4
 def run_benches(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
     storage = f"--benchmark-storage=file://{folder}"
-    return subprocess.run([*command, storage], capture_output=True, text=True, cwd=ROOT)
+    # The benches are no part of the tests that run here in several processes.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    return subprocess.run([*command, storage], capture_output=True, text=True, cwd=ROOT, env=environment)
 
 
 @pytest.fixture
