@@ -57,6 +57,7 @@ def test_every_kind_of_component_is_installed_through_the_entry_points() -> None
         "head",
         "loss",
         "lr_schedule",
+        "metric",
         "optimizer",
         "selector",
     }

@@ -115,7 +115,7 @@ def test_the_hub_cache_is_used_where_no_file_is_named(
 
 def refused(path: Path, message: str) -> None:
     """Assert that a run with these weights ends before its first step, with what is wrong and what to do."""
-    remedy = r".*download VGG16's weights .*vgg16-397923af.pth.* name the file as the loss's `weights`, or put it into"
+    remedy = r".*download VGG16's weights .*vgg16-397923af.pth.* name the file as its `weights`, or put it into"
     with pytest.raises(UserError, match=message + remedy):
         Objective({"perceptual": Perceptual(weights=path)}, ["rgb"], ["rgb"])
 
@@ -162,9 +162,22 @@ def test_something_other_than_a_state_dictionary_is_refused(tmp_path: Path) -> N
 def test_weights_of_another_network_are_refused(state: dict[str, Tensor], tmp_path: Path) -> None:
     path = tmp_path / "vgg.pth"
     torch.save({**state, "features.5.weight": torch.zeros(128, 32, 3, 3)}, path)
-    refused(path, r"the perceptual loss's weights .*vgg.pth are not VGG16's: .*size mismatch for 5.weight.*; ")
+    refused(
+        path,
+        r".*vgg.pth, which the perceptual loss needs, does not hold VGG16's weights: .*size mismatch for 5.weight.*; ",
+    )
     torch.save({key: tensor for key, tensor in state.items() if key != "features.14.bias"}, path)
-    refused(path, r"the perceptual loss's weights .*vgg.pth are not VGG16's: .*'features.14.bias'.*; ")
+    refused(
+        path, r".*vgg.pth, which the perceptual loss needs, does not hold VGG16's weights: .*'features.14.bias'.*; "
+    )
+
+
+def test_what_all_code_draws_from_is_left_as_it_is(weights: Path, tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    Perceptual(weights=weights).build()
+    with pytest.raises(UserError, match="does not exist"):
+        Perceptual(weights=tmp_path / "none.pth").build()
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_an_output_of_another_shape_is_refused(weights: Path) -> None:
