@@ -5,34 +5,41 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import quote
 
+import matplotlib as mpl
 import numpy as np
 import torch
 from attrs import frozen
+from markupsafe import Markup
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from imginav import pictures
 from imginav.autoencoder import build_autoencoder
-from imginav.charts import scale_log
+from imginav.charts import EXPERIMENTS, LITERAL, MARK, MOST_MARKED_POINTS, scale, set_epochs, svg
 from imginav.checkpoint import load_checkpoint
 from imginav.components import LayoutSource
 from imginav.data import first_samples, split_as
 from imginav.device import open_device, to_bytes
-from imginav.embedding import data_uris
+from imginav.embedding import embedded
 from imginav.errors import UserError
 from imginav.listing import duration
 from imginav.loading import ResolvedPhase
+from imginav.outcome import Outcome
+from imginav.pages import page
 from imginav.pictures import Pixels, write_figure
-from imginav.report import PAGE, PICTURE_BYTES, page
+from imginav.report import PAGE, PICTURE_BYTES
 from imginav.run import run_folder
 from imginav.rundir import write_text
 from imginav.seeds import Seeds
 from imginav.selection import Evidence
+from imginav.side_by_side import columns_of
 from imginav.sweeps import short_names, shown_value
 from imginav.winners import Winner
 
@@ -40,7 +47,15 @@ LAYOUTS_SHOWN = 4
 MOST_TILES = 7
 """Tiles of 256 pixels that fit beside each other; with more experiments they become smaller."""
 
-WINNER_COLOUR = "#d98e00"
+SERIES = len(EXPERIMENTS)
+"""Colours of experiments; with more of them, they come round."""
+
+PICTURE_COLOURS = ("#d98e00", *(f"C{number}" for number in range(SERIES)))
+PAGE_COLOURS = (MARK, *EXPERIMENTS)
+"""The winner's, and those of the experiments in turn."""
+
+History = tuple[str, bool, list[tuple[int, float]]]
+"""The label of a run, whether it won, and a metric by epoch."""
 
 
 @frozen
@@ -51,37 +66,56 @@ class Row:
     won: bool
 
 
+@frozen(kw_only=True)
+class Run:
+    """One run in the table of the page."""
+
+    name: str
+    report: str  # the address of its page, beside this one; empty where there is none
+    won: bool
+
+
+Draw = Callable[[Axes, Sequence[str]], None]
+"""Draws onto axes, in some colours: the winner's first, then those of others in turn."""
+
+
 def write(phase: ResolvedPhase, evidence: Sequence[Evidence], winner: Winner | None) -> None:
     """Write comparison.csv, three pictures and the page into the phase's folder."""
     shared = phase.shared
     _write_csv(shared / "comparison.csv", phase, evidence, winner)
-    drawings = {
-        "Quality against latent dimensions": ("comparison_quality.png", _draw_quality),
-        "Validation over the epochs": ("comparison_curves.png", _draw_curves),
-        "The same layouts, as each experiment rebuilds them": ("comparison_layouts.png", _draw_layouts),
-    }
-    made = {
-        title: shared / name for title, (name, draw) in drawings.items() if draw(shared / name, phase, evidence, winner)
-    }
-    columns, rows = table(phase, evidence, winner)
+    histories = _histories(phase, evidence, winner)
+    drawn: list[tuple[str, str, Draw]] = []
+    if winner is not None and len(winner.experiments) > 1:
+        drawn.append(("Quality against latent dimensions", "comparison_quality.png", partial(_draw_quality, winner)))
+    if histories:
+        curves = partial(_draw_curves, _chosen_by(phase, winner)[0], histories)
+        drawn.append(("Validation over the epochs", "comparison_curves.png", curves))
+    for title, name, draw in drawn:
+        _write_drawing(shared / name, f"{phase.heading}: {title.lower()}", draw)
+    layouts = shared / "comparison_layouts.png"
+    _draw_layouts(layouts, phase, evidence, winner)
     html = page(
         "phase.html.j2",
         heading=phase.heading,
         source=phase.source,
         scale="at trial scale" if phase.experiments[0].trial else "at full scale",
         winner=winner,
-        columns=columns,
-        rows=rows,
-        pictures=list(zip(made, data_uris(list(made.values()), 2 * PICTURE_BYTES), strict=False)),
+        columns=columns_of(phase, evidence, *_chosen_by(phase, winner)),
+        runs=[_run(phase, e, winner) for e in evidence],
+        timed_on=sorted(
+            {f"{o.latency.device}, {o.latency.precision}" for e in evidence if (o := e.outcome) and o.latency}
+        ),
+        drawings=[(title, _svg(title, name, draw)) for title, name, draw in drawn],
+        legend=[(label, place % SERIES, won) for place, (label, won, _) in enumerate(histories)],
+        layouts=embedded([layouts], 2 * PICTURE_BYTES).get(layouts),
         lineage=[earlier.summary for earlier in phase.lineage.values()],
-        reports=[(e.run, f"{e.run}_report.html") for e in evidence if (shared / f"{e.run}_report.html").is_file()],
     )
     write_text(shared / PAGE, html)
 
 
 def table(phase: ResolvedPhase, evidence: Sequence[Evidence], winner: Winner | None) -> tuple[list[str], list[Row]]:
     """Return headings and rows for people: what the experiments differ in, and what came of it."""
-    metric = winner.metric.name if winner else phase.selector.metric if phase.selector else "val_mse"
+    metric, _ = _chosen_by(phase, winner)
     metrics = list(dict.fromkeys([metric, "val_mse", "val_psnr_db"]))
     columns = ["experiment", *short_names(phase.varied), "latent", "dimensions", "parameters", "ms", *metrics]
     rows = []
@@ -130,6 +164,7 @@ def _write_csv(path: Path, phase: ResolvedPhase, evidence: Sequence[Evidence], w
                 "encoder_parameters": e.outcome.encoder_parameters,
                 "decoder_parameters": e.outcome.decoder_parameters,
                 "latency_ms": e.outcome.latency_ms or "",
+                **_costs(e.outcome),
                 "epochs": e.outcome.epochs,
                 "weights_epoch": e.outcome.weights_epoch,
                 **e.outcome.metrics,
@@ -145,70 +180,102 @@ def _write_csv(path: Path, phase: ResolvedPhase, evidence: Sequence[Evidence], w
     write_text(path, text.getvalue())
 
 
-def _draw_quality(path: Path, phase: ResolvedPhase, evidence: Sequence[Evidence], winner: Winner | None) -> bool:
-    """Draw quality against latent dimensions, the winner marked; return whether there is anything to compare."""
-    if winner is None or len(winner.experiments) == 1:
-        return False
+def _costs(outcome: Outcome) -> dict[str, Any]:
+    """Return what is known beside the metrics of what an autoencoder costs, and of its latent."""
+    latency, size, latent = outcome.latency, outcome.size, outcome.latent_statistics
+    return {
+        **({"encode_ms": latency.encode_ms, "decode_ms": latency.decode_ms} if latency else {}),
+        **({"encode_flops": size.encode_flops, "decode_flops": size.decode_flops} if size else {}),
+        **({"scaling_factor": latent.scaling_factor} if latent else {}),
+    }
+
+
+def _write_drawing(path: Path, title: str, draw: Draw) -> None:
+    """Draw into a PNG file of its own, with a title and a legend."""
+    with mpl.rc_context(LITERAL):
+        figure = Figure(figsize=(9, 5), layout="constrained")
+        axes = figure.subplots()
+        draw(axes, PICTURE_COLOURS)
+        axes.grid(alpha=0.25, which="both")
+        axes.set_title(title)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend()
+        write_figure(path, figure)
+
+
+def _svg(title: str, name: str, draw: Draw) -> Markup:
+    """Draw for the page, which has the title and the legend."""
+    return svg(lambda axes: draw(axes, PAGE_COLOURS), name, title)
+
+
+def _draw_quality(winner: Winner, axes: Axes, colours: Sequence[str]) -> None:
+    """Draw quality against latent dimensions, the winner marked; with several seeds, from the worst to the best."""
     shown = {name: c for name, c in winner.experiments.items() if c.mean is not None and c.latent_dimensions}
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
     for name, contender in shown.items():
         mean, dimensions = contender.mean or 0.0, contender.latent_dimensions or 1
         won = name == winner.winner
-        low, high = mean - min(contender.values), max(contender.values) - mean
         axes.errorbar(
             dimensions,
             mean,
-            yerr=[[low], [high]],
+            yerr=[[mean - min(contender.values)], [max(contender.values) - mean]],
             fmt="*" if won else "o",
             markersize=18 if won else 8,
-            color=WINNER_COLOUR if won else "#3b6ea8",
+            color=colours[0] if won else colours[1],
             capsize=4,
         )
-        axes.annotate(f"{name} {contender.latent}", (dimensions, mean), xytext=(9, 6), textcoords="offset points")
+        axes.annotate(name, (dimensions, mean), xytext=(0, 11), textcoords="offset points", ha="center")
     axes.set_xscale("log", base=2)
     axes.set_xticks(*_ticks({c.latent_dimensions or 1 for c in shown.values()}))
-    if all((c.mean or 0) > 0 for c in shown.values()):
-        scale_log(axes)
-    axes.margins(x=0.25, y=0.15)
-    axes.grid(alpha=0.25, which="both")
+    scale(axes, [value for c in shown.values() for value in c.values])
+    axes.margins(x=0.15, y=0.2)
     direction = "lower" if winner.metric.mode == "min" else "higher"
-    axes.set(
-        title=f"{phase.heading}: {winner.winner} won ({winner.rule})",
-        xlabel="latent dimensions (height × width × channels)",
-        ylabel=f"{winner.metric.name} ({direction} is better)",
+    axes.set(xlabel="latent dimensions (H × W × C)", ylabel=f"{winner.metric.name} ({direction} is better)")
+
+
+def _draw_curves(metric: str, histories: Sequence[History], axes: Axes, colours: Sequence[str]) -> None:
+    """Draw a metric of all experiments over the epochs."""
+    for place, (label, won, points) in enumerate(histories):
+        axes.plot(
+            *zip(*points, strict=True),
+            marker="o" if len(points) <= MOST_MARKED_POINTS else None,
+            markersize=3,
+            linewidth=2.8 if won else 1.5,
+            color=colours[1 + place % SERIES],
+            label=label,
+        )
+    scale(axes, [value for _, _, points in histories for _, value in points])
+    set_epochs(axes, [epoch for _, _, points in histories for epoch, _ in points])
+    axes.set_ylabel(metric)
+
+
+def _chosen_by(phase: ResolvedPhase, winner: Winner | None) -> tuple[str, Literal["min", "max"]]:
+    """Return the metric that decides, and whether less or more of it is better."""
+    if winner:
+        return winner.metric.name, winner.metric.mode
+    return (phase.selector.metric, phase.selector.mode) if phase.selector else ("val_mse", "min")
+
+
+def _run(phase: ResolvedPhase, e: Evidence, winner: Winner | None) -> Run:
+    report = f"{e.run}_{PAGE}"
+    return Run(
+        name=phase.label(e.resolved),
+        report=quote(report) if (phase.shared / report).is_file() else "",
+        won=bool(winner and e.resolved.name == winner.winner),
     )
-    axes.title.set_parse_math(False)  # a dollar sign in it begins no formula
-    write_figure(path, figure)
-    return True
 
 
-def _draw_curves(path: Path, phase: ResolvedPhase, evidence: Sequence[Evidence], winner: Winner | None) -> bool:
-    """Draw the validation of all experiments over the epochs; return whether there was anything to draw."""
-    metric = winner.metric.name if winner else phase.selector.metric if phase.selector else "val_mse"
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    axes = figure.subplots()
-    drawn = False
+def _histories(phase: ResolvedPhase, evidence: Sequence[Evidence], winner: Winner | None) -> list[History]:
+    """Return the metric of each run over the epochs, of those that have a finite value of it."""
+    metric, _ = _chosen_by(phase, winner)
+    found = []
     for e in evidence:
-        history = _history(run_folder(e.resolved).metrics) if e.record and not e.state.startswith("of other") else []
-        points = [(int(row["epoch"]), float(row[metric])) for row in history if metric in row]
-        if not points:
-            continue
-        drawn = True
+        rows = _read_rows(run_folder(e.resolved).metrics) if e.record and not e.state.startswith("of other") else []
+        points = [(int(row["epoch"]), float(row[metric])) for row in rows if row.get(metric)]
         won = bool(winner and winner.winner == e.resolved.name)
-        label = phase.label(e.resolved) + (" ★" if won else "")
-        axes.plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=2.6 if won else 1.4, label=label)
-    values = [float(value) for line in axes.get_lines() for value in np.asarray(line.get_ydata())]
-    if values and min(values) > 0:
-        scale_log(axes)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.25, which="both")
-    axes.set(title=f"{phase.heading}: validation over the epochs", xlabel="epoch", ylabel=metric)
-    axes.title.set_parse_math(False)
-    if drawn:
-        axes.legend()
-        write_figure(path, figure)
-    return drawn
+        if any(math.isfinite(value) for _, value in points):
+            finite = [(epoch, value if math.isfinite(value) else math.nan) for epoch, value in points]
+            found.append((phase.label(e.resolved) + (" ★" if won else ""), won, finite))
+    return found
 
 
 def _ticks(dimensions: Iterable[int]) -> tuple[list[int], list[str]]:
@@ -263,7 +330,7 @@ def _rebuilt(e: Evidence, source: LayoutSource, layouts: Pixels) -> Pixels | Non
     return np.stack(rebuilt)
 
 
-def _history(path: Path) -> list[dict[str, str]]:
+def _read_rows(path: Path) -> list[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8") as stream:
             return list(csv.DictReader(stream))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -152,7 +153,8 @@ def _interpolate(path: Path, trainer: Trainer, resolved: ResolvedManifest) -> In
             ratios[name] = path_length_ratio(images)
             strip = [to_bytes(image)[0] for image in images]
             rows.append([first.pixels[0].numpy(), *strip, second.pixels[0].numpy()])
-            titles.append(f"{name}: path length over straight distance {ratios[name]:.3f}")
+            ratio = f"{ratios[name]:.3f}" if math.isfinite(ratios[name]) else "none, since both ends are the same"
+            titles.append(f"{name}: path length over straight distance {ratio}")
         pairs.append(Pair(first=first.name, second=second.name, **ratios))
     shares = [f"{step / (settings.steps - 1):.2f}" for step in range(settings.steps)]
     captions = ["first layout", *shares, "second layout"]

@@ -72,7 +72,9 @@ def duration(seconds: float) -> str:
 
 
 def gigabytes(size: float) -> str:
-    """Return a number of bytes for people: 12 kB, 71 MB, 3.4 GB."""
+    """Return a number of bytes for people: 354 B, 12 kB, 71 MB, 3.4 GB."""
     if size >= 1e9:
         return f"{size / 1e9:.1f} GB"
-    return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
+    if size >= 1e6:
+        return f"{size / 1e6:.0f} MB"
+    return f"{size / 1e3:.0f} kB" if size >= 1e3 else f"{size:.0f} B"

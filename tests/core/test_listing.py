@@ -30,7 +30,10 @@ def test_two_figures_have_the_digits_that_tell_them_apart(first: float, second: 
     assert apart(first, second) == texts
 
 
-@pytest.mark.parametrize(("size", "text"), [(0, "0 MB"), (71e6, "71 MB"), (999e6, "999 MB"), (3.44e9, "3.4 GB")])
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 B"), (354, "354 B"), (12_300, "12 kB"), (71e6, "71 MB"), (999e6, "999 MB"), (3.44e9, "3.4 GB")],
+)
 def test_a_size_is_said_in_the_unit_that_fits(size: float, text: str) -> None:
     assert gigabytes(size) == text
 

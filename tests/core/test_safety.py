@@ -50,6 +50,7 @@ ALLOWED_IMPORTS = {
     ("records.py", "importlib.metadata"),  # the version of this program
     ("registry.py", "importlib.metadata"),  # the entry points of installed plugins, which a manifest cannot add to
     ("cli.py", "importlib.metadata"),  # the version, for --version
+    ("lpips.py", "importlib.util"),  # the place of a package that comes with files of weights
 }
 
 Resolve = Callable[..., ResolvedManifest]
@@ -241,7 +242,7 @@ def test_a_hostile_title_is_shown_as_it_is_written(resolve: Resolve, tmp_path: P
     text = (tmp_path / "experiments" / "tiny" / "report.html").read_text(encoding="utf-8")
     tags = Tags()
     tags.feed(text)
-    assert "script" not in tags.tags
+    assert tags.tags.count("script") == 1  # the template's own
     assert "onerror" not in tags.attributes
     assert "&lt;/title&gt;&lt;script&gt;" in text
     assert "{{ 7 * 7 }}" in text

@@ -1,0 +1,87 @@
+"""What a run leaves behind: the list of its files, and the block for Phase 2."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import pytest
+import tomli
+
+from imginav import deliverables
+from imginav.deliverables import File, architecture, files_of, sha256
+from imginav.loading import ResolvedManifest
+from imginav.outcome import Outcome
+
+Resolve = Callable[..., ResolvedManifest]
+
+OUTCOME = Outcome(
+    title="Phase 0",
+    experiment="tiny",
+    weights_epoch=2,
+    epochs=3,
+    stop_reason="",
+    best_epoch=2,
+    monitor="val_loss",
+    metrics={"val_mse": 0.1 + 0.2, "val_ssim": math.nan, "val_psnr_db": math.inf},
+    flat_background_mse=0.1,
+    latent=(8, 8, 2),
+    downsampling_factor=4,
+    encoder_parameters=10,
+    decoder_parameters=20,
+    train_layouts=12,
+    validation_layouts=4,
+    split_by="scene",
+    trial=True,
+)
+
+BEST, LATEST = (File(path=f"tiny_checkpoint_{name}.pt", size="", sha256=name) for name in ("best", "latest"))
+
+
+def test_the_sha256_is_that_of_the_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(bytes(range(256)) * 9000)
+    assert sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_files_that_vanish_while_they_are_read_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_text(name)
+
+    def taken_away(path: Path) -> str:
+        if path.name == "b":
+            path.unlink()
+        return sha256(path)
+
+    monkeypatch.setattr(deliverables, "sha256", taken_away)
+    assert [file.path for file in files_of(tmp_path, but=tmp_path / "c")] == ["a"]
+
+
+def test_figures_that_are_not_finite_are_left_out_and_the_others_are_exact(resolve: Resolve) -> None:
+    found = tomli.loads(architecture(OUTCOME, resolve(), []))["autoencoder"]
+    assert found["metrics"] == {"val_mse": 0.1 + 0.2}
+    assert "scaling_factor" not in found["latent"]
+    assert "checkpoint" not in found
+
+
+def test_the_checkpoint_is_the_one_with_the_weights(resolve: Resolve) -> None:
+    def checkpoint(outcome: Outcome) -> str:
+        name: str = tomli.loads(architecture(outcome, resolve(), [BEST, LATEST]))["autoencoder"]["checkpoint_sha256"]
+        return name
+
+    assert checkpoint(OUTCOME) == "best"
+    assert checkpoint(attrs.evolve(OUTCOME, best_epoch=1)) == "latest"
+
+
+def test_of_an_evaluation_the_checkpoint_is_the_one_that_was_evaluated(resolve: Resolve, tmp_path: Path) -> None:
+    path = tmp_path / "copy of it.pt"
+    path.write_bytes(b"weights")
+    resolved = attrs.evolve(resolve(), source=path)
+    found = tomli.loads(architecture(OUTCOME, resolved, []))["autoencoder"]
+    assert found["checkpoint"] == "copy of it.pt"
+    assert found["checkpoint_sha256"] == hashlib.sha256(b"weights").hexdigest()
+    path.unlink()
+    assert "checkpoint" not in tomli.loads(architecture(OUTCOME, resolved, []))["autoencoder"]
