@@ -17,6 +17,7 @@ from torch import Tensor
 
 from imginav import pictures
 from imginav.autoencoder import parameter_count
+from imginav.components import Sample
 from imginav.data import first_samples, stack, to_tensors
 from imginav.device import to_bytes
 from imginav.latency import latency_of
@@ -177,7 +178,7 @@ def _draw_ranked(path: Path, ranked: Sequence[RankedLayout], trainer: Trainer, n
     rows, titles = [], []
     for layout in ranked:
         sample = trainer.data.source.read(place[layout.name])
-        image = trainer.device.batch({"rgb": torch.from_numpy(np.ascontiguousarray(sample["rgb"]))[None]})["rgb"]
+        image = trainer.device.batch(_alone(sample))["rgb"]
         rebuilt = coder.decode(coder.encode(image))
         pixels = to_bytes(rebuilt)[0]
         rows.append([sample["rgb"], pixels, palette.colour(palette.nearest(pixels)), error_map(rebuilt, image)])
@@ -206,9 +207,14 @@ def _first(trainer: Trainer, count: int) -> list[Shown]:
     left_out = {layout.index for layout in unreadable}
     readable = [index for index in indices if index not in left_out]
     return [
-        Shown(source.name(index), stack([to_tensors({"rgb": sample["rgb"]})])["rgb"])
+        Shown(source.name(index), _alone(sample)["rgb"])
         for index, sample in zip(readable, samples, strict=False)
     ]
+
+
+def _alone(sample: Sample) -> dict[str, Tensor]:
+    """Return the pixels of a layout as a batch of one."""
+    return stack([to_tensors({"rgb": sample["rgb"]})])
 
 
 def _with_progress(items: Iterable[T], what: str, total: int) -> Iterable[T]:

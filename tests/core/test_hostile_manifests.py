@@ -23,8 +23,8 @@ from imginav.registry import Registry
 from imginav.seeds import Seeds
 from imginav.study import Options
 
-SECONDS = 5.0
-"""Most are refused in milliseconds; what hangs does not end at all."""
+SECONDS = 60.0
+"""Of processor time. Most are refused in milliseconds, all in seconds; what hangs does not end at all."""
 
 Load = Callable[..., ResolvedPhase]
 Resolve = Callable[..., ResolvedManifest]
@@ -238,7 +238,7 @@ def test_a_thousand_experiments_are_loaded(load: Load) -> None:
     start = time.process_time()
     phase = load(f"[sweep.grid]\n'train.seed' = {list(range(1000))}")
     assert len(phase.experiments) == 1000
-    assert time.process_time() - start < 4 * SECONDS
+    assert time.process_time() - start < SECONDS
 
 
 def test_a_chain_of_thousands_of_files_is_refused(load: Load, registry: Registry) -> None:
