@@ -103,6 +103,12 @@ def interleaved(benchmark: Any, pace: Pace) -> Callable[..., None]:
     return partial(measure_in_turns, benchmark, rounds=pace.turns)
 
 
+@pytest.fixture
+def interleaved_briefly(benchmark: Any, pace: Pace) -> Callable[..., None]:
+    """Measure what takes seconds and a peer in turns, as few as the pace allows."""
+    return partial(measure_in_turns, benchmark, rounds=pace.few_turns)
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     """Save what was measured, for later runs to be compared with, unless it is saved under another name."""

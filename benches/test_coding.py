@@ -44,9 +44,11 @@ class Coder:
 
     def compile(self) -> None:
         """Compile both parts; that happens when they are called first."""
-        torch.compiler.reset()
-        self.model.encoder.compile()
-        self.model.decoder.compile()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what the compiler warns of says nothing of speed
+            torch.compiler.reset()
+            self.model.encoder.compile()
+            self.model.decoder.compile()
 
     @torch.no_grad()
     def _computed(self, work: Callable[[], Tensor]) -> Tensor:
@@ -108,7 +110,7 @@ def _measure(
 ) -> None:
     with warnings.catch_warnings():
         if case.compiled:
-            warnings.simplefilter("ignore")  # what the compiler warns of says nothing of speed
+            warnings.simplefilter("ignore")  # as above
         measure_passes(benchmark, work, base, pace)
         # What a compiled module makes on its way is not seen from outside of it, but on a GPU.
         if not case.compiled or device.device.type == "cuda":

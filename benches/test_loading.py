@@ -65,7 +65,7 @@ def test_png(
 @pytest.mark.benchmark(group="opening a list")
 @pytest.mark.parametrize("rows", [1_000, 10_000, 100_000, 1_000_000])
 def test_rows(
-    rows: int, tmp_path: Path, benchmark: Any, interleaved: Callable[..., None], pytestconfig: pytest.Config
+    rows: int, tmp_path: Path, benchmark: Any, interleaved_briefly: Callable[..., None], pytestconfig: pytest.Config
 ) -> None:
     """Beside reading the same list with the standard library's csv, into a table for each row."""
     if pytestconfig.option.quick and rows > 10_000:
@@ -91,4 +91,4 @@ def test_rows(
         assert len(source) == rows / TAKEN_EVERY
 
     benchmark.extra_info["rows"] = rows
-    interleaved(opened, with_csv, peer="csv.DictReader")
+    interleaved_briefly(opened, with_csv, peer="csv.DictReader")

@@ -49,7 +49,7 @@ def test_beside(
     subject_alone: Subject,
     pytestconfig: pytest.Config,
     benchmark: Any,
-    interleaved: Callable[..., None],
+    interleaved_briefly: Callable[..., None],
 ) -> None:
     device = open_device(Machine(device=pytestconfig.option.device))
     size = SIZES[device.device.type]
@@ -79,7 +79,7 @@ def test_beside(
         "peer_parameters": sum(parameter.numel() for parameter in peer.parameters()),
         "peer_latent": (height, width, channels),
     }
-    interleaved(ours, theirs, peer=type(peer).__name__)
+    interleaved_briefly(ours, theirs, peer=type(peer).__name__)
 
 
 def _latents(peer: nn.Module, images: Tensor) -> Tensor:

@@ -23,8 +23,8 @@ def test_help(interleaved: Callable[..., None]) -> None:
 
 @pytest.mark.benchmark(group="start")
 @pytest.mark.parametrize("command", [("plugins",), ("check", str(FINAL))], ids=["plugins", "check"])
-def test_command(command: tuple[str, ...], interleaved: Callable[..., None]) -> None:
-    interleaved(program("-m", "imginav", *command), program("-c", "import torch"), peer="import torch")
+def test_command(command: tuple[str, ...], interleaved_briefly: Callable[..., None]) -> None:
+    interleaved_briefly(program("-m", "imginav", *command), program("-c", "import torch"), peer="import torch")
 
 
 @pytest.mark.benchmark(group="start")

@@ -24,14 +24,15 @@ class Pace:
     fewest: int
     most: int
     turns: int  # with a peer
+    few_turns: int  # where each takes seconds
 
     def passes(self, once: float) -> int:
         """Return how many passes fit, of which one took so many seconds."""
         return max(self.fewest, min(self.most, int(self.seconds / max(once, 1e-9))))
 
 
-THOROUGH = Pace(seconds=2.0, fewest=5, most=100, turns=5)
-QUICK = Pace(seconds=0.3, fewest=2, most=20, turns=2)
+THOROUGH = Pace(seconds=1.0, fewest=5, most=100, turns=5, few_turns=2)
+QUICK = Pace(seconds=0.3, fewest=2, most=20, turns=2, few_turns=2)
 
 
 def measure_passes(benchmark: Any, work: Work, base: Work, pace: Pace) -> None:

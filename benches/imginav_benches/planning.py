@@ -34,7 +34,7 @@ class Coded:
     latent: tuple[int, int, int]  # height, width, channels
     encode_ms: float
     decode_ms: float
-    peak_bytes: int  # the larger one of encoding and decoding
+    peak_bytes: int  # the larger one of encoding and decoding; 0: not known
 
 
 @frozen

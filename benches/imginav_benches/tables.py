@@ -112,7 +112,7 @@ def _planning(benches: Sequence[Bench], diffusion: Diffusion) -> Table:
             f"{plan.encode_share:.1%}",
             f"{plan.decode_share:.1%}",
             f"{plan.images_per_second:.3g}",
-            gigabytes(one.peak_bytes),
+            gigabytes(one.peak_bytes) if one.peak_bytes else "–",
         )
     table.caption = (
         "encode and decode: the ratio to the base case, measured in turns, times the median of that; a UNet step: "

@@ -65,7 +65,9 @@ def test_the_ratio_is_that_of_the_turns_after_warming_up(clock: Clock) -> None:
 def test_passes_warm_up_and_fill_the_time(clock: Clock) -> None:
     benchmark = Benchmark(clock)
     work = clock.takes(30, 1, 1, *range(1, 5))
-    measure_passes(benchmark, work, clock.takes(1, 9, *[1] * 4), Pace(seconds=8, fewest=2, most=9, turns=1))
+    measure_passes(
+        benchmark, work, clock.takes(1, 9, *[1] * 4), Pace(seconds=8, fewest=2, most=9, turns=1, few_turns=1)
+    )
     assert benchmark.extra_info["first_pass_seconds"] == 30
     assert benchmark.stats.stats.data == pytest.approx([1, 2, 3, 4])
     assert benchmark.extra_info["p95_seconds"] == pytest.approx(3.85)
@@ -73,12 +75,12 @@ def test_passes_warm_up_and_fill_the_time(clock: Clock) -> None:
 
 @pytest.mark.parametrize(("once", "passes"), [(0, 20), (0.01, 20), (0.5, 4), (1.1, 2), (60, 2)])
 def test_pace(once: float, passes: int) -> None:
-    assert Pace(seconds=2, fewest=2, most=20, turns=1).passes(once) == passes
+    assert Pace(seconds=2, fewest=2, most=20, turns=1, few_turns=1).passes(once) == passes
 
 
 def test_without_measuring_there_are_no_ratios(clock: Clock) -> None:
     benchmark = Benchmark(clock, enabled=False)
-    measure_passes(benchmark, clock.takes(*[1] * 9), clock.takes(*[1] * 9), Pace(1, 2, 2, 1))
+    measure_passes(benchmark, clock.takes(*[1] * 9), clock.takes(*[1] * 9), Pace(1, 2, 2, 1, 1))
     assert benchmark.extra_info == {"first_pass_seconds": 1}
 
 
