@@ -23,10 +23,13 @@ from imginav_benches.subjects import FINAL
 
 EPOCHS = {
     # As the trial trains: crops of 128 pixels, validated on whole layouts.
-    "cpu": ["data.count=120", "data.crop=128", "train.split=0.95", "train.batch_size=8"],
+    "cpu": ["data.crop=128", "train.split=0.95", "train.batch_size=8"],
     # As the full phase trains: whole layouts of 512 pixels in bf16, loaded by worker processes.
-    "cuda": ["data.count=2000", "train.split=0.96"],
+    "cuda": ["train.split=0.96"],
 }
+
+COUNTS = {"cpu": {"short": 120, "long": 480}, "cuda": {"short": 500, "long": 2000}}
+"""Layouts of an epoch; the long one on a CPU is the trial's."""
 
 STEPS = {"cpu": ["data.count=64", "data.crop=64"], "cuda": ["data.count=64"]}
 
@@ -125,13 +128,25 @@ def test_steps(
 
 
 @pytest.mark.benchmark(group="a training epoch")
+@pytest.mark.parametrize("length", ["short", "long"])
 def test_an_epoch(
-    device_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, benchmark: Any, pytestconfig: pytest.Config
+    length: str,
+    device_type: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    benchmark: Any,
+    pytestconfig: pytest.Config,
 ) -> None:
-    """With all default callbacks, validation and checkpoints beside the same written by hand."""
+    """With all default callbacks, validation and checkpoints beside the same written by hand.
+
+    Checkpoints and samples take as long after a short epoch as after a long one.
+    """
     if pytestconfig.option.quick:
         pytest.skip("--quick: five turns take over a minute on two cores")
-    trainer = open_trainer([*EPOCHS[device_type], f"machine.device={device_type}"], tmp_path)
+    if length == "long" and not pytestconfig.option.grid:
+        pytest.skip("five turns take five minutes on two cores; --grid takes them")
+    count = COUNTS[device_type][length]
+    trainer = open_trainer([*EPOCHS[device_type], f"data.count={count}", f"machine.device={device_type}"], tmp_path)
     # Each round is an epoch of one run, and the run does not end between them.
     monkeypatch.setattr(trainer.hooks, "training_finished", lambda _: None)
     bare = BareLoop(trainer, tmp_path / "bare.pt")
