@@ -206,10 +206,7 @@ def _first(trainer: Trainer, count: int) -> list[Shown]:
     samples, unreadable = first_samples(source, indices, count)
     left_out = {layout.index for layout in unreadable}
     readable = [index for index in indices if index not in left_out]
-    return [
-        Shown(source.name(index), _alone(sample)["rgb"])
-        for index, sample in zip(readable, samples, strict=False)
-    ]
+    return [Shown(source.name(index), _alone(sample)["rgb"]) for index, sample in zip(readable, samples, strict=False)]
 
 
 def _alone(sample: Sample) -> dict[str, Tensor]:
