@@ -23,7 +23,11 @@ def test_help(interleaved: Callable[..., None]) -> None:
 
 @pytest.mark.benchmark(group="start")
 @pytest.mark.parametrize("command", [("plugins",), ("check", str(FINAL))], ids=["plugins", "check"])
-def test_command(command: tuple[str, ...], interleaved_briefly: Callable[..., None]) -> None:
+def test_command(
+    command: tuple[str, ...], interleaved_briefly: Callable[..., None], pytestconfig: pytest.Config
+) -> None:
+    if pytestconfig.option.quick and command[0] != "check":
+        pytest.skip("--quick: takes seconds")
     interleaved_briefly(program("-m", "imginav", *command), program("-c", "import torch"), peer="import torch")
 
 

@@ -32,7 +32,7 @@ class Pace:
 
 
 THOROUGH = Pace(seconds=1.0, fewest=5, most=100, turns=5, few_turns=2)
-QUICK = Pace(seconds=0.3, fewest=2, most=20, turns=2, few_turns=2)
+QUICK = Pace(seconds=0.3, fewest=2, most=20, turns=2, few_turns=1)
 
 
 def measure_passes(benchmark: Any, work: Work, base: Work, pace: Pace) -> None:

@@ -71,6 +71,10 @@ metrics_csv = {}
 checkpoint = { every = 4, keep = 2 }
 progress = {}
 
+[evaluation.metrics]
+palette = false  # what these two count with takes longest to import
+segmentation = false
+
 [machine]
 threads = 1
 """

@@ -55,6 +55,10 @@ checkpoint = {}
 samples = { tile = 32 }
 progress = {}
 
+[evaluation]
+pairs = 1
+metrics = { palette = false, segmentation = false }  # what they count with takes longest to import
+
 [machine]
 device = "cpu"
 threads = 1
