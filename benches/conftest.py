@@ -70,7 +70,10 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Choose what is encoded and decoded: the subject under all conditions, the arms of 1.1 and 1.2 under one."""
+    """Choose what is encoded and decoded: the subject under all conditions, the arms of 1.1 and 1.2 under one.
+
+    With `--quick` the subject alone.
+    """
     if not {"subject", "case"} <= set(metafunc.fixturenames):
         return
     option = metafunc.config.option
@@ -78,7 +81,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     # Those of a sweep are compared with each other under one condition.
     cases = cases_of(option.device, quick=option.quick, grid=option.grid)[: None if len(own) == 1 else 1]
     # An arm that is measured as the subject already lends it its name.
-    others = same_network_once([*own, *arms()])
+    others = own if option.quick else same_network_once([*own, *arms()])
     pairs = [(subject, case) for subject in others[: len(own)] for case in cases]
     pairs += [(arm, base_case(option.device)) for arm in others[len(own) :]]
     metafunc.parametrize(

@@ -144,7 +144,7 @@ def test_an_epoch(
     if pytestconfig.option.quick:
         pytest.skip("--quick: five turns take over a minute on two cores")
     if length == "long" and not pytestconfig.option.grid:
-        pytest.skip("five turns take five minutes on two cores; --grid takes them")
+        pytest.skip("five turns take eight minutes on two cores; --grid takes them")
     count = COUNTS[device_type][length]
     trainer = open_trainer([*EPOCHS[device_type], f"data.count={count}", f"machine.device={device_type}"], tmp_path)
     # Each round is an epoch of one run, and the run does not end between them.
