@@ -23,7 +23,7 @@ from imginav.registry import Registry
 from imginav.seeds import Seeds
 from imginav.study import Options
 
-SECONDS = 60.0
+SECONDS = 20.0
 """Of processor time. Most are refused in milliseconds, all in seconds; what hangs does not end at all."""
 
 Load = Callable[..., ResolvedPhase]
