@@ -142,4 +142,6 @@ def _on_cpu(value: Any, place: str = "") -> Any:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError):  # whose text advises to execute what the file holds
+        return "it is none, or holds more than tensors and plain values"
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"

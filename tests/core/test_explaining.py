@@ -159,7 +159,11 @@ REMEDY = "; name a run folder, its manifest.toml, or a checkpoint (.pt)"
             "expected text in quotes, found 3 @ lineage.x.phase",
         ),
         ("a.pt", b"", "a.pt: cannot be read as a checkpoint: EOFError"),
-        ("a.pt", b"no checkpoint at all", "a.pt: cannot be read as a checkpoint: UnpicklingError"),
+        (
+            "a.pt",
+            b"no checkpoint at all",
+            "a.pt: cannot be read as a checkpoint: it is none, or holds more than tensors and plain values",
+        ),
         ("a.pt", b"PK\x03\x04 no archive", "a.pt: cannot be read as a checkpoint: "),
     ],
 )
