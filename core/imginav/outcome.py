@@ -150,7 +150,7 @@ class Outcome:
     metrics: dict[str, float]  # of the whole validation split, measured anew after training
     flat_background_mse: float  # of reconstructions that show nothing but background
     latent: tuple[int, int, int]  # height, width, channels
-    downsampling_factor: int = 1  # pixels of the image per cell of the latent, along each side
+    downsampling_factor: int  # pixels of the image per cell of the latent, along each side
     encoder_parameters: int
     decoder_parameters: int
     train_layouts: int

@@ -177,6 +177,7 @@ def finish() -> Callable[..., None]:
                     metrics={"val_mse": value, "val_loss": value},
                     flat_background_mse=1.0,
                     latent=(8, 8, channels),
+                    downsampling_factor=4,
                     encoder_parameters=10,
                     decoder_parameters=10,
                     train_layouts=12,

@@ -23,8 +23,8 @@ from imginav.registry import Registry
 from imginav.seeds import Seeds
 from imginav.study import Options
 
-SECONDS = 20.0
-"""Of processor time. Most are refused in milliseconds, all in seconds; what hangs does not end at all."""
+SECONDS = 5.0
+"""Of processor time. Most are refused in milliseconds; what hangs does not end at all."""
 
 Load = Callable[..., ResolvedPhase]
 Resolve = Callable[..., ResolvedManifest]
@@ -50,12 +50,12 @@ optimizer = { type = "adamw" }
 
 
 @contextmanager
-def refused(match: str, characters: int = 2_000) -> Iterator[None]:
+def refused(match: str, characters: int = 2_000, seconds: float = SECONDS) -> Iterator[None]:
     """Expect a user error with such a text, short and soon."""
     start = time.process_time()
     with pytest.raises(UserError, match=match) as caught:
         yield
-    assert time.process_time() - start < SECONDS
+    assert time.process_time() - start < seconds
     assert len(str(caught.value)) < characters
     assert str(caught.value).replace("\n", "").isprintable()
 
@@ -192,7 +192,8 @@ MANY = {
 
 @pytest.mark.parametrize("what", MANY)
 def test_what_there_is_far_too_much_of_is_refused(load: Load, what: str) -> None:
-    with refused("phase.toml: ", characters=60_000):
+    # The largest files take seconds to read, and longer beside other tests.
+    with refused("phase.toml: ", characters=60_000, seconds=4 * SECONDS):
         load(MANY[what].replace("[losses]\n", "[callbacks]\n"))
 
 
@@ -238,7 +239,7 @@ def test_a_thousand_experiments_are_loaded(load: Load) -> None:
     start = time.process_time()
     phase = load(f"[sweep.grid]\n'train.seed' = {list(range(1000))}")
     assert len(phase.experiments) == 1000
-    assert time.process_time() - start < SECONDS
+    assert time.process_time() - start < 4 * SECONDS
 
 
 def test_a_chain_of_thousands_of_files_is_refused(load: Load, registry: Registry) -> None:

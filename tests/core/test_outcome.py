@@ -35,6 +35,7 @@ OUTCOME = Outcome(
     metrics={"val_mse": 0.01, "val_psnr_db": 26.02},
     flat_background_mse=0.1,
     latent=(8, 8, 2),
+    downsampling_factor=4,
     encoder_parameters=10,
     decoder_parameters=20,
     train_layouts=12,

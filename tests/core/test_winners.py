@@ -74,6 +74,7 @@ def evidence(phase: ResolvedPhase, **values: float | str) -> list[Evidence]:
             metrics={"val_mse": shown, "val_loss": shown} if isinstance(shown, float) else {},
             flat_background_mse=1.0,
             latent=(8, 8, resolved.manifest.encoder.latent_channels),
+            downsampling_factor=4,
             encoder_parameters=10,
             decoder_parameters=10,
             train_layouts=12,
