@@ -6,216 +6,129 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from attrs import define, field
 
 from imginav_datasets.classes import LayoutClass
-from imginav_datasets.drawing.pen import Brush, Frame, Polygon
-from imginav_datasets.drawing.walls import Room
+from imginav_datasets.drawing.furnisher import Furnisher
+from imginav_datasets.drawing.pen import Frame
 
-BED, CABINET, CHAIR, LIGHTING = LayoutClass.BED, LayoutClass.CABINET, LayoutClass.CHAIR, LayoutClass.LIGHTING
+BED, CABINET, CHAIR = LayoutClass.BED, LayoutClass.CABINET, LayoutClass.CHAIR
 OTHERS, STOOL, SOFA, TABLE = LayoutClass.OTHERS, LayoutClass.STOOL, LayoutClass.SOFA, LayoutClass.TABLE
 
-Box = tuple[float, float, float, float]  # left, top, right, bottom
-
-TOLERANCE = 0.05
-"""How far furniture may reach into a wall, in metres."""
-
-
-@define
-class Furnisher:
-    """Furnishes one room: each of its four walls takes one group of furniture."""
-
-    brush: Brush
-    rng: np.random.Generator
-    room: Room  # the space between the inner sides of its walls
-    scale: float  # pixels per metre
-    free: list[int] = field(init=False)  # walls that are not taken: top, right, bottom, left
-    _taken: list[Box] = field(factory=list)  # around the pieces of finished groups
-    _group: list[Box] = field(factory=list)  # around those of the group that is being placed
-
-    def __attrs_post_init__(self) -> None:
-        self.free = [int(side) for side in self.rng.permutation(4)]
-
-    @property
-    def metres(self) -> tuple[float, float]:
-        """Width and height of the room."""
-        return self.room.width / self.scale, self.room.height / self.scale
-
-    def along_wall(self, width: float) -> Frame | None:
-        """Return a frame centred at a place on a free wall, or none where `width` fits nowhere."""
-        self._close_group()
-        for side in self.free:
-            length = self.metres[side % 2]
-            if width <= length:
-                self.free.remove(side)
-                spare = (length - width) / 2
-                return self._on(side, float(self.rng.uniform(-spare, spare) * (self.rng.random() < 0.6)))
-        return None
-
-    def in_the_middle(self) -> Frame:
-        """Return a frame around a place near the middle of the room, upright or, at times, turned."""
-        self._close_group()
-        x = self.room.left + self.room.width * self.rng.uniform(0.38, 0.62)
-        y = self.room.top + self.room.height * self.rng.uniform(0.38, 0.62)
-        return Frame(x, y, self._turn(), self.scale)
-
-    def fill(self, corners: Polygon, fill: LayoutClass) -> None:
-        """Fill a piece of furniture, unless it would stand in a wall or in furniture of another group."""
-        xs, ys = [x for x, _ in corners], [y for _, y in corners]
-        box = (min(xs), min(ys), max(xs), max(ys))
-        room, spare = self.room, TOLERANCE * self.scale
-        inside = (
-            box[0] > room.left - spare
-            and box[1] > room.top - spare
-            and box[2] < room.right + spare
-            and box[3] < room.bottom + spare
-        )
-        if inside and not any(_overlap(box, other) for other in self._taken):
-            self._group.append(box)
-            self.brush.fill(corners, fill)
-
-    def rectangle(self, frame: Frame, u: float, v: float, width: float, depth: float, fill: LayoutClass) -> None:
-        """Fill a rectangle, or at times a hollow one."""
-        self.fill(frame.rectangle(u, v, width, depth), fill)
-        if fill is CABINET and self.rng.random() < 0.07:
-            rim = 0.2 * depth
-            inner = frame.rectangle(u + 0.1 * width, v + rim, 0.6 * width, depth - 2 * rim)
-            self.fill(inner, LayoutClass.BACKGROUND)
-
-    def blob(self, frame: Frame, u: float, v: float, size: float, fill: LayoutClass, rough: float = 0.12) -> None:
-        """Fill something roundish."""
-        wobble = self.rng.uniform(1 - rough, 1 + rough, 12)
-        self.fill(frame.ellipse(u, v, size, size * self.rng.uniform(0.85, 1.15), wobble), fill)
-
-    def lamp(self, frame: Frame, u: float, v: float) -> None:
-        """Draw a lamp over what stands there, if the room reaches so far: a disc, a ring, a star or specks."""
-        x, y = frame.at(u, v)
-        if not (self.room.left < x < self.room.right and self.room.top < y < self.room.bottom):
-            return
-        size = float(self.rng.uniform(0.2, 0.6))
-        shape = self.rng.integers(4)
-        if shape == 0:
-            self.brush.fill(frame.ellipse(u, v, size, size), LIGHTING)
-        elif shape == 1:
-            ring = frame.ellipse(u, v, 2 * size, 2 * size)
-            for x, y in ring:
-                self.brush.canvas.square((x, y), max(4.0, 0.1 * self.scale), LIGHTING)
-        elif shape == 2:
-            spikes = np.where(np.arange(12) % 2, 0.45, 1.2) * self.rng.uniform(0.8, 1.2, 12)
-            self.brush.fill(frame.ellipse(u, v, 1.4 * size, 1.4 * size, spikes), LIGHTING)
-        else:
-            for _ in range(int(self.rng.integers(3, 9))):
-                du, dv = self.rng.normal(0, size / 2, 2)
-                self.brush.canvas.square(frame.at(u + du, v + dv), self.rng.uniform(4, 9), LIGHTING)
-
-    def _close_group(self) -> None:
-        self._taken += self._group
-        self._group = []
-
-    def _on(self, side: int, u: float) -> Frame:
-        """Return a frame on a wall; its v runs into the room."""
-        room = self.room
-        middle_x, middle_y = (room.left + room.right) / 2, (room.top + room.bottom) / 2
-        x, y = [(middle_x, room.top), (room.right, middle_y), (middle_x, room.bottom), (room.left, middle_y)][side]
-        return Frame(x, y, side * math.pi / 2, self.scale).moved(u, 0.0)
-
-    def _turn(self) -> float:
-        quarter = math.pi / 2 * float(self.rng.integers(4))
-        return quarter + (float(self.rng.uniform(-0.8, 0.8)) if self.rng.random() < 0.12 else 0.0)
-
-
-def _overlap(a: Box, b: Box) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+Furnish = Callable[[Furnisher], None]
 
 
 def bedroom(f: Furnisher) -> None:
     """A bed with night stands, a wardrobe, perhaps a desk."""
-    width, length = f.rng.uniform(1.1, 2.0), f.rng.uniform(1.9, 2.2)
-    stand = f.rng.uniform(0.35, 0.6)
+    least = min(f.metres)
+    width, length = min(f.rng.uniform(0.9, 2.1), 0.9 * least), min(f.rng.uniform(1.8, 2.3), 0.96 * least)
+    stand = f.rng.uniform(0.3, 0.7)
     if (frame := f.along_wall(width + 2 * stand)) or (frame := f.along_wall(width)):
         for u in (-(width + stand) / 2, (width + stand) / 2):
-            if f.rng.random() < 0.75:
-                f.rectangle(frame, u, 0.0, stand, f.rng.uniform(0.35, 0.5), CABINET)
-                if f.rng.random() < 0.2:
+            if f.maybe(0.7):
+                f.rectangle(frame, u, 0.0, stand, f.rng.uniform(0.3, 0.55), CABINET)
+                if f.maybe(0.25):
                     f.lamp(frame, u, 0.25)
         f.rectangle(frame, 0.0, 0.0, width, length, BED)
-        if f.rng.random() < 0.35:
-            f.lamp(frame, f.rng.uniform(-0.3, 0.3), length / 2)
-        if f.rng.random() < 0.2:
-            f.rectangle(frame, 0.0, length + 0.05, width * 0.8, 0.4, STOOL)
+        if f.maybe(0.15):  # the head of the bed bulges
+            f.blob(frame, f.rng.uniform(-0.5, 0.5) * width, 0.15, 0.4, BED)
+        if f.maybe(0.4):
+            f.lamp(frame, f.rng.uniform(-0.3, 0.3), length * f.rng.uniform(0.3, 0.7))
+        if f.maybe(0.25):
+            f.rectangle(frame, 0.0, length + 0.05, width * f.rng.uniform(0.5, 0.95), 0.4, STOOL)
     shelf(f)
-    if f.rng.random() < 0.35:
+    if f.maybe(0.35):
+        shelf(f)
+    if f.maybe(0.35):
         desk(f)
-    if f.rng.random() < 0.15:
-        f.blob(f.in_the_middle(), 1.2, 1.0, 0.8, SOFA)
+    if f.maybe(0.15):
+        f.blob(f.anywhere(), 0.0, 0.0, f.rng.uniform(0.6, 0.9), SOFA)
 
 
 def living(f: Furnisher) -> None:
     """A sofa with a low table, armchairs, a long cabinet opposite."""
-    width, depth = f.rng.uniform(1.8, 3.0), f.rng.uniform(0.8, 1.0)
+    width, depth = min(f.rng.uniform(1.4, 3.4), 0.95 * max(f.metres)), f.rng.uniform(0.7, 1.1)
     if frame := f.along_wall(width):
+        if f.maybe(0.2):  # it stands away from the wall
+            frame = frame.moved(0.0, f.rng.uniform(0.2, 0.8))
         f.rectangle(frame, 0.0, 0.0, width, depth, SOFA)
-        if f.rng.random() < 0.4:
-            side = 1 if f.rng.random() < 0.5 else -1
-            f.rectangle(frame, side * (width - depth) / 2, depth * 0.9, depth, f.rng.uniform(0.7, 1.3), SOFA)
-        low = CABINET if f.rng.random() < 0.65 else TABLE
-        gap = depth + f.rng.uniform(0.35, 0.6)
-        if f.rng.random() < 0.4:
-            f.fill(frame.ellipse(0.0, gap + 0.35, f.rng.uniform(0.7, 1.2), 0.7), low)
-        else:
-            f.rectangle(frame, 0.0, gap, f.rng.uniform(0.8, 1.4), f.rng.uniform(0.5, 0.8), low)
-        for side in (-1, 1):
-            if f.rng.random() < 0.35:
-                f.blob(frame, side * (width / 2 + 0.6), gap + 0.6, f.rng.uniform(0.7, 0.9), SOFA)
-            if f.rng.random() < 0.3:
-                f.rectangle(frame, side * (width / 2 + 0.3), 0.05, 0.45, 0.45, CABINET)
-        if f.rng.random() < 0.4:
-            f.lamp(frame, 0.0, gap + 0.35)
-        if f.rng.random() < 0.25:
-            f.blob(frame, f.rng.uniform(-1.2, 1.2), gap + 1.2, 0.45, STOOL)
+        if f.maybe(0.35):
+            side = 1 if f.maybe(0.5) else -1
+            f.rectangle(frame, side * (width - depth) / 2, depth * 0.9, depth, f.rng.uniform(0.7, 1.5), SOFA)
+        _around_a_sofa(f, frame, width, depth + f.rng.uniform(0.25, 0.6))
     shelf(f)
-    if f.rng.random() < 0.2:
-        f.rectangle(f.in_the_middle(), 1.2, 1.0, 0.6, 0.5, OTHERS)
+    if f.maybe(0.25):
+        f.rectangle(f.anywhere(), 0.0, 0.0, f.rng.uniform(0.3, 0.9), f.rng.uniform(0.3, 0.7), OTHERS)
+
+
+def _around_a_sofa(f: Furnisher, frame: Frame, width: float, gap: float) -> None:
+    low = CABINET if f.maybe(0.6) else TABLE
+    if f.maybe(0.4):
+        f.ellipse(frame, 0.0, gap + 0.35, f.rng.uniform(0.6, 1.3), f.rng.uniform(0.5, 0.9), low)
+    else:
+        f.rectangle(frame, 0.0, gap, f.rng.uniform(0.7, 1.5), f.rng.uniform(0.4, 0.8), low)
+    for side in (-1, 1):
+        if f.maybe(0.4):
+            armchair = frame.moved(side * (width / 2 + f.rng.uniform(0.1, 0.7)), gap + 0.4, f.rng.uniform(-0.8, 0.8))
+            if f.maybe(0.5):
+                f.rectangle(armchair, 0.0, -0.4, f.rng.uniform(0.6, 0.9), f.rng.uniform(0.6, 0.9), SOFA)
+            else:
+                f.blob(armchair, 0.0, 0.0, f.rng.uniform(0.6, 0.9), SOFA)
+        if f.maybe(0.3):
+            f.rectangle(frame, side * (width / 2 + 0.3), 0.05, 0.45, f.rng.uniform(0.35, 0.5), CABINET)
+            if f.maybe(0.3):
+                f.lamp(frame, side * (width / 2 + 0.3), 0.3)
+    if f.maybe(0.45):
+        f.lamp(frame, f.rng.uniform(-0.3, 0.3), gap + 0.35)
+    if f.maybe(0.3):
+        f.blob(frame, f.rng.uniform(-1.2, 1.2), gap + f.rng.uniform(0.5, 1.3), f.rng.uniform(0.3, 0.6), STOOL)
 
 
 def dining(f: Furnisher) -> None:
     """A table with chairs around it, a lamp above."""
     frame = f.in_the_middle()
-    chair = f.rng.uniform(0.38, 0.5)
-    if f.rng.random() < 0.35:
-        size = f.rng.uniform(0.8, 1.4)
-        count = int(f.rng.integers(3, 7))
-        for seat in range(count):
-            turned = frame.moved(0.0, 0.0, 2 * math.pi * seat / count)
-            f.blob(turned, size / 2 + chair * 0.35, 0.0, chair, CHAIR)
-        f.fill(frame.ellipse(0.0, 0.0, size, size), TABLE)
+    chair, seat = f.rng.uniform(0.35, 0.6), STOOL if f.maybe(0.12) else CHAIR
+    tucked = f.rng.uniform(0.1, 0.6)  # how much of a chair is beside the table
+    if f.maybe(0.35):
+        size, count = f.rng.uniform(0.7, 1.5), int(f.rng.integers(2, 8))
+        for place in range(count):
+            turned = frame.moved(0.0, 0.0, 2 * math.pi * place / count)
+            f.blob(turned, size / 2 + chair * tucked, 0.0, chair, seat)
+        f.ellipse(frame, 0.0, 0.0, size, size * f.rng.uniform(0.85, 1.15), TABLE)
     else:
-        width, depth = f.rng.uniform(1.0, 2.0), f.rng.uniform(0.7, 1.0)
-        per_side = max(1, int(width / 0.65))
-        for seat in range(per_side):
-            u = width * ((seat + 0.5) / per_side - 0.5)
-            for v in (-depth / 2 - chair * 0.3, depth / 2 + chair * 0.3):
-                if f.rng.random() < 0.92:
-                    f.blob(frame, u, v, chair * f.rng.uniform(0.95, 1.1), CHAIR)
-        if f.rng.random() < 0.3:
-            for u in (-width / 2 - chair * 0.3, width / 2 + chair * 0.3):
-                f.blob(frame, u, 0.0, chair, CHAIR)
+        width, depth = f.rng.uniform(0.8, 2.2), f.rng.uniform(0.6, 1.1)
+        _rows_of_chairs(f, frame, width, depth / 2 + chair * tucked, chair, seat)
+        if f.maybe(0.3):
+            for u in (-width / 2 - chair * tucked, width / 2 + chair * tucked):
+                f.blob(frame, u, 0.0, chair, seat)
         f.rectangle(frame, 0.0, -depth / 2, width, depth, TABLE)
-    if f.rng.random() < 0.6:
-        f.lamp(frame, 0.0, 0.0)
+    if f.maybe(0.6):
+        for _ in range(int(f.rng.integers(1, 4))):
+            f.lamp(frame, f.rng.normal(0.0, 0.2), f.rng.normal(0.0, 0.1))
     shelf(f)
 
 
+def _rows_of_chairs(f: Furnisher, frame: Frame, width: float, away: float, chair: float, seat: LayoutClass) -> None:
+    per_side = max(1, int(width / f.rng.uniform(0.5, 0.8)))
+    for v in (-away, away):
+        if f.maybe(0.15):  # chairs so close that they are one piece
+            f.rectangle(frame, 0.0, v - chair / 2, width * f.rng.uniform(0.5, 0.95), chair, seat)
+            continue
+        for place in range(per_side):
+            if f.maybe(0.9):
+                u = width * ((place + 0.5) / per_side - 0.5)
+                f.blob(frame, u, v, chair * f.rng.uniform(0.9, 1.15), seat)
+
+
 def kitchen(f: Furnisher) -> None:
-    """Long cabinets along two walls."""
-    for _ in range(2):
-        length = f.rng.uniform(0.5, 0.95) * max(f.metres)
-        if frame := f.along_wall(min(length, min(f.metres))):
-            f.rectangle(frame, 0.0, 0.0, min(length, min(f.metres)), f.rng.uniform(0.55, 0.7), CABINET)
-            if f.rng.random() < 0.35:
-                f.rectangle(frame, f.rng.uniform(-0.4, 0.4), 0.1, 0.5, 0.4, OTHERS)
-    if f.rng.random() < 0.3:
-        f.blob(f.in_the_middle(), 0.0, 0.0, 0.4, STOOL)
+    """Long cabinets along one wall to three."""
+    for _ in range(int(f.rng.integers(1, 4))):
+        length = min(f.rng.uniform(0.5, 0.95) * max(f.metres), min(f.metres))
+        if frame := f.along_wall(length):
+            f.rectangle(frame, 0.0, 0.0, length, f.rng.uniform(0.5, 0.75), CABINET)
+            if f.maybe(0.5):
+                f.rectangle(frame, f.rng.uniform(-0.4, 0.4), 0.1, f.rng.uniform(0.3, 0.6), 0.4, OTHERS)
+    if f.maybe(0.4):
+        f.blob(f.anywhere(), 0.0, 0.0, f.rng.uniform(0.3, 0.5), STOOL)
 
 
 def study(f: Furnisher) -> None:
@@ -223,53 +136,77 @@ def study(f: Furnisher) -> None:
     desk(f)
     shelf(f)
     shelf(f)
-    if f.rng.random() < 0.3:
-        f.blob(f.in_the_middle(), 0.0, 0.3, 0.85, SOFA)
+    if f.maybe(0.35):
+        f.blob(f.anywhere(), 0.0, 0.0, f.rng.uniform(0.6, 0.9), SOFA)
 
 
 def bath(f: Furnisher) -> None:
     """Small pieces along the walls."""
     for fill in (CABINET, OTHERS, STOOL):
-        width = f.rng.uniform(0.35, 0.8)
-        if f.rng.random() < 0.7 and (frame := f.along_wall(width)):
-            f.rectangle(frame, 0.0, 0.0, width, f.rng.uniform(0.35, 0.55), fill)
+        width = f.rng.uniform(0.3, 0.9)
+        if f.maybe(0.7) and (frame := f.along_wall(width)):
+            f.rectangle(frame, 0.0, 0.0, width, f.rng.uniform(0.3, 0.6), fill)
 
 
 def hall(f: Furnisher) -> None:
     """Nothing, or a narrow cabinet and a stool."""
-    if f.rng.random() < 0.5:
+    if f.maybe(0.5):
         shelf(f)
-    if f.rng.random() < 0.25:
-        f.blob(f.in_the_middle(), 0.0, 0.0, 0.4, STOOL)
+    if f.maybe(0.3):
+        f.blob(f.anywhere(), 0.0, 0.0, 0.4, STOOL)
+    if f.maybe(0.25):
+        f.lamp(f.in_the_middle(), 0.0, 0.0)
+
+
+def storage(f: Furnisher) -> None:
+    """Boxes, shelves and odd pieces of every class, turned anyhow."""
+    for _ in range(int(f.rng.integers(2, 8))):
+        fill = LayoutClass(int(f.rng.choice([0, 1, 2, 4, 5, 6, 7], p=[0.06, 0.22, 0.1, 0.28, 0.14, 0.1, 0.1])))
+        frame, size = f.anywhere(), f.rng.uniform(0.25, 1.3)
+        if f.maybe(0.5):
+            f.rectangle(frame, 0.0, 0.0, size, size * f.rng.uniform(0.3, 1.0), fill)
+        else:
+            f.blob(frame, 0.0, 0.0, size, fill, rough=f.rng.uniform(0.05, 0.45))
+    if f.maybe(0.4):
+        f.lamp(f.anywhere(), 0.0, 0.0)
 
 
 def desk(f: Furnisher) -> None:
     """A desk against a wall, its chair before it."""
-    width, depth = f.rng.uniform(0.9, 1.6), f.rng.uniform(0.5, 0.7)
+    width, depth = f.rng.uniform(0.7, 1.8), f.rng.uniform(0.4, 0.8)
     if frame := f.along_wall(width):
-        f.rectangle(frame, 0.0, 0.0, width, depth, TABLE if f.rng.random() < 0.7 else CABINET)
-        f.blob(frame, f.rng.uniform(-0.2, 0.2), depth + 0.2, f.rng.uniform(0.42, 0.55), CHAIR)
-        if f.rng.random() < 0.4:
+        f.rectangle(frame, 0.0, 0.0, width, depth, TABLE if f.maybe(0.7) else CABINET)
+        f.blob(frame, f.rng.uniform(-0.3, 0.3), depth + f.rng.uniform(0.0, 0.4), f.rng.uniform(0.4, 0.65), CHAIR)
+        if f.maybe(0.45):
             f.lamp(frame, -width / 3, depth / 2)
         for _ in range(int(f.rng.integers(0, 4))):
             place = frame.at(f.rng.uniform(-width / 2, width / 2), f.rng.uniform(0.0, depth))
-            f.brush.canvas.square(place, f.rng.uniform(4, 8), OTHERS)
+            f.brush.canvas.square(place, f.rng.uniform(4, 10) * f.brush.canvas.unit, OTHERS)
 
 
 def shelf(f: Furnisher) -> None:
     """A wardrobe, a shelf or a sideboard: long and shallow."""
-    width = f.rng.uniform(0.8, 2.4)
-    if frame := f.along_wall(min(width, 0.9 * min(f.metres))):
-        f.rectangle(frame, 0.0, 0.0, min(width, 0.9 * min(f.metres)), f.rng.uniform(0.3, 0.6), CABINET)
+    width = min(f.rng.uniform(0.6, 2.8), 0.95 * min(f.metres))
+    if frame := f.along_wall(width):
+        f.rectangle(frame, 0.0, 0.0, width, f.rng.uniform(0.2, 0.65), CABINET)
+        if f.maybe(0.1):
+            f.rectangle(frame, f.rng.uniform(-0.3, 0.3) * width, 0.05, 0.3, 0.3, OTHERS)
 
 
-ROOMS: dict[Callable[[Furnisher], None], float] = {
-    bedroom: 0.34,
-    living: 0.28,
-    dining: 0.16,
+ROOMS: dict[Furnish, float] = {
+    bedroom: 0.32,
+    living: 0.26,
+    dining: 0.14,
     kitchen: 0.07,
     study: 0.09,
-    bath: 0.04,
+    bath: 0.03,
     hall: 0.02,
+    storage: 0.07,
 }
 """The kinds of a room, each with its share."""
+
+
+def some_kind(rng: np.random.Generator) -> Furnish:
+    """Return a kind of room, each as often as its share says."""
+    kinds, shares = list(ROOMS), np.cumsum(list(ROOMS.values()))
+    return kinds[int(np.searchsorted(shares, rng.random() * shares[-1]))]

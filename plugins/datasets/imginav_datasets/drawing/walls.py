@@ -1,15 +1,16 @@
-"""Walls: two lines with a gap between them, doors, windows, breaks and slabs."""
+"""Walls: one line or two with a gap between them, straight, slanting or round, with doors, windows and breaks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
 from attrs import frozen
 
 from imginav_datasets.classes import LayoutClass
-from imginav_datasets.drawing.pen import Canvas
+from imginav_datasets.drawing.pen import Canvas, Point
 
 WALL = LayoutClass.WALL
 BACKGROUND = LayoutClass.BACKGROUND
@@ -31,6 +32,10 @@ class Room:
     @property
     def height(self) -> float:
         return self.bottom - self.top
+
+    @property
+    def middle(self) -> Point:
+        return (self.left + self.right) / 2, (self.top + self.bottom) / 2
 
     def shrunk(self, by: float) -> Room:
         """Return the room without a margin on each side."""
@@ -61,18 +66,28 @@ class Wall:
             return self.x0 + start, self.y0 - half, self.x0 + end, self.y0 + half
         return self.x0 - half, self.y0 + start, self.x0 + half, self.y0 + end
 
+    def at(self, along: float, aside: float = 0.0) -> Point:
+        """Return a point so far along the wall and so far to a side of it."""
+        return (self.x0 + along, self.y0 + aside) if self.horizontal else (self.x0 + aside, self.y0 + along)
+
+    def bounds(self, room: Room) -> bool:
+        """Tell whether a room is on one of the sides of this wall."""
+        if self.horizontal:
+            return self.y0 in (room.top, room.bottom) and room.left <= self.x0 and self.x1 <= room.right
+        return self.x0 in (room.left, room.right) and room.top <= self.y0 and self.y1 <= room.bottom
+
 
 @frozen
 class WallStyle:
     """How the walls of a layout look, in pixels."""
 
     thickness: float  # from one outside to the other
-    stroke: float  # of each of the two lines
+    stroke: float  # of each of the two lines; a wall no thicker than both is a single line
 
     @property
     def inner(self) -> float:
-        """Half of the gap between the lines."""
-        return self.thickness / 2 - self.stroke
+        """Half of the gap between the lines; 0 for a single line."""
+        return max(0.0, self.thickness / 2 - self.stroke)
 
 
 def walls_of(rooms: Sequence[Room]) -> list[Wall]:
@@ -92,22 +107,80 @@ def walls_of(rooms: Sequence[Room]) -> list[Wall]:
     return [Wall(*edge, outer=count == 1) for edge, count in sorted(edges.items())]
 
 
+def doors_of(rng: np.random.Generator, rooms: Sequence[Room], walls: Sequence[Wall]) -> set[int]:
+    """Return the numbers of the walls with a door, of which each room has one at least."""
+    doors = {number for number, wall in enumerate(walls) if rng.random() < (0.12 if wall.outer else 0.6)}
+    for room in rooms:
+        around = [number for number, wall in enumerate(walls) if wall.bounds(room)]
+        if not doors.intersection(around):
+            inner = [number for number in around if not walls[number].outer]
+            doors.add(max(inner or around, key=lambda number: walls[number].length))
+    return doors
+
+
 def draw_walls(canvas: Canvas, walls: Iterable[Wall], style: WallStyle) -> None:
-    """Draw walls as double lines that run into each other at corners."""
+    """Draw walls, double lines of which run into each other at corners."""
     walls = list(walls)
     half, inner = style.thickness / 2, style.inner
     for wall in walls:
         canvas.box(*wall.box(-half, wall.length + half, half), WALL)
-    for wall in walls:
-        canvas.box(*wall.box(-inner, wall.length + inner, inner), BACKGROUND)
+    if inner:
+        for wall in walls:
+            canvas.box(*wall.box(-inner, wall.length + inner, inner), BACKGROUND)
 
 
-def open_door(canvas: Canvas, wall: Wall, start: float, end: float, style: WallStyle) -> None:
+def draw_chamfered(canvas: Canvas, room: Room, style: WallStyle, sizes: Sequence[float]) -> None:
+    """Draw the walls around a room with slanting corners, as far along both walls as `sizes` says for each corner."""
+
+    def outline(grow: float) -> list[Point]:
+        left, top, right, bottom = room.left - grow, room.top - grow, room.right + grow, room.bottom + grow
+        # Parallel lines around a slant of 45 degrees meet the sides closer to the corner by this share.
+        a, b, c, d = (max(0.0, size + grow * (2 - math.sqrt(2))) for size in sizes)
+        return [
+            *((left, top + a), (left + a, top), (right - b, top), (right, top + b)),
+            *((right, bottom - c), (right - c, bottom), (left + d, bottom), (left, bottom - d)),
+        ]
+
+    _rings(canvas, style, outline)
+
+
+def draw_round(canvas: Canvas, room: Room, style: WallStyle) -> None:
+    """Draw the round wall of a room."""
+    x, y = room.middle
+
+    def outline(grow: float) -> list[Point]:
+        turns = (2 * math.pi * corner / 48 for corner in range(48))
+        return [
+            (x + (room.width / 2 + grow) * math.cos(turn), y + (room.height / 2 + grow) * math.sin(turn))
+            for turn in turns
+        ]
+
+    _rings(canvas, style, outline)
+
+
+def _rings(canvas: Canvas, style: WallStyle, outline: Callable[[float], list[Point]]) -> None:
+    half, inner = style.thickness / 2, style.inner
+    gap = [(inner, BACKGROUND), (-inner, WALL)] if inner else []
+    rings = [(half, WALL), *gap, (-half, BACKGROUND)]
+    for grow, fill in rings:
+        canvas.polygon(outline(grow - 0.5), fill)  # a polygon's own edges are filled too, half a pixel on each side
+
+
+def open_door(canvas: Canvas, wall: Wall, start: float, end: float, style: WallStyle, *, closed: bool = True) -> None:
     """Cut a doorway through a wall, and close the ends of its double line."""
     half = style.thickness / 2
     canvas.box(*wall.box(start, end, half + 1), BACKGROUND)
-    canvas.box(*wall.box(start - style.stroke, start, half), WALL)
-    canvas.box(*wall.box(end, end + style.stroke, half), WALL)
+    if closed:
+        canvas.box(*wall.box(start - style.stroke, start, half), WALL)
+        canvas.box(*wall.box(end, end + style.stroke, half), WALL)
+
+
+def open_sector(canvas: Canvas, room: Room, angle: float, width: float) -> None:
+    """Take a part out of the walls around an unfurnished room, seen from its middle at an angle, in radians."""
+    x, y = room.middle
+    far = room.width + room.height
+    ends = [(x + far * math.cos(turn), y + far * math.sin(turn)) for turn in (angle - width / 2, angle + width / 2)]
+    canvas.polygon([(x, y), *ends], BACKGROUND)
 
 
 def fill_window(canvas: Canvas, wall: Wall, start: float, end: float, style: WallStyle) -> None:
@@ -116,29 +189,33 @@ def fill_window(canvas: Canvas, wall: Wall, start: float, end: float, style: Wal
 
 
 def break_wall(canvas: Canvas, wall: Wall, style: WallStyle, rng: np.random.Generator) -> None:
-    """Take out a stretch of a wall, or all of it, as where nothing was sampled."""
+    """Take out stretches of a wall, or all of it, as where nothing was sampled."""
     half = style.thickness / 2 + 1
-    if rng.random() < 0.4:
+    if rng.random() < 0.25:
         inset = style.thickness / 2
         canvas.box(*wall.box(inset, wall.length - inset, half), BACKGROUND)
         return
-    length = rng.uniform(0.15, 0.6) * wall.length
+    for _ in range(int(rng.integers(1, 4))):
+        length = rng.uniform(0.05, 0.45) * wall.length
+        start = rng.uniform(0, wall.length - length)
+        canvas.box(*wall.box(start, start + length, half), BACKGROUND)
+        end = rng.random()
+        if end < 0.3:  # what is left ends in a blob
+            for place in (start, start + length):
+                canvas.square(wall.at(place), style.thickness * rng.uniform(0.6, 1.2), WALL)
+        elif end < 0.55:  # only one of the two lines is missing
+            side = style.thickness / 2 - style.stroke / 2
+            canvas.line([wall.at(start, side), wall.at(start + length, side)], style.stroke, WALL)
+
+
+def fray_wall(canvas: Canvas, wall: Wall, style: WallStyle, rng: np.random.Generator) -> None:
+    """Let a stretch of a wall dissolve into squares."""
+    length = rng.uniform(0.2, 1.0) * wall.length
     start = rng.uniform(0, wall.length - length)
-    canvas.box(*wall.box(start, start + length, half), BACKGROUND)
-    if rng.random() < 0.5:  # what is left ends in a blob
-        for place in (start, start + length):
-            x, y, *_ = wall.box(place, place, 0)
-            canvas.square((x, y), style.thickness * rng.uniform(0.8, 1.2), WALL)
-
-
-def draw_chamfer(canvas: Canvas, room: Room, style: WallStyle, size: float) -> None:
-    """Replace the upper right corner of a room by a slanting wall."""
-    half = style.thickness / 2 + 1
-    corner = (room.right, room.top)
-    canvas.box(corner[0] - size, corner[1] - half, corner[0] + half, corner[1] + half, BACKGROUND)
-    canvas.box(corner[0] - half, corner[1] - half, corner[0] + half, corner[1] + size, BACKGROUND)
-    start, end = (corner[0] - size, corner[1]), (corner[0], corner[1] + size)
-    canvas.line(start, end, style.thickness, WALL)
-    canvas.line(start, end, 2 * style.inner, BACKGROUND)
-    for point in (start, end):
-        canvas.square(point, style.thickness, WALL)
+    canvas.box(*wall.box(start, start + length, style.thickness / 2 + 1), BACKGROUND)
+    side = style.stroke * rng.uniform(0.7, 1.1)
+    sides = (-1, 1) if style.inner else (0,)
+    for aside in sides:
+        places = start + length * rng.random(int(length / max(1.0, side) * rng.uniform(0.4, 1.3)))
+        offset = aside * (style.thickness - side) / 2
+        canvas.squares([wall.at(place, offset) for place in places.tolist()], side, WALL)
