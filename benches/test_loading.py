@@ -1,20 +1,28 @@
-"""How fast layouts come from the disk: images beside plain Pillow, and lists of up to a million rows."""
+"""How fast layouts come from the disk: images and prepared ones beside plain Pillow, lists of up to a million rows."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from attrs import frozen
 from PIL import Image
 
 from imginav import LayoutSource
+from imginav.data import Data, everything
+from imginav.manifest import Train
 from imginav.registry import installed
+from imginav.seeds import Seeds
 
 IMAGES = 32
+
+SIZES = [256, 512, 1024]
+
 TAKEN_EVERY = 500
 """Of the rows of a list, the filter takes one in so many: their files are looked at, the others' are not."""
 
@@ -25,41 +33,101 @@ def open_set(**settings: object) -> LayoutSource:
 
 
 @pytest.fixture
-def drawn() -> Callable[[int], Iterator[np.ndarray]]:
-    """Return layouts of a size as RGB bytes (H, W, 3)."""
+def files(tmp_path: Path) -> Callable[[int], Files]:
+    """Draw layouts of a size, and write them as PNGs and the list of them."""
 
-    def images(size: int) -> Iterator[np.ndarray]:
+    def write(size: int) -> Files:
         source = open_set(type="procedural", count=IMAGES, image_size=size)
-        return (source.read(index)["rgb"] for index in range(len(source)))
+        paths = [tmp_path / f"{number}.png" for number in range(IMAGES)]
+        for index, path in enumerate(paths):
+            Image.fromarray(source.read(index)["rgb"]).save(path)
+        listed = tmp_path / "layouts.csv"
+        listed.write_text("layout_path,type\n" + "".join(f"{path.name},room\n" for path in paths))
+        return Files(paths, listed, size)
 
-    return images
+    return write
+
+
+@frozen
+class Files:
+    """Layouts of one size as image files."""
+
+    paths: list[Path]
+    listed: Path
+    size: int
+
+    def open(self) -> LayoutSource:
+        source = open_set(type="layouts", manifest=self.listed, image_size=self.size)
+        source.read(0)  # makes the table of colours, once for all
+        return source
+
+    def with_pillow(self) -> None:
+        for path in self.paths:
+            with Image.open(path) as image:
+                np.asarray(image.convert("RGB"))
 
 
 @pytest.mark.benchmark(group="loading images")
-@pytest.mark.parametrize("size", [256, 512, 1024])
-def test_png(
-    size: int,
-    drawn: Callable[[int], Iterator[np.ndarray]],
+@pytest.mark.parametrize("size", SIZES)
+def test_png(size: int, files: Callable[[int], Files], benchmark: Any, interleaved: Callable[..., None]) -> None:
+    """Pixels, classes and label of each, from checked files; Pillow decodes the pixels alone."""
+    drawn = files(size)
+    source = drawn.open()
+    benchmark.extra_info["images"] = IMAGES
+    interleaved(lambda: [source.read(index) for index in range(IMAGES)], drawn.with_pillow, peer="Pillow")
+
+
+@pytest.mark.benchmark(group="loading images")
+@pytest.mark.parametrize("size", SIZES)
+def test_prepared(
+    size: int, files: Callable[[int], Files], tmp_path: Path, benchmark: Any, interleaved: Callable[..., None]
+) -> None:
+    """Batches of whole layouts as a validation gets them, from layouts that are prepared; in one process, as Pillow."""
+    drawn = files(size)
+    data = batches_of(drawn, tmp_path / "cache")
+    benchmark.extra_info["images"] = IMAGES
+    interleaved(lambda: list(data.validation_batches()), drawn.with_pillow, peer="Pillow")
+
+
+@pytest.mark.benchmark(group="loading images")
+@pytest.mark.parametrize("augment", [False, True], ids=["as they are", "turned"])
+def test_prepared_crops(
+    augment: bool,
+    files: Callable[[int], Files],
     tmp_path: Path,
     benchmark: Any,
     interleaved: Callable[..., None],
 ) -> None:
-    """Pixels, classes and label of each, from checked files; Pillow decodes the pixels alone."""
-    paths = [tmp_path / f"{number}.png" for number in range(IMAGES)]
-    for path, pixels in zip(paths, drawn(size), strict=True):
-        Image.fromarray(pixels).save(path)
-    listed = tmp_path / "layouts.csv"
-    listed.write_text("layout_path,type\n" + "".join(f"{path.name},room\n" for path in paths))
-    source = open_set(type="layouts", manifest=listed, image_size=size)
-    source.read(0)  # makes the table of colours, once for all
-
-    def with_pillow() -> None:
-        for path in paths:
-            with Image.open(path) as image:
-                np.asarray(image.convert("RGB"))
-
+    """Batches of crops of 128 px as a training gets them, from prepared layouts of 512 px."""
+    drawn = files(512)
+    data = batches_of(drawn, tmp_path / "cache", crop=128, augment=augment)
     benchmark.extra_info["images"] = IMAGES
-    interleaved(lambda: [source.read(index) for index in range(IMAGES)], with_pillow, peer="Pillow")
+    interleaved(lambda: list(data.train_batches(1)), drawn.with_pillow, peer="Pillow")
+
+
+@pytest.mark.benchmark(group="loading images")
+@pytest.mark.parametrize("size", SIZES)
+def test_preparing(
+    size: int, files: Callable[[int], Files], tmp_path: Path, benchmark: Any, interleaved: Callable[..., None]
+) -> None:
+    """What is paid once for a set: checked, decoded and brought to the disk."""
+    drawn = files(size)
+    numbers = itertools.count()
+    benchmark.extra_info["images"] = IMAGES
+    interleaved(
+        lambda: drawn.open().prepare(tmp_path / f"cache {next(numbers)}", lambda line: None),
+        drawn.with_pillow,
+        peer="Pillow",
+    )
+
+
+def batches_of(drawn: Files, cache: Path, **settings: object) -> Data:
+    """Return prepared layouts, all of them to train on and all to validate."""
+    dataset = installed().find("dataset", "layouts")(manifest=drawn.listed, image_size=drawn.size, **settings)
+    source = dataset.open()
+    source.prepare(cache, lambda line: None)
+    optimizer = installed().find("optimizer", "adamw")()
+    return Data(source, dataset, Train(epochs=1, optimizer=optimizer), Seeds(0), workers=0, split=everything(source))
 
 
 @pytest.mark.benchmark(group="opening a list")

@@ -11,9 +11,10 @@ from attrs import field, frozen
 from torch import Tensor
 
 from imginav.autoencoder import Autoencoder, build_autoencoder, check_sizes
+from imginav.batches import stack
 from imginav.best import Best
 from imginav.components import Dataset, DataSpec, LayoutSource, Selector
-from imginav.data import fingerprint, one_sample, split_as, stack, to_tensors
+from imginav.data import fingerprint, one_sample, split_as
 from imginav.device import open_device
 from imginav.errors import UserError, did_you_mean
 from imginav.fingerprints import DataPrint
@@ -248,7 +249,7 @@ def _check_metrics(
 
 def _batch_of_one(source: LayoutSource, dataset: Dataset) -> dict[str, Tensor]:
     """Return one whole layout as a batch on the CPU."""
-    return open_device(Machine(device="cpu")).batch(stack([to_tensors(one_sample(source, dataset))]))
+    return open_device(Machine(device="cpu")).batch(stack([one_sample(source, dataset)], source.spec.palette))
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from attrs import field, frozen
@@ -31,6 +32,9 @@ LossFunction: TypeAlias = "Callable[[Mapping[str, Tensor], Mapping[str, Tensor]]
 
 MOST_LAYOUTS = 1_000_000
 """Each is fingerprinted before a run, which takes seconds for so many."""
+
+MOST_CROPS = 1024
+"""Of a layout in an epoch; of the usual 128 pixels, 16 of them cover one of 512."""
 
 MOST_CHANNELS = 4096
 """Of one level; the widest networks of this kind have 512."""
@@ -64,6 +68,16 @@ class LayoutSource(ABC):
     def read(self, index: int) -> Sample:
         """Return `rgb` (H, W, 3) bytes and, where the spec names them, `segmentation` (H, W) class indices
         (255 where no class matches) and `label` (a 0-d class index; 255 where it is not known).
+
+        Where each pixel has exactly the colour of its class, `rgb` may be left out: the palette makes it of
+        `segmentation` on the device. Nobody writes to the arrays, so that they may lie in a file.
+        """
+
+    def prepare(self, folder: Path | None, say: Callable[[str], None] = print) -> None:  # noqa: B027  # most need none
+        """Get ready to be read many times, by several processes; whoever trains or evaluates calls it once, first.
+
+        What it makes may be kept in `folder`, which is shared by all runs and data sets; none: nothing is to be kept
+        on the disk. `say` takes a line for people where it takes long. Raises UserError where the folder refuses it.
         """
 
     @abstractmethod
@@ -99,6 +113,11 @@ class Dataset(Component):
     crop: int | None = field(
         default=None, validator=from_to(8, 4096)
     )  # side of training crops in pixels; none: whole layouts
+    crops: int = field(default=1, validator=from_to(1, MOST_CROPS))  # of each training layout in an epoch
+    whole_epochs: int = field(
+        default=0, validator=at_least(0)
+    )  # the last so many epochs train on whole layouts in place of crops: on as many pixels, so on a part of the set
+    augment: bool = False  # flips and quarter turns of training layouts, drawn anew for each epoch
     count: int | None = field(
         default=None, validator=from_to(2, MOST_LAYOUTS)
     )  # how many layouts to use; none: all there are
@@ -107,6 +126,8 @@ class Dataset(Component):
     def __attrs_post_init__(self) -> None:
         if self.crop is not None and self.crop > self.image_size:
             raise ValueError(f"expected a crop of at most image_size = {self.image_size}, found {self.crop}")
+        if self.crops > 1 and self.crop is None:
+            raise ValueError(f"expected a crop, the side of each in pixels, with crops = {self.crops}, found none")
 
     @abstractmethod
     def open(self) -> LayoutSource:
@@ -141,13 +162,21 @@ class Encoder(Component):
 
 @frozen(kw_only=True)
 class Head(Component):
-    """One output of a decoder, computed from its last features."""
+    """What is computed from a decoder's last features: one output, or several that belong together."""
 
     kind: ClassVar[str] = "head"
 
+    def outputs(self, name: str) -> tuple[str, ...]:
+        """Return the names of its outputs, where it stands under a name in the manifest: that name alone by default."""
+        return (name,)
+
     @abstractmethod
-    def build(self, in_channels: int, spec: DataSpec) -> nn.Module:
-        """Return a module from features (N, in_channels, H, W) to the output of this head."""
+    def build(self, in_channels: int, spec: DataSpec, patch: int) -> nn.Module:
+        """Return a module from features (N, in_channels, H / patch, W / patch) to the output of this head.
+
+        `patch` is the side in pixels of what one feature stands for; 1 where the features have the image's size. A
+        head of several outputs gives a dictionary of them, by the names of `outputs`.
+        """
 
 
 @frozen(kw_only=True)
@@ -159,11 +188,16 @@ class Decoder(Component):
     latent_channels: int | None = field(default=None, validator=from_to(1, MOST_CHANNELS))  # none: the encoder's
     base_channels: int | None = field(default=None, validator=from_to(1, MOST_CHANNELS))  # none: the encoder's
     upsampling_steps: int | None = field(default=None, validator=from_to(1, 8))  # none: the encoder's
-    heads: dict[str, Head] = field(factory=dict, validator=entry_names)  # by the name of their output
+    heads: dict[str, Head] = field(factory=dict, validator=entry_names)  # by name, mostly that of their output
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The names of the outputs of all heads, in their order."""
+        return tuple(output for name, head in self.heads.items() for output in head.outputs(name))
 
     @abstractmethod
     def build(self, encoder: Encoder, spec: DataSpec) -> nn.Module:
-        """Return a module from latents (N, C, h, w) to a dictionary of outputs by head."""
+        """Return a module from latents (N, C, h, w) to a dictionary of outputs by name, as `Heads` does."""
 
 
 @frozen(kw_only=True)

@@ -17,13 +17,15 @@ from torch import Tensor
 
 from imginav import pictures
 from imginav.autoencoder import parameter_count
+from imginav.batches import rgb_of
 from imginav.components import Sample
-from imginav.data import first_samples, stack, to_tensors
+from imginav.data import first_samples
 from imginav.device import to_bytes
 from imginav.latency import latency_of
 from imginav.latent import Coder, decoded_path, latent_statistics, path_length_ratio, spherical, straight, with_decoding
 from imginav.loading import ResolvedManifest
 from imginav.outcome import Interpolation, Latent, Outcome, Pair, RankedLayout
+from imginav.palette import Palette
 from imginav.pictures import Pixels
 from imginav.reconstruction import Reconstructions
 from imginav.records import code_version, utc_now
@@ -147,7 +149,7 @@ def _interpolate(path: Path, trainer: Trainer, resolved: ResolvedManifest) -> In
     rows: list[list[Pixels]] = []
     titles, pairs = [], []
     for first, second in zip(layouts[::2], layouts[1::2], strict=False):
-        start, end = (coder.encode(trainer.device.batch({"rgb": layout.pixels})["rgb"]) for layout in (first, second))
+        start, end = (coder.encode(trainer.device.images({"rgb": layout.pixels})) for layout in (first, second))
         ratios = {}
         for name, way in (("straight", straight), ("spherical", spherical)):
             images = list(decoded_path(start, end, way, settings.steps, coder))
@@ -170,21 +172,24 @@ def _interpolate(path: Path, trainer: Trainer, resolved: ResolvedManifest) -> In
 
 @torch.no_grad()
 def _draw_ranked(path: Path, ranked: Sequence[RankedLayout], trainer: Trainer, names: Sequence[str]) -> None:
-    """Draw layouts with their reconstructions, the nearest classes of these, and the errors."""
-    palette = trainer.data.source.spec.palette
+    """Draw layouts with their reconstructions, the nearest classes of these where there are any, and the errors."""
+    spec = trainer.data.source.spec
+    has_classes = "segmentation" in spec.targets
     coder = Coder(trainer.model, trainer.device)
     trainer.model.eval()
     place = {name: index for index, name in enumerate(names)}
     rows, titles = [], []
     for layout in ranked:
-        sample = trainer.data.source.read(place[layout.name])
-        image = trainer.device.batch(_alone(sample))["rgb"]
+        original = _alone(trainer.data.source.read(place[layout.name]), spec.palette)
+        image = trainer.device.images({"rgb": original})
         rebuilt = coder.decode(coder.encode(image))
         pixels = to_bytes(rebuilt)[0]
-        rows.append([sample["rgb"], pixels, palette.colour(palette.nearest(pixels)), error_map(rebuilt, image)])
+        classes = [spec.palette.colour(spec.palette.nearest(pixels))] if has_classes else []
+        rows.append([original[0].numpy(), pixels, *classes, error_map(rebuilt, image)])
         titles.append(f"{layout.name[-NAME_CHARACTERS:]}  {layout.type}  MSE {layout.mse:.3g}")
     if rows:
-        captions = ["layout", "reconstruction", "nearest classes", f"error, 0 to {LARGEST_ERROR}"]
+        shown = ["nearest classes"] if has_classes else []
+        captions = ["layout", "reconstruction", *shown, f"error, 0 to {LARGEST_ERROR}"]
         pictures.write_png(path, pictures.grid(rows, captions, TILE, titles))
 
 
@@ -206,12 +211,15 @@ def _first(trainer: Trainer, count: int) -> list[Shown]:
     samples, unreadable = first_samples(source, indices, count)
     left_out = {layout.index for layout in unreadable}
     readable = [index for index in indices if index not in left_out]
-    return [Shown(source.name(index), _alone(sample)["rgb"]) for index, sample in zip(readable, samples, strict=False)]
+    palette = source.spec.palette
+    return [
+        Shown(source.name(index), _alone(sample, palette)) for index, sample in zip(readable, samples, strict=False)
+    ]
 
 
-def _alone(sample: Sample) -> dict[str, Tensor]:
-    """Return the pixels of a layout as a batch of one."""
-    return stack([to_tensors({"rgb": sample["rgb"]})])
+def _alone(sample: Sample, palette: Palette) -> Tensor:
+    """Return the pixels of a layout as a batch of one, RGB bytes (1, H, W, 3)."""
+    return torch.from_numpy(rgb_of(sample, palette)[None].copy())
 
 
 def _with_progress(items: Iterable[T], what: str, total: int) -> Iterable[T]:

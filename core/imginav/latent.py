@@ -94,7 +94,7 @@ def latent_statistics(model: Autoencoder, batches: Iterable[dict[str, Tensor]], 
     model.eval()
     sums = LatentSums()
     for sample_bytes in batches:
-        images = device.batch({"rgb": sample_bytes["rgb"]})["rgb"]
+        images = device.images(sample_bytes)
         with device.autocast():
             mean, log_variance = model.posterior(images)
         sums.add(mean, log_variance)
@@ -114,7 +114,7 @@ def with_decoding(
     errors: list[list[tuple[float, float]]] = []  # of each layout and level, against the layout and the noiseless
     shifts: list[tuple[float, float]] = []
     for layout in layouts:
-        image = device.batch({"rgb": layout})["rgb"]
+        image = device.images({"rgb": layout})
         coder = Coder(model, device)
         z = coder.encode(image)
         clean = coder.decode(z)

@@ -245,7 +245,7 @@ def _describe(declared: Any) -> str:
     if _is_union(declared):
         return " or ".join(_describe(member) for member in get_args(declared) if member is not type(None))
     if get_origin(declared) is Literal:
-        return " or ".join(repr(choice) for choice in get_args(declared))
+        return " or ".join("false" if choice is False else repr(choice) for choice in get_args(declared))
     if get_origin(declared) in (list, tuple):
         return f"a list, each of it {_describe(get_args(declared)[0])}"
     return _SCALARS[declared]

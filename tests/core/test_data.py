@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterable
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from imginav import DataSpec, LayoutSource, UserError
 from imginav.components import Sample
-from imginav.data import Data, crop, split_layouts
+from imginav.data import Data, split_layouts
 from imginav.palette import Palette
 from imginav.seeds import Seeds
 from imginav.trainer import Trainer
@@ -230,14 +229,3 @@ def test_what_opening_left_out_stands_first(make_trainer: MakeTrainer, monkeypat
     break_layouts(monkeypatch, data, data.split.validation[0])
     data.validation_samples(1)
     assert data.left_out == ["layout x is no layout", *sentences(data.split.validation[:1])]
-
-
-@given(st.integers(8, 40), st.integers(8, 40), st.integers(1, 8), st.integers(0, 2**32))
-def test_a_crop_is_the_same_window_of_everything_that_has_pixels(height: int, width: int, side: int, seed: int) -> None:
-    places = np.arange(height * width, dtype=np.int64).reshape(height, width)
-    sample = {"rgb": np.stack([places] * 3, axis=-1), "segmentation": places, "label": np.array(1)}
-    cut = crop(sample, side, np.random.default_rng(seed))  # type: ignore[arg-type]  # wider integers, to tell places
-    assert cut["rgb"].shape == (side, side, 3)
-    assert np.array_equal(cut["rgb"][..., 0], cut["segmentation"])
-    assert np.all(np.diff(cut["segmentation"], axis=1) == 1)
-    assert cut["label"] == 1

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from imginav.autoencoder import Autoencoder
-from imginav.data import to_tensors
 from imginav.device import Device
 from imginav.latent import (
     Coder,
@@ -98,7 +97,7 @@ def test_latents_of_training_layouts_scaled_by_the_factor_have_unit_standard_dev
 ) -> None:
     trainer = make_trainer()
     samples = [trainer.data.source.read(index) for index in trainer.data.split.train]
-    latent = statistics(trainer.model, [to_tensors({"rgb": s["rgb"]})["rgb"][None] for s in samples])
+    latent = statistics(trainer.model, [torch.from_numpy(s["rgb"])[None] for s in samples])
     images = trainer.device.batch({"rgb": torch.stack([torch.from_numpy(s["rgb"]) for s in samples])})["rgb"]
     with torch.no_grad():
         scaled = (trainer.model.encode(images) - latent.mean) * latent.scaling_factor

@@ -102,6 +102,7 @@ def test_a_disk_that_goes_away_between_two_epochs_is_one_sentence(imginav: Run, 
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: imginav-gone\nVersion: 1\n")
     (info / "entry_points.txt").write_text("[imginav]\ngone = imginav_gone\n")
     settings = [*SMALL, f"data.manifest={layouts}", "data.on_bad=skip", "machine.workers=1", "callbacks.samples=false"]
+    settings.append("machine.cache=false")  # from which they would be read to the end
     done = imginav("run", PHASE, settings=[*settings, f"callbacks.gone={{ folder = {str(layouts.parent)!r} }}"])
     assert done.returncode == 2, done.stdout + done.stderr
     assert "Traceback" not in done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -36,10 +37,12 @@ def value_of(cell: str) -> str:
     return "" if cell.lower() in NO_VALUE else cell
 
 
-def read_list(path: Path, path_column: str) -> tuple[list[str], list[Line]]:
-    """Return the columns and the rows of a list; raises UserError where it is none or has no such column.
+@contextmanager
+def read_list(path: Path, path_column: str) -> Iterator[tuple[list[str], Iterator[Line]]]:
+    """Give the columns of a list and its rows, one by one: of a million, all cells at once would take half a gigabyte.
 
     The cells may stand apart by commas, semicolons, tabs or bars: by whichever makes the header have the column.
+    Raises UserError where it is no list or has no such column.
     """
     try:
         mode = path.stat().st_mode
@@ -49,7 +52,7 @@ def read_list(path: Path, path_column: str) -> tuple[list[str], list[Line]]:
             encoding = "utf-16" if start.read(2) in UTF_16_STARTS else "utf-8-sig"
         with path.open(newline="", encoding=encoding) as stream:
             separator, columns = _header(stream, path, path_column)
-            return columns, list(_rows(stream, separator, columns))
+            yield columns, _rows(stream, separator, columns)
     except FileNotFoundError:
         raise UserError(
             f"data.manifest = {str(path)!r}: no such file; name the CSV file that lists the layouts"

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from imginav import LayoutSource
 from imginav.components import Sample
-from imginav_datasets import Procedural
+from imginav_datasets import Procedural, procedural
 from imginav_datasets.classes import LABELS, PALETTE
+from imginav_datasets.drawing import draw_held_out_room, draw_held_out_scene, draw_room, draw_scene
+
+Draw = Callable[[np.random.Generator, int], NDArray[np.uint8]]
 
 
-def drawn(**keys: float) -> LayoutSource:
+def drawn(**keys: float | str) -> LayoutSource:
     return Procedural(image_size=64, count=12, **keys).open()  # type: ignore[arg-type]  # fields by name
 
 
@@ -76,6 +83,35 @@ def test_it_says_what_it_is() -> None:
     assert Procedural.embedded
 
 
+def test_the_held_out_style_draws_others_and_says_so() -> None:
+    embedded, held_out = drawn(seed=3), drawn(seed=3, style="held_out")
+    assert labels(embedded) == labels(held_out)
+    assert not any(same(embedded.read(index), held_out.read(index)) for index in range(12))
+    assert held_out.describe() == "12 embedded layouts of 64 px in the held-out style, drawn from seed 3"
+    assert held_out.identity(4) == embedded.identity(4) + ", style held_out"
+
+
+def test_a_fingerprint_tells_layouts_of_another_seed_share_or_edition_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = drawn(seed=3).identity(4)
+    others = [drawn(seed=4).identity(4), drawn(seed=3).identity(5), drawn(seed=3, room_share=0.5).identity(4)]
+    monkeypatch.setattr(procedural, "EDITION", procedural.EDITION + 1)
+    assert len({identity, *others, drawn(seed=3).identity(4)}) == 5
+
+
+@pytest.mark.parametrize(
+    ("style", "draws"),
+    [("embedded", (draw_room, draw_scene)), ("held_out", (draw_held_out_room, draw_held_out_scene))],
+)
+def test_rooms_and_scenes_are_drawn_in_the_style_and_as_their_labels_say(style: str, draws: tuple[Draw, Draw]) -> None:
+    source = drawn(seed=3, style=style, room_share=0.5)
+    assert set(labels(source)) == set(LABELS)
+    for index in range(12):
+        rng = np.random.default_rng((3, index))
+        rng.random()  # whether it is a room
+        sample = source.read(index)
+        assert np.array_equal(sample["segmentation"], draws[int(sample["label"])](rng, 64))
+
+
 @pytest.mark.parametrize("keys", [{"count": 1}, {"seed": -1}, {"image_size": 8}])
 def test_numbers_that_are_too_small_are_refused(keys: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"expected a number (of at least|from)"):
@@ -85,3 +121,53 @@ def test_numbers_that_are_too_small_are_refused(keys: dict[str, int]) -> None:
 def test_a_share_above_one_is_refused() -> None:
     with pytest.raises(ValueError, match=r"expected a number from 0 to 1, found 1.5"):
         Procedural(room_share=1.5)
+
+
+# Prepared
+
+
+def prepared(cache: Path, said: list[str], **keys: float) -> LayoutSource:
+    source = Procedural(**{"image_size": 64, "count": 12, **keys}).open()  # type: ignore[arg-type]  # fields by name
+    source.prepare(cache, said.append)
+    return source
+
+
+def assert_same_layouts(one: LayoutSource, other: LayoutSource) -> None:
+    for index in range(len(other)):
+        mine, its = one.read(index), other.read(index)
+        assert list(mine) == ["segmentation", "label"]  # whose colours follow
+        assert same(mine, {name: its[name] for name in mine})
+
+
+@pytest.mark.parametrize("few", [0, 10**9])
+def test_prepared_layouts_are_those_that_would_be_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(procedural, "FEW_PIXELS", few)  # from which on processes help
+    said: list[str] = []
+    assert_same_layouts(prepared(tmp_path, said), drawn())
+    assert len(said) == 1
+    assert_same_layouts(prepared(tmp_path, said), drawn())
+    assert len(said) == 1
+
+
+def test_more_layouts_and_other_ones_are_drawn_beside_those_that_are_there(tmp_path: Path) -> None:
+    said: list[str] = []
+    prepared(tmp_path, said)
+    assert_same_layouts(prepared(tmp_path, said, seed=3), drawn(seed=3))
+    assert_same_layouts(prepared(tmp_path, said, count=15), Procedural(image_size=64, count=15).open())
+    prepared(tmp_path, said, room_share=0.8600000001)
+    assert [line.partition(" layouts")[0].rpartition(" ")[2] for line in said] == ["12", "12", "3", "12"]
+
+
+def test_prepared_layouts_are_not_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared(tmp_path, [])
+    monkeypatch.setattr(procedural, "STYLES", {})
+    source = prepared(tmp_path, [])
+    assert [source.read(index)["segmentation"].shape for index in range(12)] == [(64, 64)] * 12
+
+
+def test_without_a_folder_they_are_drawn_when_they_are_asked_for() -> None:
+    source = drawn()
+    source.prepare(None)
+    assert same(source.read(3), drawn().read(3))

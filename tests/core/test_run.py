@@ -1,0 +1,80 @@
+"""What a trainer is made from, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imginav.components import Sample
+from imginav.evaluation import evaluate
+from imginav.loading import ResolvedManifest
+from imginav.outcome import Outcome
+from imginav.run import build_trainer
+from imginav.trainer import Trainer
+
+Resolve = Callable[..., ResolvedManifest]
+MakeTrainer = Callable[..., Trainer]
+
+
+@pytest.fixture
+def folders(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> list[Path | None]:
+    """The folders in which layouts were prepared."""
+    prepared: list[Path | None] = []
+    source = type(make_trainer().data.source)
+    monkeypatch.setattr(source, "prepare", lambda self, folder, say: prepared.append(folder), raising=False)
+    return prepared
+
+
+def test_layouts_are_prepared_where_the_machine_keeps_them(resolve: Resolve, folders: list[Path | None]) -> None:
+    for settings in ((), ("machine.cache='elsewhere'",), ("machine.cache=false",)):
+        build_trainer(resolve(*settings), say=lambda _: None)
+    assert folders == [Path("outputs/cache"), Path("elsewhere"), None]
+    build_trainer(resolve(), say=lambda _: None, prepared=False)
+    assert len(folders) == 3
+
+
+def test_where_layouts_are_kept_changes_no_fingerprint(resolve: Resolve) -> None:
+    assert resolve("machine.cache='elsewhere'").sha256 == resolve("machine.cache=false").sha256 == resolve().sha256
+    assert resolve("data.augment=true").sha256 != resolve().sha256
+
+
+@pytest.mark.parametrize("dropped", [range(16), range(0, 16, 2)])
+def test_layouts_of_exact_colours_train_and_are_judged_alike_with_and_without_their_pixels(
+    make_trainer: MakeTrainer,
+    resolve: Resolve,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    dropped: range,
+) -> None:
+    def judged(folder: str) -> tuple[list[dict[str, float]], Outcome, bytes]:
+        (tmp_path / folder).mkdir()
+        trainer = make_trainer("data.augment=true")
+        trainer.fit()
+        outcome = evaluate(trainer, resolve(), tmp_path / folder, timed=False)
+        samples = trainer.data.validation_samples(3)["rgb"].numpy()
+        return trainer.history, outcome, np.ascontiguousarray(samples).tobytes()
+
+    history, outcome, samples = judged("with")
+    source = type(make_trainer().data.source)
+    read = source.read
+
+    def without(self: object, index: int) -> Sample:
+        sample = read(self, index)  # type: ignore[arg-type]  # it is one
+        if index in dropped:
+            del sample["rgb"]
+        return sample
+
+    monkeypatch.setattr(source, "read", without)
+    bare_history, bare_outcome, bare_samples = judged("without")
+    timed = ("seconds", "images_per_second")
+    for row, bare in zip(history, bare_history, strict=True):
+        assert {name: row[name] for name in row if name not in timed} == {n: bare[n] for n in bare if n not in timed}
+    assert repr(bare_outcome.metrics) == repr(outcome.metrics)  # some are NaN
+    assert repr(bare_outcome.latent_statistics) == repr(outcome.latent_statistics)
+    assert repr(bare_outcome.interpolation) == repr(outcome.interpolation)
+    assert bare_samples == samples
+    for picture in ("worst.png", "best.png", "interpolation.png"):
+        assert (tmp_path / "with" / picture).read_bytes() == (tmp_path / "without" / picture).read_bytes()
