@@ -70,9 +70,10 @@ class Subject:
         decoder = self.manifest.decoder
         if not rgb_only:
             return decoder
-        if "rgb" not in decoder.heads:
-            raise UserError(f"{self.name} has no head rgb, so that there is no image to decode; name another manifest")
-        return evolve(decoder, heads={"rgb": decoder.heads["rgb"]})
+        images = {name: head for name, head in decoder.heads.items() if "rgb" in head.outputs(name)}
+        if not images:
+            raise UserError(f"{self.name} has no output rgb, so there is no image to decode; name another manifest")
+        return evolve(decoder, heads=images)
 
 
 def chosen(manifest: Path | None, checkpoint: Path | None) -> list[Subject]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from imginav.components import Dataset, DataSpec, Decoder, Encoder
+from imginav.components import Dataset, DataSpec, Decoder, Encoder, Head
 from imginav.errors import UserError
 from imginav.seeds import Seeds
 
@@ -60,6 +61,26 @@ class Autoencoder(nn.Module):
         return mean, log_variance.clamp(-30.0, 20.0)
 
 
+class Heads(nn.ModuleDict):
+    """The heads of a decoder on the same features; a call gives all their outputs by name."""
+
+    def __init__(self, heads: Mapping[str, Head], in_channels: int, spec: DataSpec, patch: int = 1) -> None:
+        """Build the heads for features (N, in_channels, H / patch, W / patch).
+
+        Raises ValueError for a head that torch cannot keep by its name.
+        """
+        if taken := [name for name in heads if hasattr(nn.ModuleDict(), name)]:
+            raise ValueError(f"decoder.heads.{taken[0]}: torch cannot keep a module by this name; choose another")
+        super().__init__({name: head.build(in_channels, spec, patch) for name, head in heads.items()})
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        outputs: dict[str, Tensor] = {}
+        for name, head in self.items():
+            output = head(features)
+            outputs |= output if isinstance(output, dict) else {name: output}
+        return outputs
+
+
 def build_autoencoder(encoder: Encoder, decoder: Decoder, spec: DataSpec, seeds: Seeds) -> Autoencoder:
     """Return a freshly initialised autoencoder, the same one for the same seed.
 
@@ -78,7 +99,7 @@ def _build(encoder: Encoder, decoder: Decoder, spec: DataSpec) -> Autoencoder:
             encoder.build(),
             decoder.build(encoder, spec),
             variational=encoder.variational,
-            heads=tuple(decoder.heads),
+            heads=decoder.output_names,
         )
     except ValueError as error:
         raise UserError(f"the autoencoder cannot be built: {error}") from error
@@ -127,8 +148,16 @@ def check_shapes(encoder: Encoder, decoder: Decoder) -> None:
         raise UserError("\n".join(faults), faults)
     if not decoder.heads:
         raise UserError('decoder.heads is empty; name at least one, such as rgb = { type = "rgb" }')
-    if taken := sorted(set(decoder.heads) & set(LATENT_OUTPUTS)):
-        raise UserError(f"decoder.heads.{taken[0]}: the name {taken[0]!r} is the encoder's; choose another")
+    given: dict[str, str] = {}
+    for name, head in decoder.heads.items():
+        for output in head.outputs(name):
+            if output in LATENT_OUTPUTS:
+                raise UserError(f"decoder.heads.{name}: the name {output!r} is the encoder's; choose another")
+            if (other := given.setdefault(output, name)) != name:
+                raise UserError(
+                    f"decoder.heads.{name} and decoder.heads.{other} both give the output {output!r}; take one of them "
+                    f"out, such as with decoder.heads.{name} = false"
+                )
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 
 from imginav import pictures
 from imginav.autoencoder import build_autoencoder
+from imginav.batches import rgb_of
 from imginav.charts import EXPERIMENTS, LITERAL, MARK, MOST_MARKED_POINTS, scale, set_epochs, svg
 from imginav.checkpoint import load_checkpoint
 from imginav.components import LayoutSource
@@ -291,7 +292,7 @@ def _draw_layouts(path: Path, phase: ResolvedPhase, evidence: Sequence[Evidence]
     samples, _ = first_samples(source, split_as(source, first.train).validation, LAYOUTS_SHOWN)
     if not samples:
         return False
-    layouts = np.stack([sample["rgb"] for sample in samples])
+    layouts = np.stack([rgb_of(sample, source.spec.palette) for sample in samples])
     columns: list[tuple[str, Pixels]] = [("input", layouts)]
     for e in evidence:
         rebuilt = _rebuilt(e, source, layouts) if e.outcome else None
@@ -313,7 +314,7 @@ def _rebuilt(e: Evidence, source: LayoutSource, layouts: Pixels) -> Pixels | Non
     for path in (folder.best_checkpoint, folder.latest_checkpoint):
         with suppress(UserError):
             checkpoint = load_checkpoint(path)
-            if e.outcome and checkpoint.epoch == e.outcome.weights_epoch and "rgb" in manifest.decoder.heads:
+            if e.outcome and checkpoint.epoch == e.outcome.weights_epoch and "rgb" in manifest.decoder.output_names:
                 break
     else:
         return None
@@ -325,7 +326,7 @@ def _rebuilt(e: Evidence, source: LayoutSource, layouts: Pixels) -> Pixels | Non
     rebuilt = []
     for layout in layouts:  # one at a time: whole layouts take much memory
         with device.autocast():
-            outputs = model(device.batch({"rgb": torch.from_numpy(layout)[None]})["rgb"])
+            outputs = model(device.images({"rgb": torch.from_numpy(layout)[None]}))
         rebuilt.append(to_bytes(outputs["rgb"])[0])
     return np.stack(rebuilt)
 

@@ -56,7 +56,7 @@ def test_a_checkpoint_is_measured_with_its_weights_and_the_rgb_head_alone(tmp_pa
 def test_without_an_image_there_is_nothing_to_decode(tmp_path: Path) -> None:
     phase = tmp_path / "phase.toml"
     phase.write_text(
-        f'extends = "{FINAL}"\n[decoder.heads]\nrgb = false\n[losses]\nmse = false\n[train]\nmonitor = "val_loss"\n'
+        f'extends = "{FINAL}"\n[decoder.heads]\npalette = false\nsegmentation = {{}}\n[losses]\nmse = false\n[train]\nmonitor = "val_loss"\n'
     )
-    with pytest.raises(UserError, match=r"1\.5 has no head rgb"):
+    with pytest.raises(UserError, match=r"1\.5 has no output rgb"):
         chosen(phase, None)

@@ -8,6 +8,7 @@ from attrs import frozen
 from torch import Tensor, nn
 
 from imginav import DataSpec, Decoder, Encoder
+from imginav.autoencoder import Heads
 
 GROUPS = 8
 """Groups of each GroupNorm."""
@@ -29,27 +30,25 @@ class ConvDecoder(Decoder):
                 f"the conv decoder needs base_channels to be a multiple of {2 * GROUPS}, found {base_channels}; "
                 f"set encoder.base_channels or decoder.base_channels"
             )
-        if taken := [name for name in self.heads if hasattr(nn.ModuleDict(), name)]:
-            raise ValueError(f"decoder.heads.{taken[0]}: torch cannot keep a module by this name; choose another")
-        heads = {name: head.build(base_channels // 2, spec) for name, head in self.heads.items()}
+        heads = Heads(self.heads, base_channels // 2, spec)
         return ConvDecoderModule(encoder.latent_channels, base_channels, encoder.downsampling_steps, heads)
 
 
 class ConvDecoderModule(nn.Module):
     """Latents (N, C, h, w) to the outputs of the heads, each (N, …, h · 2^steps, w · 2^steps) or (N, …)."""
 
-    def __init__(self, latent_channels: int, base_channels: int, steps: int, heads: dict[str, nn.Module]) -> None:
+    def __init__(self, latent_channels: int, base_channels: int, steps: int, heads: Heads) -> None:
         super().__init__()
         widths = [base_channels * 2**step // 2 for step in range(steps, -1, -1)]
         self.first = nn.Sequential(
             nn.Conv2d(latent_channels, widths[0], 3, padding=1), nn.GroupNorm(GROUPS, widths[0]), nn.SiLU()
         )
         self.levels = nn.Sequential(*(_level(before, width) for before, width in pairwise(widths)))
-        self.heads = nn.ModuleDict(heads)
+        self.heads = heads
 
     def forward(self, latents: Tensor) -> dict[str, Tensor]:
-        features = self.levels(self.first(latents))
-        return {name: head(features) for name, head in self.heads.items()}
+        outputs: dict[str, Tensor] = self.heads(self.levels(self.first(latents)))
+        return outputs
 
 
 def _level(in_channels: int, channels: int) -> nn.Sequential:

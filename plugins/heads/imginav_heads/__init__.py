@@ -3,14 +3,15 @@
 from imginav import hookimpl
 from imginav.registry import Registry
 from imginav_heads.classification import ClassificationHead
-from imginav_heads.pixels import RgbHead, SegmentationHead
+from imginav_heads.pixels import PaletteHead, RgbHead, SegmentationHead
 
-__all__ = ["ClassificationHead", "RgbHead", "SegmentationHead", "imginav_components"]
+__all__ = ["ClassificationHead", "PaletteHead", "RgbHead", "SegmentationHead", "imginav_components"]
 
 
 @hookimpl
 def imginav_components(registry: Registry) -> None:
     """Register this package's heads."""
     registry.add("head", "classification", ClassificationHead)
+    registry.add("head", "palette", PaletteHead)
     registry.add("head", "rgb", RgbHead)
     registry.add("head", "segmentation", SegmentationHead)

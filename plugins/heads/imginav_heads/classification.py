@@ -12,5 +12,5 @@ from imginav import DataSpec, Head
 class ClassificationHead(Head):
     """The type of the layout, room or scene: logits (N, types) from globally averaged features."""
 
-    def build(self, in_channels: int, spec: DataSpec) -> nn.Module:
+    def build(self, in_channels: int, spec: DataSpec, patch: int) -> nn.Module:
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(in_channels, len(spec.labels)))

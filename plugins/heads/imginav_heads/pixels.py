@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from attrs import frozen
-from torch import nn
+from torch import Tensor, nn
 
 from imginav import DataSpec, Head
 
@@ -15,19 +17,70 @@ GROUPS = 8
 class RgbHead(Head):
     """The image itself: (N, 3, H, W) in [-1, 1]."""
 
-    def build(self, in_channels: int, spec: DataSpec) -> nn.Module:
-        return nn.Sequential(*_convolutions(in_channels, 3), nn.Tanh())
+    def build(self, in_channels: int, spec: DataSpec, patch: int) -> nn.Module:
+        return nn.Sequential(*_pixel_layers(in_channels, 3, patch), nn.Tanh())
 
 
 @frozen(kw_only=True)
 class SegmentationHead(Head):
     """The class of every pixel: logits (N, classes, H, W), no probabilities (cross-entropy takes their softmax)."""
 
-    def build(self, in_channels: int, spec: DataSpec) -> nn.Module:
-        return nn.Sequential(*_convolutions(in_channels, len(spec.palette)))
+    def build(self, in_channels: int, spec: DataSpec, patch: int) -> nn.Module:
+        return nn.Sequential(*_pixel_layers(in_channels, len(spec.palette), patch))
 
 
-def _convolutions(in_channels: int, out_channels: int) -> list[nn.Module]:
+@frozen(kw_only=True)
+class PaletteHead(Head):
+    """The class of every pixel, and the image in the colours of the classes.
+
+    `segmentation` are logits (N, classes, H, W). `rgb` (N, 3, H, W) in [-1, 1] is the mean of the colours under the
+    logits' softmax while the network trains, so that losses of pixels have gradients; otherwise it is the colour of
+    the likeliest class, so that what is decoded has the palette's colours and no others.
+    """
+
+    def outputs(self, name: str) -> tuple[str, ...]:
+        return ("rgb", "segmentation")
+
+    def build(self, in_channels: int, spec: DataSpec, patch: int) -> nn.Module:
+        if "segmentation" not in spec.targets:
+            raise ValueError(
+                "the head palette paints in the colours of classes, and the images of this data set have none; take "
+                'it out with decoder.heads.palette = false, and name decoder.heads.rgb = { type = "rgb" }'
+            )
+        colours = torch.tensor(spec.palette.colours, dtype=torch.float32) / 127.5 - 1.0
+        return PaletteHeadModule(nn.Sequential(*_pixel_layers(in_channels, len(spec.palette), patch)), colours)
+
+
+class PaletteHeadModule(nn.Module):
+    """Features to logits of classes, and to pixels of their colours."""
+
+    colours: Tensor  # (classes, 3) in [-1, 1]
+
+    def __init__(self, logits: nn.Module, colours: Tensor) -> None:
+        super().__init__()
+        self.logits = logits
+        # They are the data set's, not the network's: no weight, and not in its checkpoints.
+        self.register_buffer("colours", colours, persistent=False)
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        logits = self.logits(features)
+        return {
+            "rgb": self._mean_colour(logits) if self.training else self._likeliest_colour(logits),
+            "segmentation": logits,
+        }
+
+    def _mean_colour(self, logits: Tensor) -> Tensor:
+        return F.conv2d(logits.softmax(dim=1), self.colours.t()[:, :, None, None])
+
+    def _likeliest_colour(self, logits: Tensor) -> Tensor:
+        return F.embedding(logits.argmax(dim=1), self.colours).permute(0, 3, 1, 2)
+
+
+def _pixel_layers(in_channels: int, out_channels: int, patch: int) -> list[nn.Module]:
+    """Return the layers from features of patches of pixels to values of each pixel."""
+    if patch > 1:
+        # One convolution, at the features' resolution: layers at the image's would cost more than all before them.
+        return [nn.Conv2d(in_channels, out_channels * patch**2, 3, padding=1), nn.PixelShuffle(patch)]
     return [
         nn.Conv2d(in_channels, in_channels, 3, padding=1),
         nn.GroupNorm(GROUPS, in_channels),

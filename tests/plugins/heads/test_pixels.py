@@ -14,7 +14,7 @@ SOFTMAX_TWICE_FLOOR = 1.461
 
 def test_rgb_stays_between_minus_one_and_one(spec: DataSpec) -> None:
     torch.manual_seed(0)
-    images = RgbHead().build(8, spec)(1e4 * torch.randn(2, 8, 16, 24))
+    images = RgbHead().build(8, spec, 1)(1e4 * torch.randn(2, 8, 16, 24))
     assert images.shape == (2, 3, 16, 24)
     assert -1 <= images.min() < -0.5
     assert 0.5 < images.max() <= 1
@@ -22,7 +22,7 @@ def test_rgb_stays_between_minus_one_and_one(spec: DataSpec) -> None:
 
 def test_segmentation_gives_logits_and_no_probabilities(spec: DataSpec) -> None:
     torch.manual_seed(0)
-    logits = SegmentationHead().build(8, spec)(torch.randn(2, 8, 16, 24))
+    logits = SegmentationHead().build(8, spec, 1)(torch.randn(2, 8, 16, 24))
     assert logits.shape == (2, len(spec.palette), 16, 24)
     assert logits.min() < 0
     assert (logits.sum(dim=1) - 1).abs().mean() > 0.1
@@ -30,7 +30,7 @@ def test_segmentation_gives_logits_and_no_probabilities(spec: DataSpec) -> None:
 
 def test_segmentation_learns_below_the_floor_of_a_softmax_that_is_taken_twice(spec: DataSpec) -> None:
     torch.manual_seed(0)
-    head = SegmentationHead().build(16, spec)
+    head = SegmentationHead().build(16, spec, 1)
     segmentation = torch.randint(0, 10, (1, 8, 8))
     features = F.one_hot(segmentation, 16).permute(0, 3, 1, 2).float()
     optimizer = torch.optim.Adam(head.parameters(), lr=0.02)

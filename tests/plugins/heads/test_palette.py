@@ -1,0 +1,128 @@
+"""The head that draws in the palette's colours."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from imginav import DataSpec
+from imginav.autoencoder import build_autoencoder
+from imginav.device import to_bytes
+from imginav.palette import UNMATCHED, Palette
+from imginav.seeds import Seeds
+from imginav_decoders import ConvDecoder
+from imginav_encoders import ConvEncoder
+from imginav_heads import PaletteHead
+from imginav_heads.pixels import PaletteHeadModule
+from imginav_losses import MSE, CrossEntropy
+
+
+@pytest.fixture
+def head(spec: DataSpec) -> PaletteHeadModule:
+    """A head for features of 2 × 2 pixels."""
+    torch.manual_seed(0)
+    head = PaletteHead().build(8, spec, 2)
+    assert isinstance(head, PaletteHeadModule)
+    return head
+
+
+def features(batch: int = 2) -> Tensor:
+    return 3 * torch.randn(batch, 8, 6, 5, generator=torch.Generator().manual_seed(1))
+
+
+def test_it_gives_an_image_and_logits_whatever_its_name() -> None:
+    assert PaletteHead().outputs("anything") == ("rgb", "segmentation")
+
+
+@pytest.mark.parametrize("patch", [1, 2, 4])
+def test_both_outputs_have_the_images_size(spec: DataSpec, patch: int) -> None:
+    outputs = PaletteHead().build(8, spec, patch)(torch.randn(2, 8, 6, 5))
+    assert outputs["rgb"].shape == (2, 3, 6 * patch, 5 * patch)
+    assert outputs["segmentation"].shape == (2, len(spec.palette), 6 * patch, 5 * patch)
+
+
+def test_what_is_decoded_has_the_palettes_colours_and_no_others(head: PaletteHeadModule, spec: DataSpec) -> None:
+    outputs = head.eval()(features())
+    found = {tuple(colour) for colour in to_bytes(outputs["rgb"]).reshape(-1, 3).tolist()}
+    assert found <= set(spec.palette.colours)
+    assert len(found) > 3
+
+
+def test_the_colour_is_that_of_the_largest_logit(head: PaletteHeadModule, spec: DataSpec) -> None:
+    outputs = head.eval()(features())
+    classes = outputs["segmentation"].argmax(dim=1).to(torch.uint8).numpy()
+    assert (to_bytes(outputs["rgb"]) == spec.palette.colour(classes)).all()
+
+
+def test_while_it_trains_the_image_is_the_mean_of_the_colours(head: PaletteHeadModule, spec: DataSpec) -> None:
+    outputs = head.train()(features())
+    shares = outputs["segmentation"].softmax(dim=1)
+    colours = torch.tensor(spec.palette.colours) / 127.5 - 1
+    expected = sum(shares[:, k, None] * colours[k, None, :, None, None] for k in range(len(spec.palette)))
+    torch.testing.assert_close(outputs["rgb"], expected)
+
+
+def test_sure_logits_make_both_images_equal(head: PaletteHeadModule) -> None:
+    sure = {mode: head.train(mode)(1e4 * features())["rgb"] for mode in (True, False)}
+    torch.testing.assert_close(sure[True], sure[False], atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+def test_either_loss_alone_teaches_it(head: PaletteHeadModule, spec: DataSpec, loss: str) -> None:
+    segmentation = torch.randint(0, 10, (1, 12, 10), generator=torch.Generator().manual_seed(2))
+    colours = torch.tensor(spec.palette.colours) / 127.5 - 1
+    batch = {"rgb": colours[segmentation].permute(0, 3, 1, 2), "segmentation": segmentation}
+    term = MSE() if loss == "mse" else CrossEntropy(output="segmentation", target="segmentation")
+    inputs = torch.nn.Parameter(features(1))
+    optimizer = torch.optim.Adam([*head.parameters(), inputs], lr=0.05)
+    first = None
+    for _ in range(60):
+        value = term(head.train()(inputs), batch)
+        first = first or value.item()
+        optimizer.zero_grad()
+        value.backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in head.parameters())
+        optimizer.step()
+    assert value.item() < 0.2 * first
+    wrong = (head.eval()(inputs)["rgb"] - batch["rgb"]).abs().amax(dim=1).gt(1e-3).float().mean()
+    # A mean of two colours can be near a third one, which the colours alone cannot tell from it.
+    assert wrong < (0.5 if loss == "mse" else 0.1)
+
+
+def test_pixels_of_no_class_teach_the_logits_nothing(head: PaletteHeadModule) -> None:
+    term = CrossEntropy(output="segmentation", target="segmentation")
+    target = torch.full((2, 12, 10), UNMATCHED)
+    target[:, :6] = 3
+    logits = head.train()(features())["segmentation"]
+    (gradient,) = torch.autograd.grad(term({"segmentation": logits}, {"segmentation": target}), logits)
+    assert gradient[:, :, :6].abs().min() > 0
+    assert gradient[:, :, 6:].abs().max() == 0
+
+
+def test_half_precision_makes_no_other_colours(head: PaletteHeadModule, spec: DataSpec) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        exact = head.eval()(features())["rgb"]
+        mean = head.train()(features())["rgb"].float()
+    assert {tuple(colour) for colour in to_bytes(exact).reshape(-1, 3).tolist()} <= set(spec.palette.colours)
+    # It serves losses alone, where the rounding of half precision is small.
+    torch.testing.assert_close(mean, head.train()(features())["rgb"], atol=0.1, rtol=0)
+
+
+def test_its_colours_are_the_data_sets_and_no_weight(spec: DataSpec) -> None:
+    palette = Palette(names=("ink", "paper"), colours=((0, 0, 255), (255, 255, 255)), background="paper")
+    heads = {"palette": PaletteHead()}
+    encoder = ConvEncoder(latent_channels=2, base_channels=16, downsampling_steps=1)
+    model = build_autoencoder(encoder, ConvDecoder(heads=heads), attrs.evolve(spec, palette=palette), Seeds(0))
+    image = model.eval()(torch.zeros(1, 3, 8, 8))["rgb"]
+    assert {tuple(colour) for colour in to_bytes(image).reshape(-1, 3).tolist()} <= set(palette.colours)
+    assert not [name for name in model.state_dict() if "colours" in name]
+
+
+def test_the_mean_colour_lies_within_the_range_of_pixels(head: PaletteHeadModule) -> None:
+    image = head.train()(features())["rgb"]
+    assert image.min() >= -1
+    assert image.max() <= 1
+    assert F.mse_loss(image, image.round()) > 1e-4
