@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -16,6 +17,9 @@ from imginav.manifest import Machine
 
 MOST_WORKERS = 8
 """Loading processes that `workers = "auto"` starts beside a GPU, at most."""
+
+STEPS_TO_COMPILE = 3000
+"""Compiling took a minute, and made a step of the original network 21 ms shorter on an H100 (docs/performance.md)."""
 
 LOADING_PROCESS = "DataLoader worker"
 """With what torch's complaint about a loading process that is gone begins."""
@@ -32,11 +36,17 @@ class Device:
     memory_format: torch.memory_format
     workers: int  # processes that load data
     parts: int = 1  # in which a batch is computed, one after the other, to save memory
+    compiled: bool = False  # whether networks are compiled
 
     @property
     def scales_gradients(self) -> bool:
         """Whether small gradients need a scaler to be held by the precision."""
         return self.dtype is torch.float16
+
+    @property
+    def works_ahead(self) -> bool:
+        """Whether it computes behind the program's back, so that reading a value means waiting."""
+        return self.device.type != "cpu"
 
     @property
     def precision(self) -> str:
@@ -62,6 +72,11 @@ class Device:
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=self.memory_format)
 
+    def compile(self, module: nn.Module) -> None:
+        """Compile a module where networks are compiled, in place: its weights keep their names in checkpoints."""
+        if self.compiled:
+            module.compile()
+
     def wait(self) -> None:
         """Wait until all that was asked of the device is done; a GPU works behind the program's back."""
         if self.device.type == "cuda":
@@ -70,13 +85,25 @@ class Device:
     def batch(self, sample_bytes: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a batch of bytes as what networks and losses take, here.
 
-        `rgb` (N, H, W, 3) becomes floats (N, 3, H, W) in [-1, 1]; class indices become integers of 64 bits.
+        `rgb` (N, 3, H, W) is floats in [-1, 1]; class indices become integers of 64 bits.
         """
         moved = {name: tensor.to(self.device, non_blocking=True) for name, tensor in sample_bytes.items()}
-        images = moved.pop("rgb").permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
-        return {"rgb": images.contiguous(memory_format=self.memory_format)} | {
-            name: tensor.long() for name, tensor in moved.items()
-        }
+        classes = {name: tensor.long() for name, tensor in moved.items() if name not in ("rgb", "colours")}
+        return {"rgb": self.images({**moved, **classes}), **classes}
+
+    def images(self, sample_bytes: Mapping[str, Tensor]) -> Tensor:
+        """Return the images (N, 3, H, W) of a batch of bytes as floats in [-1, 1], here.
+
+        They are its `rgb` (N, H, W, 3); without it, those that `colours` (256, 3) make of the class indices in
+        `segmentation` (N, H, W), bit for bit the same.
+        """
+        if "rgb" in sample_bytes:
+            images = _floats(sample_bytes["rgb"].to(self.device, non_blocking=True))
+        else:
+            colours = _floats(sample_bytes["colours"].to(self.device, non_blocking=True))
+            classes = sample_bytes["segmentation"].to(self.device, non_blocking=True)
+            images = nn.functional.embedding(classes.long(), colours)
+        return images.permute(0, 3, 1, 2).contiguous(memory_format=self.memory_format)
 
     def parts_of(self, batch: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
         """Return the parts of a batch in which it is computed."""
@@ -84,19 +111,21 @@ class Device:
         return (dict(zip(chunks, part, strict=True)) for part in zip(*chunks.values(), strict=True))
 
 
-def open_device(machine: Machine) -> Device:
-    """Return the device that a manifest asks for; raises UserError where this computer does not have it."""
+def open_device(machine: Machine, steps: int = 0) -> Device:
+    """Return the device that a manifest asks for, for a run of so many optimizer steps.
+
+    Raises UserError where this computer does not have it.
+    """
     device = _device(machine.device)
+    compiled = _compiling_pays(device, steps) if machine.compile == "auto" else machine.compile
     if machine.threads:
         torch.set_num_threads(machine.threads)
     dtype = _auto_dtype(device) if machine.precision == "auto" else _PRECISIONS[machine.precision]
     workers = machine.workers if isinstance(machine.workers, int) else _auto_workers(device)
     # Measured (docs/performance.md): faster on a CPU and compiled, slower on a GPU as it stands.
-    channels_last = (
-        device.type == "cpu" or machine.compile if machine.channels_last == "auto" else machine.channels_last
-    )
+    channels_last = device.type == "cpu" or compiled if machine.channels_last == "auto" else machine.channels_last
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    return Device(device, dtype, memory_format, workers, machine.accumulate)
+    return Device(device, dtype, memory_format, workers, machine.accumulate, compiled)
 
 
 @contextmanager
@@ -125,6 +154,10 @@ def to_bytes(images: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
+def _floats(colours: Tensor) -> Tensor:
+    return colours.float().div_(127.5).sub_(1.0)
+
+
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -142,9 +175,22 @@ def _device(name: str) -> torch.device:
 
 
 def _auto_dtype(device: torch.device) -> torch.dtype:
-    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.bfloat16
-    return torch.float32
+    return torch.bfloat16 if _computes_in_bf16(device) else torch.float32
+
+
+def _computes_in_bf16(device: torch.device) -> bool:
+    """Whether a device has arithmetic of its own for bf16, and does not emulate it, which is slower than fp32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # versions of torch before it do not tell
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return False
+
+
+def _compiling_pays(device: torch.device, steps: int) -> bool:
+    """Whether a run is long enough to win back what compiling costs, where it can be compiled at all."""
+    return device.type == "cuda" and steps >= STEPS_TO_COMPILE and bool(shutil.which(os.environ.get("CC", "gcc")))
 
 
 def _auto_workers(device: torch.device) -> int:

@@ -94,14 +94,17 @@ class Machine:
     """Where and how it is computed; it changes no result but by rounding, and the draws of a variational latent."""
 
     device: str = "auto"  # cpu, cuda, cuda:1; auto: a GPU where there is one
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 on a GPU that has it, else fp32
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 where the device computes in it, else fp32
     channels_last: bool | Literal["auto"] = "auto"  # memory format; auto: on a CPU, and where it is compiled
-    compile: bool = False  # torch.compile; takes a minute at the start
+    compile: bool | Literal["auto"] = "auto"  # torch.compile; auto: on a GPU, for runs of 3,000 steps and more
     accumulate: int = field(
         default=1, validator=from_to(1, MOST_OF_A_BATCH)
     )  # parts in which a batch is computed, to save memory
     workers: int | Literal["auto"] = "auto"  # processes that load data; auto: none on a CPU, up to 8 beside a GPU
     threads: int | None = field(default=None, validator=from_to(1, 1024))  # of the CPU; none: as many as torch takes
+    cache: Path | Literal[False] = Path(
+        "outputs/cache"
+    )  # keeps layouts as they are read fastest; false: nothing is kept
 
     def __attrs_post_init__(self) -> None:
         if self.workers != "auto" and not 0 <= self.workers <= MOST_WORKERS:

@@ -13,7 +13,9 @@ import torch
 from attrs import frozen
 
 from imginav.autoencoder import build_autoencoder, check_sizes, parameter_count
+from imginav.batches import layouts_in
 from imginav.components import DataSpec
+from imginav.data import steps_per_epoch
 from imginav.explaining import value_lines
 from imginav.fingerprints import DataPrint
 from imginav.layers import value_at
@@ -102,7 +104,7 @@ def needs_of(resolved: ResolvedManifest, spec: DataSpec, data: DataPrint, *, mea
     side = manifest.data.image_size // manifest.encoder.downsampling_factor
     encoder, decoder = parameter_count(model.encoder), parameter_count(model.decoder)
     weights = BYTES_PER_WEIGHT * (encoder + decoder)
-    steps = math.ceil(data.split.train / manifest.train.batch_size)
+    steps = steps_per_epoch(data.split.train, manifest.data, manifest.train)
     kept = sum(callback.weight_copies for callback in manifest.callbacks.values())
     stored = weights + BYTES_PER_TENSOR * len(list(model.parameters()))
     training = (TRAINING_COPIES + kept) * stored
@@ -155,7 +157,7 @@ def _shared_values(experiments: Sequence[ResolvedManifest], varied: Sequence[str
 
 def _measured_seconds(resolved: ResolvedManifest) -> float:
     """Take a few training steps and validate one batch, and return how long the whole training would take."""
-    trainer = build_trainer(resolved, say=lambda _: None)
+    trainer = build_trainer(resolved, say=lambda _: None, prepared=False)
     with closing(trainer.data):
         trainer.model.train()
         times = []
@@ -171,7 +173,7 @@ def _measured_seconds(resolved: ResolvedManifest) -> float:
         samples = list(itertools.islice(trainer.data.validation_batches(), VALIDATION_BATCHES))
         start = time.perf_counter()
         validate(trainer.model, trainer.objective, samples, trainer.device)
-        layout = (time.perf_counter() - start) / sum(len(sample["rgb"]) for sample in samples)
+        layout = (time.perf_counter() - start) / sum(map(layouts_in, samples))
         validation = layout * len(trainer.data.split.validation)
         step = sum(times[1:] or times) / len(times[1:] or times)
         return float(resolved.manifest.train.epochs * (trainer.data.steps_per_epoch * step + validation))

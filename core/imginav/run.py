@@ -11,7 +11,7 @@ from attrs import evolve
 from imginav import report
 from imginav.autoencoder import build_autoencoder, check_sizes, parameter_count
 from imginav.checks import seconds_of
-from imginav.data import Data, everything, open_print
+from imginav.data import Data, everything, open_print, split_as, steps_per_epoch
 from imginav.device import limits_named, open_device
 from imginav.errors import UserError
 from imginav.evaluation import evaluate
@@ -157,35 +157,33 @@ class EpochRecorder:
         self._recorder.write("running", epoch=trainer.epoch)
 
 
-def build_trainer(resolved: ResolvedManifest, say: Say = print, *, whole: bool = False) -> Trainer:
+def build_trainer(
+    resolved: ResolvedManifest, say: Say = print, *, whole: bool = False, prepared: bool = True
+) -> Trainer:
     """Return the trainer that a manifest describes; all that can be wrong without training is found here.
 
-    With `whole` the layouts are not split: all of them are there to train on, and all to validate.
+    With `whole` the layouts are not split: all of them are there to train on, and all to validate. Unless they are
+    `prepared`, which pays for whoever reads them all, nothing is written.
     """
     manifest = resolved.manifest
     check_sizes(manifest.data, manifest.encoder)
     seeds = Seeds(manifest.train.seed)
-    device = open_device(manifest.machine)
     hooks = RunHooks({name: callback.build() for name, callback in manifest.callbacks.items()})
     source = manifest.data.open()
     model = build_autoencoder(manifest.encoder, manifest.decoder, source.spec, seeds)
     objective = Objective(manifest.losses, model.output_names, source.spec.targets)
-    split = everything(source) if whole else None
+    split = everything(source) if whole else split_as(source, manifest.train)
+    steps = manifest.train.epochs * steps_per_epoch(len(split.train), manifest.data, manifest.train)
+    device = open_device(manifest.machine, 0 if whole else steps)
     data = Data(source, manifest.data, manifest.train, seeds, device.workers, split=split)
     device.place(model)
     objective.place(device)
-    if manifest.machine.compile:
-        # In place, so that the names of the weights in checkpoints stay as they are.
-        model.encoder.compile()
-        model.decoder.compile()
-    optimization = Optimization(
-        manifest.train.optimizer,
-        manifest.train.lr_schedule,
-        model,
-        manifest.train.epochs * data.steps_per_epoch,
-        device,
-    )
+    device.compile(model.encoder)
+    device.compile(model.decoder)
+    optimization = Optimization(manifest.train.optimizer, manifest.train.lr_schedule, model, steps, device)
     say(f"data: {source.describe()}; {data.split}")
+    if prepared:
+        source.prepare(manifest.machine.cache or None, say)
     say(
         f"model: {parameter_count(model.encoder):,} parameters in the encoder, "
         f"{parameter_count(model.decoder):,} in the decoder; {device.device} in {device.precision}"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
-from attrs import asdict, define, field
+from attrs import asdict, define, field, frozen
 from torch import Tensor
 
 from imginav import randomness
@@ -29,6 +29,9 @@ Batches = TypeVar("Batches")
 
 NAMES_SHOWN = 3
 """How many of the parameters without a finite gradient are named."""
+
+STEPS_PER_READING = 50
+"""On a GPU: it works ahead of the program, and would wait if each step's loss were read to see whether it is finite."""
 
 
 @define(kw_only=True)
@@ -53,6 +56,16 @@ class Tally:
     def means(self) -> dict[str, float]:
         """The mean of each loss term over its images."""
         return {name: float(total) / self.counts[name] for name, total in self.sums.items()}
+
+
+@frozen
+class Unread:
+    """A step of which nobody has looked yet whether it was finite."""
+
+    step: int
+    batch: int  # of its epoch, from 0
+    terms: dict[str, Tensor]  # scalars on the device
+    gradient_norm: Tensor
 
 
 class Trainer:
@@ -91,6 +104,10 @@ class Trainer:
         self._interruption = Interruption()
         self._training = False
         self._advanced = False  # whether this attempt has taken a step or finished an epoch
+        self._unread: list[Unread] = []
+        # Where a step may have to be left out, it must be known before it is taken.
+        ahead = device.works_ahead and settings.on_non_finite == "stop" and not device.scales_gradients
+        self._steps_per_reading = STEPS_PER_READING if ahead else 1
 
     def fit(self, interruption: Interruption | None = None) -> None:
         """Train to the last epoch, or until a callback stops it; raises Interrupted where it is asked to leave."""
@@ -138,6 +155,7 @@ class Trainer:
 
     def _judge_epoch(self, tally: Tally) -> None:
         """Validate, and tell the callbacks how the epoch went."""
+        self._read_unread()
         if not tally.images:
             raise UserError(f"epoch {self.epoch} had no batch that led to a step; see the lines above")
         start = time.perf_counter()
@@ -173,7 +191,12 @@ class Trainer:
             self.optimization.backward(terms[TOTAL] * share)
             means = {name: means.get(name, 0.0) + term.detach() * share for name, term in terms.items()}
         self.optimization.unscale()
-        if wrong := self._not_finite(means):
+        norm = self.optimization.gradient_norm()
+        if self._steps_per_reading > 1:
+            self._unread.append(Unread(self.step + 1, self._batch_number, means, norm))
+            if len(self._unread) == self._steps_per_reading:
+                self._read_unread()
+        elif wrong := self._not_finite(means, norm):
             self._leave_batch_out(wrong)
             return None
         self.hooks.gradients_ready(self)
@@ -181,14 +204,18 @@ class Trainer:
         self.step += 1
         return means
 
-    def _not_finite(self, terms: Mapping[str, Tensor]) -> str:
+    @property
+    def _batch_number(self) -> int:
+        """The number within its epoch of the batch that is trained on, from 0."""
+        return self.tally.batches if self.tally else 0
+
+    def _not_finite(self, terms: Mapping[str, Tensor], gradient_norm: Tensor) -> str:
         """Return what of a step is not finite, or nothing."""
         # One reading for both, since each makes a GPU wait.
-        if bool(torch.isfinite(terms[TOTAL] + self.optimization.gradient_norm())):
+        if bool(torch.isfinite(terms[TOTAL] + gradient_norm)):
             return ""
-        wrong = [f"{name} = {term.item()}" for name, term in terms.items() if not torch.isfinite(term)]
-        if wrong:
-            return f"its loss is not finite: {', '.join(wrong)}"
+        if wrong := _wrong_terms(terms):
+            return wrong
         if self.optimization.leaves_out_overflows:
             return ""
         names = [
@@ -200,11 +227,31 @@ class Trainer:
         which = f"that of {', '.join(names[:NAMES_SHOWN])}{more}" if names else "the norm of all together"
         return f"a gradient is not finite: {which}"
 
+    def _read_unread(self) -> None:
+        """Look whether the steps since the last reading were finite; raises UserError with the first that was not.
+
+        What follows such a step is spoiled, so this comes before anything is judged or saved.
+        """
+        unread, self._unread = self._unread, []
+        if not unread:
+            return
+        finite = torch.stack([step.terms[TOTAL] + step.gradient_norm for step in unread]).isfinite().tolist()
+        if all(finite):
+            return
+        first = unread[finite.index(False)]
+        wrong = _wrong_terms(first.terms) or "a gradient is not finite: the norm of all together"
+        raise self._stopped(
+            f"after step {self.step}, of which step {first.step} (epoch {self.epoch}, batch {first.batch + 1}) spoiled "
+            f"the weights",
+            wrong,
+            "set train.on_non_finite = 'skip' to leave single batches out, lower",
+            self.data.names_of_batch(self.epoch, first.batch),
+        )
+
     def _leave_batch_out(self, wrong: str) -> None:
         """Go on without a step, where the manifest says so, or raise UserError."""
-        number = self.tally.batches if self.tally else 0
-        layouts = self.data.names_of_batch(self.epoch, number)
-        where = f"step {self.step + 1} (epoch {self.epoch}, batch {number + 1})"
+        layouts = self.data.names_of_batch(self.epoch, self._batch_number)
+        where = f"step {self.step + 1} (epoch {self.epoch}, batch {self._batch_number + 1})"
         skips = self._settings.on_non_finite == "skip"
         if skips and self.left_out < self._settings.non_finite_limit:
             self.optimization.leave_out()
@@ -218,8 +265,11 @@ class Trainer:
             if skips
             else "set train.on_non_finite = 'skip' to leave single batches out, lower"
         )
-        raise UserError(
-            f"training stopped before {where}, because {wrong}; the latest checkpoint is from before it; {remedy} "
+        raise self._stopped(f"before {where}", wrong, remedy, layouts)
+
+    def _stopped(self, where: str, wrong: str, remedy: str, layouts: Sequence[str]) -> UserError:
+        return UserError(
+            f"training stopped {where}, because {wrong}; the latest checkpoint is from before it; {remedy} "
             "train.optimizer.learning_rate and train anew with --resume never, clip gradients with [callbacks] "
             "gradient_clipping = {}, or set machine.precision = 'fp32'; the layouts of the batch:\n  "
             + "\n  ".join(layouts)
@@ -240,7 +290,8 @@ class Trainer:
         raise Interrupted(reason)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that a restart needs beside the model's weights."""
+        """Return all that a restart needs beside the model's weights; raises UserError where these are spoiled."""
+        self._read_unread()
         return {
             "epoch": self.epoch,
             "tally": asdict(self.tally) if self.tally else None,
@@ -277,3 +328,9 @@ class Trainer:
         self.hooks.load_state_dict(state["callbacks"])
         self.data.load_state_dict(state["unreadable"])
         self._random_state = state["random"]
+
+
+def _wrong_terms(terms: Mapping[str, Tensor]) -> str:
+    """Return which loss terms are not finite, or nothing."""
+    wrong = [f"{name} = {term.item()}" for name, term in terms.items() if not torch.isfinite(term)]
+    return f"its loss is not finite: {', '.join(wrong)}" if wrong else ""

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from imginav import UserError, hookimpl
+from imginav import trainer as trainer_module
+from imginav.device import Device
 from imginav.trainer import Trainer
 
 MakeTrainer = Callable[..., Trainer]
@@ -57,7 +59,7 @@ class Recorder:
 
 
 def test_the_loss_of_a_tiny_run_is_known_exactly(make_trainer: MakeTrainer) -> None:
-    trainer = make_trainer("machine.threads=1")
+    trainer = make_trainer("machine.threads=1", "machine.precision=fp32")
     trainer.fit()
     losses = [row["train_loss"] for row in trainer.history]
     assert losses == pytest.approx(GOLDEN_LOSSES, rel=1e-5)
@@ -120,7 +122,7 @@ def test_another_seed_gives_another_run(make_trainer: MakeTrainer) -> None:
 @given(parts=st.integers(2, 6))
 def test_a_batch_in_parts_gives_the_same_weights(make_trainer: MakeTrainer, parts: int) -> None:
     # SGD, because Adam blows rounding errors up where a gradient is nearly zero.
-    flags = ["train.epochs=1", "train.optimizer={ type = 'sgd', learning_rate = 0.05 }"]
+    flags = ["train.epochs=1", "train.optimizer={ type = 'sgd', learning_rate = 0.05 }", "machine.precision=fp32"]
     whole, split = make_trainer(*flags), make_trainer(*flags, f"machine.accumulate={parts}")
     for trainer in (whole, split):
         trainer.fit()
@@ -185,6 +187,72 @@ def test_what_is_not_finite_stops_before_the_step_and_is_named_with_its_batch(
     assert names == [f"  {name}" for name in trainer.data.names_of_batch(1, 1)]
     assert len(names) == 4
     assert "train.on_non_finite = 'skip'" in str(caught.value)
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+@pytest.mark.parametrize(("steps_per_reading", "noticed"), [(2, 2), (4, 3), (50, 3)])
+def test_where_a_reading_would_wait_what_is_not_finite_is_found_before_anything_is_judged_or_saved(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, what: str, steps_per_reading: int, noticed: int
+) -> None:
+    monkeypatch.setattr(Device, "works_ahead", True)
+    monkeypatch.setattr(trainer_module, "STEPS_PER_READING", steps_per_reading)
+    trainer = make_trainer()
+    Poison(trainer, what, 2)
+    judged: list[str] = []
+
+    class Listener:
+        @hookimpl
+        def validation_started(self) -> None:
+            judged.append("validation")
+
+    trainer.hooks.add("listener", Listener())
+    term = "its loss is not finite: mse = nan, loss = nan" if what == "loss" else "a gradient is not finite"
+    message = rf"of which step 2 \(epoch 1, batch 2\) spoiled the weights, because {term}.*; the latest checkpoint is"
+    with pytest.raises(UserError, match=message) as caught:
+        trainer.fit()
+    assert trainer.step in (noticed, noticed - 1)
+    assert not judged
+    assert str(caught.value).splitlines()[1:] == [f"  {name}" for name in trainer.data.names_of_batch(1, 1)]
+
+
+def test_where_a_reading_would_wait_spoiled_weights_are_not_saved(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Device, "works_ahead", True)
+    trainer = make_trainer()
+    Poison(trainer, "loss", 1)
+
+    class SavesEachStep:
+        @hookimpl
+        def step_finished(self, trainer: Trainer) -> None:
+            trainer.state_dict()
+
+    trainer.hooks.add("saves", SavesEachStep())
+    with pytest.raises(UserError, match=r"after step 1, of which step 1 \(epoch 1, batch 1\) spoiled the weights"):
+        trainer.fit()
+
+
+def test_where_a_reading_would_wait_nothing_else_changes(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = make_trainer()
+    plain.fit()
+    monkeypatch.setattr(Device, "works_ahead", True)
+    ahead = make_trainer()
+    ahead.fit()
+    for a, b in zip(plain.model.parameters(), ahead.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_where_a_batch_may_be_left_out_each_step_is_read(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Device, "works_ahead", True)
+    trainer = make_trainer("train.on_non_finite=skip")
+    Poison(trainer, "gradient", 2)
+    trainer.fit()
+    assert trainer.left_out == 1
+    assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])

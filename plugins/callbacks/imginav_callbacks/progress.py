@@ -45,7 +45,7 @@ class ProgressDisplay:
         self._last = 0.0
         self._measured_from: tuple[float, int] | None = None  # a time and the steps until then
         self._epoch_start = 0.0
-        self._images = 0
+        self._images = 0  # of the epoch, when this attempt came to it
 
     @hookimpl
     def run_started(self, trainer: Trainer) -> None:
@@ -57,13 +57,12 @@ class ProgressDisplay:
             self._bar.start()
 
     @hookimpl
-    def epoch_started(self) -> None:
+    def epoch_started(self, trainer: Trainer) -> None:
         self._epoch_start = time.perf_counter()
-        self._images = 0
+        self._images = trainer.tally.images if trainer.tally else 0
 
     @hookimpl
     def step_finished(self, trainer: Trainer, terms: Mapping[str, Tensor]) -> None:
-        self._images = min(self._images + trainer.data.batch_size, len(trainer.data.split.train))
         now = time.perf_counter()
         if now - self._last >= self._interval:
             self._last = now
@@ -104,9 +103,9 @@ class ProgressDisplay:
 
     def _text(self, trainer: Trainer, terms: Mapping[str, Tensor], now: float) -> str:
         steps = trainer.data.steps_per_epoch
-        step = trainer.tally.batches if trainer.tally else steps
+        step, images = (trainer.tally.batches, trainer.tally.images) if trainer.tally else (steps, self._images)
         losses = "  ".join(f"{name} {float(term):.4g}" for name, term in terms.items())
-        speed = self._images / max(now - self._epoch_start, 1e-9)
+        speed = (images - self._images) / max(now - self._epoch_start, 1e-9)
         # What is cut off where a terminal is narrow comes last.
         return f"step {step}/{steps}{self._left(trainer, now)}  {speed:.0f} img/s  {losses}"
 
