@@ -14,7 +14,7 @@ from imginav.autoencoder import Autoencoder, build_autoencoder, check_sizes
 from imginav.batches import stack
 from imginav.best import Best
 from imginav.components import Dataset, DataSpec, LayoutSource, Selector
-from imginav.data import fingerprint, one_sample, split_as
+from imginav.data import fingerprint, one_sample, split_as, steps_per_epoch
 from imginav.device import open_device
 from imginav.errors import UserError, did_you_mean
 from imginav.fingerprints import DataPrint
@@ -187,7 +187,9 @@ def _open(experiment: ResolvedManifest) -> tuple[LayoutSource, DataPrint]:
     manifest = experiment.manifest
     source = manifest.data.open()
     one_sample(source, manifest.data)
-    return source, fingerprint(source, manifest.data.image_size, split_as(source, manifest.train))
+    split = split_as(source, manifest.train)
+    steps_per_epoch(len(split.train), manifest.data, manifest.train)  # raises where these are too many
+    return source, fingerprint(source, manifest.data.image_size, split)
 
 
 def _check_experiment(

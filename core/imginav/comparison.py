@@ -25,7 +25,7 @@ from imginav.autoencoder import build_autoencoder
 from imginav.batches import rgb_of
 from imginav.charts import EXPERIMENTS, LITERAL, MARK, MOST_MARKED_POINTS, scale, set_epochs, svg
 from imginav.checkpoint import load_checkpoint
-from imginav.components import LayoutSource
+from imginav.components import DataSpec
 from imginav.data import first_samples, split_as
 from imginav.device import open_device, to_bytes
 from imginav.embedding import embedded
@@ -295,7 +295,9 @@ def _draw_layouts(path: Path, phase: ResolvedPhase, evidence: Sequence[Evidence]
     layouts = np.stack([rgb_of(sample, source.spec.palette) for sample in samples])
     columns: list[tuple[str, Pixels]] = [("input", layouts)]
     for e in evidence:
-        rebuilt = _rebuilt(e, source, layouts) if e.outcome else None
+        own = e.resolved.manifest.data
+        # Experiments may have other classes, on which their decoders depend.
+        rebuilt = _rebuilt(e, source.spec if own == first.data else own.open().spec, layouts) if e.outcome else None
         if rebuilt is not None and e.outcome:
             won = "  WON" if winner and winner.winner == e.resolved.name else ""
             columns.append((f"{phase.label(e.resolved)}  val MSE {e.metric('val_mse'):.4g}{won}", rebuilt))
@@ -308,7 +310,7 @@ def _draw_layouts(path: Path, phase: ResolvedPhase, evidence: Sequence[Evidence]
 
 
 @torch.no_grad()
-def _rebuilt(e: Evidence, source: LayoutSource, layouts: Pixels) -> Pixels | None:
+def _rebuilt(e: Evidence, spec: DataSpec, layouts: Pixels) -> Pixels | None:
     """Return layouts (N, H, W, 3) as the weights that a run left rebuild them, or none where they are not there."""
     manifest, folder = e.resolved.manifest, run_folder(e.resolved)
     for path in (folder.best_checkpoint, folder.latest_checkpoint):
@@ -319,7 +321,7 @@ def _rebuilt(e: Evidence, source: LayoutSource, layouts: Pixels) -> Pixels | Non
     else:
         return None
     device = open_device(manifest.machine)
-    model = build_autoencoder(manifest.encoder, manifest.decoder, source.spec, Seeds(0))
+    model = build_autoencoder(manifest.encoder, manifest.decoder, spec, Seeds(0))
     model.load_state_dict(checkpoint.model)
     device.place(model)
     model.eval()

@@ -115,7 +115,7 @@ class Dataset(Component):
     )  # side of training crops in pixels; none: whole layouts
     crops: int = field(default=1, validator=from_to(1, MOST_CROPS))  # of each training layout in an epoch
     whole_epochs: int = field(
-        default=0, validator=at_least(0)
+        default=0, validator=from_to(0, 1_000_000)
     )  # the last so many epochs train on whole layouts in place of crops: on as many pixels, so on a part of the set
     augment: bool = False  # flips and quarter turns of training layouts, drawn anew for each epoch
     count: int | None = field(

@@ -27,6 +27,9 @@ from imginav.fingerprints import DataPrint, LayoutsPrint, SplitPrint, sha256_of_
 from imginav.manifest import Train
 from imginav.seeds import Seeds
 
+MOST_DRAWS = 50_000_000
+"""Of an epoch: their order, places and turns take 1.6 GB."""
+
 
 @frozen
 class Split:
@@ -69,7 +72,15 @@ def fingerprint(source: LayoutSource, image_size: int, split: Split) -> DataPrin
 
 
 def steps_per_epoch(layouts: int, dataset: Dataset, train: Train) -> int:
-    """Return the optimizer steps in which each of so many training layouts, or each crop of it, is seen once."""
+    """Return the optimizer steps in which each of so many training layouts, or each crop of it, is seen once.
+
+    Raises UserError where these are more than memory holds the order of.
+    """
+    if layouts * dataset.crops > MOST_DRAWS:
+        raise UserError(
+            f"data.crops = {dataset.crops} makes {layouts * dataset.crops:,} crops of {layouts:,} training layouts, in "
+            f"each epoch; {MOST_DRAWS:,} are the most: lower data.crops, and raise train.epochs"
+        )
     return math.ceil(layouts * dataset.crops / train.batch_size)
 
 

@@ -31,6 +31,9 @@ Say = Callable[[str], None]
 KEPT_OF_DATA = ("image_size", "crop")
 """What still holds where other layouts are evaluated; the crop says how many whole ones fit into memory."""
 
+KEPT_OF_LAYOUTS = ("palette",)
+"""The same where they were listed, too: what the decoder's classes are."""
+
 
 @frozen(kw_only=True)
 class Request:
@@ -99,7 +102,8 @@ def _resolved(request: Request, checkpoint: Checkpoint, registry: Registry) -> R
     text = checkpoint.manifest
     if request.data is not None:
         tables = tomli.loads(text)
-        kept = {key: value for key, value in tables["data"].items() if key in KEPT_OF_DATA}
+        kept_keys = KEPT_OF_DATA + (KEPT_OF_LAYOUTS if tables["data"]["type"] == "layouts" else ())
+        kept = {key: value for key, value in tables["data"].items() if key in kept_keys}
         tables["data"] = {"type": "layouts", "manifest": str(request.data), **kept}
         text = tomlkit.dumps(tables)
     with tempfile.TemporaryDirectory() as folder:

@@ -84,7 +84,7 @@ def test_a_manifest_is_measured_saved_and_compared(small: Path, tmp_path: Path) 
 )
 def test_what_cannot_be_measured_is_one_sentence(arguments: list[str], message: str, tmp_path: Path) -> None:
     narrow = tmp_path / "narrow.toml"
-    narrow.write_text(f'extends = "{FINAL}"\nencoder = {{ base_channels = 7 }}\n')
+    narrow.write_text(f'extends = "{FINAL}"\nencoder = {{ type = "conv", base_channels = 7 }}\n')
     ended = run_benches("benches/test_coding.py", *(a.format(narrow=narrow) for a in arguments), folder=tmp_path)
     assert ended.returncode == pytest.ExitCode.USAGE_ERROR
     assert message in ended.stderr

@@ -8,10 +8,14 @@ from imginav_benches import cases_of, missing
 from imginav_benches.cases import base_case
 
 
-def test_each_condition_is_changed_alone() -> None:
+@pytest.mark.parametrize(("capabilities", "precision"), [({}, "fp32"), ({"amx_bf16": True}, "bf16")])
+def test_each_condition_is_changed_alone(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], precision: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     base, *others = cases_of("cpu", quick=False, grid=False)
     assert base == base_case("cpu")
-    assert asdict(base) == {"batch": 1, "size": 512, "precision": "fp32", "channels_last": True, "compiled": False}
+    assert asdict(base) == {"batch": 1, "size": 512, "precision": precision, "channels_last": True, "compiled": False}
     for other in others:
         assert sum(asdict(base)[name] != value for name, value in asdict(other).items()) == 1
     assert {case.batch for case in others} == {1, 4, 16}

@@ -10,7 +10,7 @@ from imginav.checkpoint import Checkpoint
 from imginav.registry import installed
 from imginav_benches import arms, chosen, same_network_once
 from imginav_benches.cases import base_case
-from imginav_benches.subjects import FINAL
+from imginav_benches.subjects import FINAL, Subject
 
 
 def test_arms_that_are_one_network_are_measured_once_under_all_names() -> None:
@@ -31,14 +31,31 @@ def test_sizes_of_latents() -> None:
     assert by_name["R3"][:2] == (16, 16)
 
 
-def test_a_checkpoint_is_measured_with_its_weights_and_the_rgb_head_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("heads", "all_outputs", "outputs"),
+    [
+        (
+            ["palette=false", "rgb={ type = 'rgb' }", "segmentation={ type = 'segmentation' }"],
+            ("rgb", "segmentation", "latent"),
+            ("rgb", "latent"),
+        ),
+        (
+            ["palette={ type = 'palette' }", "classification={ type = 'classification' }"],
+            ("rgb", "segmentation", "classification", "latent"),
+            ("rgb", "segmentation", "latent"),  # which come from one head
+        ),
+    ],
+)
+def test_a_checkpoint_is_measured_with_its_weights_and_the_head_of_rgb_alone(
+    tmp_path: Path, heads: list[str], all_outputs: tuple[str, ...], outputs: tuple[str, ...]
+) -> None:
     settings = ["encoder.base_channels=16", "encoder.latent_channels=4", "encoder.downsampling_steps=2"]
+    settings += [f"decoder.heads.{head}" for head in heads]
     resolved = loading.load(FINAL, installed(), settings=settings, scale="full", use_site=False)
     device = base_case("cpu").open("cpu")
-    whole = chosen(FINAL, None)[0]
-    assert "segmentation" in whole.build(device, rgb_only=False).output_names
     path = tmp_path / "a.pt"
-    model = type(whole)(name="a", manifest=resolved.manifest).build(device, rgb_only=False)
+    model = Subject(name="a", manifest=resolved.manifest).build(device, rgb_only=False)
+    assert set(model.output_names) == set(all_outputs)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.fill_(0.5)
@@ -48,7 +65,7 @@ def test_a_checkpoint_is_measured_with_its_weights_and_the_rgb_head_alone(tmp_pa
 
     (subject,) = chosen(None, path)
     built = subject.build(device, rgb_only=True)
-    assert "segmentation" not in built.output_names
+    assert built.output_names == outputs
     assert all(bool((parameter == 0.5).all()) for parameter in built.parameters())
     assert subject.latent(512) == (128, 128, 4)
 
@@ -56,7 +73,8 @@ def test_a_checkpoint_is_measured_with_its_weights_and_the_rgb_head_alone(tmp_pa
 def test_without_an_image_there_is_nothing_to_decode(tmp_path: Path) -> None:
     phase = tmp_path / "phase.toml"
     phase.write_text(
-        f'extends = "{FINAL}"\n[decoder.heads]\npalette = false\nsegmentation = {{}}\n[losses]\nmse = false\n[train]\nmonitor = "val_loss"\n'
+        f'extends = "{FINAL}"\n[decoder.heads]\npalette = false\nsegmentation = {{}}\n'
+        '[losses]\nmse = false\n[train]\nmonitor = "val_loss"\n'
     )
     with pytest.raises(UserError, match=r"1\.5 has no output rgb"):
         chosen(phase, None)

@@ -40,7 +40,7 @@ def test_a_version_of_torch_that_does_not_tell_computes_in_fp32(monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("kind", "compile", "steps", "compiled"),
+    ("kind", "said", "steps", "compiled"),
     [
         ("cuda", "auto", 3000, True),
         ("cuda", "auto", 2999, False),
@@ -51,11 +51,11 @@ def test_a_version_of_torch_that_does_not_tell_computes_in_fp32(monkeypatch: pyt
     ],
 )
 def test_a_network_is_compiled_where_the_run_is_long_enough_for_it(
-    monkeypatch: pytest.MonkeyPatch, kind: str, compile: Literal["auto"] | bool, steps: int, *, compiled: bool
+    monkeypatch: pytest.MonkeyPatch, kind: str, said: Literal["auto"] | bool, steps: int, *, compiled: bool
 ) -> None:
     monkeypatch.setattr(imginav.device, "_device", lambda name: torch.device(kind))
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
-    machine = Machine(compile=compile, precision="fp32", workers=0)
+    machine = Machine(compile=said, precision="fp32", workers=0)
     device = open_device(machine, steps)
     assert device.compiled is compiled
     assert (device.memory_format is torch.channels_last) is (compiled or kind == "cpu")
@@ -66,7 +66,7 @@ def test_a_network_is_compiled_where_the_run_is_long_enough_for_it(
     assert bool(asked) is compiled
     monkeypatch.setattr("shutil.which", lambda name: None)
     # Without a C compiler it cannot be; who asks for it is told so by torch.
-    assert open_device(machine, steps).compiled is (compile is True)
+    assert open_device(machine, steps).compiled is (said is True)
 
 
 @pytest.mark.parametrize(

@@ -270,13 +270,18 @@ SETTINGS = st.text(max_size=30) | st.builds(
             ".".join(keys)
             for keys in (
                 *(("train", key) for key in ("epochs", "batch_size", "seed", "split", "monitor", "optimizer")),
-                *(("data", key) for key in ("type", "image_size", "crop", "count", "filters.x", "seed")),
-                *(("encoder", key) for key in ("type", "base_channels", "latent_channels", "downsampling_steps")),
+                *(("data", key) for key in ("type", "image_size", "crop", "crops", "count", "filters.x")),
+                *(("data", key) for key in ("seed", "whole_epochs", "augment", "style", "palette")),
+                *(
+                    ("encoder", key)
+                    for key in ("type", "base_channels", "blocks", "latent_channels", "downsampling_steps")
+                ),
                 *(("losses", key) for key in ("mse", "mse.weight", "'a.b'", "new.type", "perceptual.layers")),
                 *(("phase", key) for key in ("id", "title", "experiment", "group")),
                 *(("output", key) for key in ("experiments", "shared")),
                 ("callbacks", "checkpoint"),
-                ("machine", "workers"),
+                *(("machine", key) for key in ("workers", "cache", "compile")),
+                *(("train", "optimizer", key) for key in ("learning_rate", "adamw_learning_rate", "momentum")),
                 ("sweep",),
                 ("sweep", "grid"),
                 ("sweep", "seeds"),

@@ -401,6 +401,11 @@ def test_a_hostile_lineage_is_refused(load: Load, registry: Registry) -> None:
         ("data.image_size=1000000000", "expected a number from 16 to 4096"),
         ("data.crop=1000000000", "expected a number from 8 to 4096"),
         ("data.count=1000000000000", "expected a number from 2 to 1000000"),
+        ("data={ crop = 64, crops = 1000000000 }", "expected a number from 1 to 1024"),
+        ("data.whole_epochs=-1", "expected a number from 0 to 1000000"),
+        ("data.whole_epochs=1000000000000", "expected a number from 0 to 1000000"),
+        ("encoder={ type = 'residual', blocks = 1000000000 }", "expected a number from 0 to 32"),
+        ("decoder={ type = 'residual', blocks = 1000000000 }", "expected a number from 0 to 32"),
         ("encoder.base_channels=1000000000", "expected a number from 1 to 4096"),
         ("encoder.latent_channels=1000000000", "expected a number from 1 to 4096"),
         ("decoder.base_channels=1000000000", "expected a number from 1 to 4096"),
@@ -414,6 +419,16 @@ def test_a_hostile_lineage_is_refused(load: Load, registry: Registry) -> None:
         ("machine.threads=1000000", "expected a number from 1 to 1024"),
         ("machine.workers=1000000", "expected workers from 0 to 256, or 'auto', found 1000000"),
         ("machine.accumulate=1000000", "expected a number from 1 to 65536"),
+        ("train.optimizer={ type = 'muon', learning_rate = -1 }", "expected a number of at least 0, found -1.0"),
+        ("train.optimizer={ type = 'muon', learning_rate = inf }", "found inf @ train.optimizer.learning_rate"),
+        ("train.optimizer={ type = 'muon', adamw_learning_rate = nan }", "found nan @ train.optimizer.adamw_lear"),
+        (
+            "train.optimizer={ type = 'muon', momentum = 1 }",
+            "expected a number between 0 and 1, both excluded, found 1",
+        ),
+        ("train.optimizer={ type = 'muon', weight_decay = -0.1 }", "expected a number of at least 0, found -0.1"),
+        ("machine.cache=true", "expected a path in quotes or false, found True @ machine.cache"),
+        ("machine.compile=1", "expected true or false or 'auto', found 1 @ machine.compile"),
     ],
 )
 def test_a_size_that_no_machine_has_is_refused(load: Load, said: str, match: str) -> None:
@@ -426,6 +441,10 @@ def test_a_size_that_no_machine_has_is_refused(load: Load, said: str, match: str
     [
         ("encoder.base_channels=4096", r"the autoencoder would have [0-9,]+ parameters; 250,000,000 are the most"),
         ("encoder.downsampling_steps=8", r"the autoencoder would have [0-9,]+ parameters; 250,000,000 are the most"),
+        (
+            "encoder={ type = 'residual', blocks = 32, base_channels = 256 }",
+            r"the autoencoder would have [0-9,]+ parameters; 250,000,000 are",
+        ),
         ("data.image_size=4096", r"takes 8.6 GB for one layer's output of a single layout; 4.3 GB are the most"),
     ],
 )
@@ -439,6 +458,15 @@ def test_sizes_that_no_machine_has_together_are_faults_of_a_check(
     assert time.process_time() - start < 2 * SECONDS
     (fault,) = checked.faults
     with refused(match):
+        raise UserError(fault)
+
+
+def test_more_crops_than_memory_holds_the_order_of_are_a_fault_of_a_check(load: Load, registry: Registry) -> None:
+    load()
+    settings = ("data.count=100000", "data.crop=64", "data.crops=1024", "data.image_size=64")
+    (checked,) = check([Path("phase.toml")], registry, Options(settings=settings))
+    (fault,) = checked.faults
+    with refused(r"data.crops = 1024 makes 81,920,000 crops of 80,000 training layouts, .*; 50,000,000 are the most"):
         raise UserError(fault)
 
 

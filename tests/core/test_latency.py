@@ -16,7 +16,7 @@ from imginav.trainer import Trainer
 def test_times_are_those_of_single_passes_encoding_and_decoding_apart(
     make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = make_trainer()
+    trainer = make_trainer("machine.precision=fp32")
     clock = [0.0]
     encode, decode = trainer.model.encode, trainer.model.decode
     # Warming up takes longest.

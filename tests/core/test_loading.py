@@ -170,8 +170,8 @@ def test_all_faults_are_reported_at_once_with_file_key_expected_and_found(phase:
         "found '../up' @ phase.group (phase.toml)",
         "  expected text in quotes, found 1.5 @ phase.id (phase.toml)",
         "  expected a whole number, found 3.7 @ train.epochs (phase.toml)",
-        "  no optimizer 'adamx' is installed, did you mean 'adamw'?; installed are: adamw (imginav), sgd (imginav) "
-        "@ train.optimizer (phase.toml)",
+        "  no optimizer 'adamx' is installed, did you mean 'adamw'?; installed are: adamw (imginav), muon (imginav), "
+        "sgd (imginav) @ train.optimizer (phase.toml)",
     ]
 
 
@@ -191,7 +191,10 @@ def test_all_faults_are_reported_at_once_with_file_key_expected_and_found(phase:
         ("data.crop=512", "expected a crop of at most image_size = 64, found 512 @ data"),
         ("data.count=1e3", "expected a whole number, found 1000.0 @ data.count (--set)"),
         ("losses.mse=false", "expected at least one loss in [losses], found none @ the manifest"),
-        ("losses.mse.type=[1]", "expected type = one of 'cross_entropy', 'kld', 'l1', 'mse', 'perceptual', found [1]"),
+        (
+            "losses.mse.type=[1]",
+            "expected type = one of 'cross_entropy', 'kld', 'l1', 'mean_square', 'mse', 'perceptual', found [1]",
+        ),
         ("train=3", "expected a table, found 3 @ train (--set)"),
         ("traim.epochs=3", "unknown key 'traim', did you mean 'train'?"),
         ("encoder.base_channels=12", "expected base_channels to be a multiple of 8"),

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import torch
 
 from imginav import UserError, cli
+from imginav import data as data_module
 from imginav.autoencoder import build_autoencoder, parameter_count
 from imginav.data import open_print
 from imginav.loading import ResolvedManifest, ResolvedPhase
 from imginav.planning import Needs, needs_of, show_plan
-from imginav.run import run_experiment, run_folder
+from imginav.run import build_trainer, run_experiment, run_folder
 from imginav.seeds import Seeds
 from imginav.study import open_phase
 
@@ -99,6 +101,30 @@ def test_an_epoch_sees_every_training_layout_once(resolve: Resolve, batch_size: 
     needed = needs(resolve(f"train.batch_size={batch_size}", "train.epochs=7"))
     assert needed.steps_per_epoch == steps  # 12 of 16 layouts train
     assert needed.cells[6] == f"7 × {steps}"
+
+
+@pytest.mark.parametrize(("batch_size", "crops", "steps"), [(1, 2, 24), (4, 3, 9), (5, 3, 8), (36, 3, 1), (37, 3, 1)])
+def test_an_epoch_of_crops_sees_every_crop_once_and_one_of_whole_layouts_takes_as_many_steps(
+    resolve: Resolve, batch_size: int, crops: int, steps: int
+) -> None:
+    settings = ("data.crop=16", f"data.crops={crops}", f"train.batch_size={batch_size}", "train.epochs=7")
+    for whole_epochs in (0, 2, 9):
+        resolved = resolve(*settings, f"data.whole_epochs={whole_epochs}")
+        needed = needs(resolved)
+        assert needed.steps_per_epoch == steps
+        assert needed.cells[6] == f"7 × {steps}"
+        with closing(build_trainer(resolved, say=lambda _: None, prepared=False).data) as data:
+            for epoch in (1, 7):
+                assert len(list(data.train_batches(epoch))) == steps
+
+
+def test_more_crops_than_memory_holds_the_order_of_are_refused(
+    resolve: Resolve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data_module, "MOST_DRAWS", 36)
+    assert needs(resolve("data.crop=16", "data.crops=3")).steps_per_epoch == 9
+    with pytest.raises(UserError, match=r"data.crops = 4 makes 48 crops of 12 training layouts, in each epoch; 36 are"):
+        needs(resolve("data.crop=16", "data.crops=4"))
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import nn
 
+from imginav import run
 from imginav.components import Sample
+from imginav.device import Device
 from imginav.evaluation import evaluate
 from imginav.loading import ResolvedManifest
+from imginav.manifest import Machine
 from imginav.outcome import Outcome
 from imginav.run import build_trainer
 from imginav.trainer import Trainer
@@ -78,3 +82,42 @@ def test_layouts_of_exact_colours_train_and_are_judged_alike_with_and_without_th
     assert bare_samples == samples
     for picture in ("worst.png", "best.png", "interpolation.png"):
         assert (tmp_path / "with" / picture).read_bytes() == (tmp_path / "without" / picture).read_bytes()
+
+
+def test_encoder_and_decoder_are_compiled_where_the_device_says_so_and_keep_their_names(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[nn.Module] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda module: compiled.append(module))
+    plain = make_trainer("machine.compile=false")
+    assert not compiled
+    trainer = make_trainer("machine.compile=true")
+    assert [id(module) for module in compiled] == [id(trainer.model.encoder), id(trainer.model.decoder)]
+    assert list(trainer.model.state_dict()) == list(plain.model.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("settings", "whole", "steps"),
+    [
+        ((), False, 2 * 3),  # 12 of 16 layouts train, 4 of them in a step
+        (("train.epochs=5", "train.batch_size=5"), False, 5 * 3),
+        (("data.crop=16", "data.crops=3"), False, 2 * 9),
+        (("data.crop=16", "data.crops=3", "data.whole_epochs=1"), False, 2 * 9),
+        ((), True, 0),  # nothing is trained
+    ],
+)
+def test_the_device_and_the_schedule_are_told_of_how_many_steps_the_run_is(
+    resolve: Resolve, monkeypatch: pytest.MonkeyPatch, settings: tuple[str, ...], *, whole: bool, steps: int
+) -> None:
+    told: list[int] = []
+    open_device = run.open_device
+
+    def listening(machine: Machine, steps: int) -> Device:
+        told.append(steps)
+        return open_device(machine, steps)
+
+    monkeypatch.setattr(run, "open_device", listening)
+    trainer = build_trainer(resolve(*settings), say=lambda _: None, whole=whole, prepared=False)
+    assert told == [steps]
+    if not whole:
+        assert trainer.epochs * trainer.data.steps_per_epoch == steps

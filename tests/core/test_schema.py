@@ -298,18 +298,26 @@ def test_a_key_says_its_comment_its_limits_and_its_default(schema: dict[str, Any
     assert properties["split_by"]["enum"] == ["scene", "layout"]
     assert key_of(schema, "imginav.manifest.Output", "properties", "shared")["default"] == "outputs"
     assert key_of(schema, "loss.perceptual", "properties", "layers")["default"] == ["relu3_3"]
-    assert key_of(schema, "encoder", "properties", "type")["enum"] == ["conv"]
+    assert key_of(schema, "encoder", "properties", "type")["enum"] == ["conv", "residual"]
 
 
 def test_a_key_that_differs_between_components_accepts_what_any_of_them_does(schema: dict[str, Any]) -> None:
     assert key_of(schema, "optimizer", "properties", "weight_decay") == {
         "anyOf": [
             {"$ref": "#/definitions/optimizer.adamw/properties/weight_decay"},
+            {"$ref": "#/definitions/optimizer.muon/properties/weight_decay"},
             {"$ref": "#/definitions/optimizer.sgd/properties/weight_decay"},
         ]
     }
-    same = {"$ref": "#/definitions/optimizer.adamw/properties/learning_rate"}
-    assert key_of(schema, "optimizer", "properties", "learning_rate") == same
+    # What two of them say alike stands there once.
+    assert key_of(schema, "optimizer", "properties", "learning_rate") == {
+        "anyOf": [
+            {"$ref": "#/definitions/optimizer.adamw/properties/learning_rate"},
+            {"$ref": "#/definitions/optimizer.muon/properties/learning_rate"},
+        ]
+    }
+    same = {"$ref": "#/definitions/encoder.conv/properties/latent_channels"}
+    assert key_of(schema, "encoder", "properties", "latent_channels") == same
 
 
 @frozen(kw_only=True)

@@ -90,6 +90,29 @@ def test_what_is_switched_off_is_among_the_values_of_an_experiment(load_text: Lo
     assert phase.experiments[2].changes["losses.l1"]["weight"] == 0.5
 
 
+def test_false_takes_out_a_head_of_several_outputs_with_all_of_them(load_text: Load) -> None:
+    phase = load_text(
+        """
+        [sweep.experiments.A]
+        "decoder.heads.rgb" = false
+        "decoder.heads.segmentation" = false
+        "decoder.heads.p" = { type = "palette" }
+        [sweep.experiments.B]
+        [sweep.experiments.C]
+        decoder.heads.segmentation = false
+        losses.segmentation = false
+        """
+    )
+    assert phase.varied == ("decoder.heads.rgb", "decoder.heads.segmentation", "decoder.heads.p", "losses.segmentation")
+    assert [list(e.manifest.decoder.heads) for e in phase.experiments] == [["p"], ["rgb", "segmentation"], ["rgb"]]
+    assert [e.manifest.decoder.output_names for e in phase.experiments] == [
+        ("rgb", "segmentation"),
+        ("rgb", "segmentation"),
+        ("rgb",),
+    ]
+    assert [e.changes["decoder.heads.p"] for e in phase.experiments] == [{"type": "palette"}, False, False]
+
+
 def test_an_experiment_is_left_out_by_false(load_text: Load) -> None:
     text = '[sweep.experiments]\nA = {}\nB = { "train.epochs" = 3 }\n'
     assert load_text(text, "sweep.experiments.A=false").names == ["B"]

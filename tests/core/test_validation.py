@@ -22,7 +22,7 @@ def test_psnr_is_that_of_a_span_of_two() -> None:
 
 
 def test_the_validation_mse_is_the_mean_over_all_elements_of_all_layouts(make_trainer: MakeTrainer) -> None:
-    trainer = make_trainer("train.batch_size=3")
+    trainer = make_trainer("train.batch_size=3", "machine.precision=fp32")
     errors = []
     trainer.model.eval()
     for index in trainer.data.split.validation:

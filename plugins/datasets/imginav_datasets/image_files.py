@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import struct
@@ -9,6 +10,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,13 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from imginav_datasets.classes import PALETTE
+Colour = tuple[int, int, int]
+"""RGB, 0 to 255."""
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 """What layouts are drawn, exported or scanned as. Of Pillow's other formats some run programs on what they read."""
 
 MOST_PIXELS = 2**26
 """Of an image file, 8192 × 8192: they take 200 MB, and a file of a hundred bytes can claim as many as it likes."""
+
+MOST_BYTES_HELD = 2**30
+"""Of a file that is read as a whole."""
 
 WHITE_16_BITS = 65535
 """The value of white in an image of 16 bits."""
@@ -83,17 +89,42 @@ def fault_of(path: Path) -> str:
     return ""
 
 
-def read_image(path: Path, size: int) -> NDArray[np.uint8]:
-    """Return an image file as RGB bytes (size, size, 3); raises UnusableImageError."""
+def read_image(path: Path, size: int, background: Colour) -> NDArray[np.uint8]:
+    """Return an image file as RGB bytes (size, size, 3), `background` where it shows nothing.
+
+    Raises UnusableImageError.
+    """
     with _explained(), _regular_file(path) as stream:
-        if stream.read(len(PNG_START)) == PNG_START:
-            # Pillow decodes without a look at the checksums: a flipped bit would become another class.
-            with _opened(stream) as image:
-                image.verify()
+        return _decoded(stream, size, background)
+
+
+def read_image_with_digest(path: Path, size: int, background: Colour) -> tuple[NDArray[np.uint8], bytes]:
+    """Return an image file as RGB bytes, and the SHA-256 of the very bytes that they were decoded from.
+
+    Raises UnusableImageError; also for a file that is too large to be held, which `read_image` may be able to read.
+    """
+    with _explained(), _regular_file(path) as stream:
+        if os.fstat(stream.fileno()).st_size > MOST_BYTES_HELD:
+            raise UnusableImageError("too large to be held")
+        content = stream.read()
+        return _decoded(BytesIO(content), size, background), hashlib.sha256(content).digest()
+
+
+def digest_of(path: Path) -> bytes:
+    """Return the SHA-256 of an image file; raises UnusableImageError."""
+    with _explained(), _regular_file(path) as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
+
+
+def _decoded(stream: BinaryIO, size: int, background: Colour) -> NDArray[np.uint8]:
+    if stream.read(len(PNG_START)) == PNG_START:
+        # Pillow decodes without a look at the checksums: a flipped bit would become another class.
         with _opened(stream) as image:
-            ImageOps.exif_transpose(image, in_place=True)
-            picture = _flattened(image)
-        return np.asarray(_of_size(picture, size))
+            image.verify()
+    with _opened(stream) as image:
+        ImageOps.exif_transpose(image, in_place=True)
+        picture = _flattened(image, background)
+    return np.asarray(_of_size(picture, size, background))
 
 
 @contextmanager
@@ -113,7 +144,7 @@ def _explained() -> Iterator[None]:
 
 
 @contextmanager
-def _regular_file(path: Path) -> Iterator[BinaryIO]:
+def _regular_file(path: Path) -> Iterator[BufferedReader]:
     """Open a file that is one, and not empty: a pipe would be waited for."""
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
@@ -157,36 +188,36 @@ def _check_png(stream: BinaryIO, start: bytes) -> None:
         raise UnusableImageError("cut off") from None
 
 
-def _flattened(image: Image.Image) -> Image.Image:
+def _flattened(image: Image.Image, background: Colour) -> Image.Image:
     """Return an image as RGB; what is transparent shows the background."""
     if image.mode == "F":
         raise UnusableImageError("its numbers have no known white")
     if image.mode.startswith("I"):
-        return _of_16_bits(image)
+        return _of_16_bits(image, background)
     if not image.has_transparency_data:
         return image.convert("RGB")
-    ground = Image.new("RGBA", image.size, (*PALETTE.background_colour, 255))
+    ground = Image.new("RGBA", image.size, (*background, 255))
     return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
 
 
-def _of_16_bits(image: Image.Image) -> Image.Image:
+def _of_16_bits(image: Image.Image, background: Colour) -> Image.Image:
     """Return grey of 16 bits as RGB: Pillow would cut it off at 255, and forget what is transparent."""
     values = np.asarray(image)
     if values.min() < 0 or values.max() > WHITE_16_BITS:
         raise UnusableImageError("its numbers have no known white")
     rgb = np.repeat(np.rint(values / WHITE_16_BITS * 255).astype(np.uint8)[..., None], 3, axis=-1)
     if isinstance(transparent := image.info.get("transparency"), int):
-        rgb[values == transparent] = PALETTE.background_colour
+        rgb[values == transparent] = background
     return Image.fromarray(rgb)
 
 
-def _of_size(image: Image.Image, size: int) -> Image.Image:
+def _of_size(image: Image.Image, size: int, background: Colour) -> Image.Image:
     """Return an image in a square of `size` pixels: scaled to fit without new colours, centred on background."""
     if image.size == (size, size):
         return image
     scale = size / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
-    square = Image.new("RGB", (size, size), PALETTE.background_colour)
+    square = Image.new("RGB", (size, size), background)
     scaled = image.resize((width, height), Image.Resampling.NEAREST)
     square.paste(scaled, ((size - width) // 2, (size - height) // 2))
     return square

@@ -6,26 +6,35 @@ import functools
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from attrs import field, frozen
+from PIL import __version__ as PILLOW
 
 from imginav import Dataset, DataSpec, LayoutSource, UserError
+from imginav import palette as palette_code
 from imginav.checks import from_to
 from imginav.components import Sample
 from imginav.errors import in_one_line
-from imginav.palette import UNMATCHED
+from imginav.palette import UNMATCHED, Palette
+from imginav_datasets import image_files
 from imginav_datasets.classes import LABELS, PALETTE
 from imginav_datasets.filters import Filter, Value, read_filters
-from imginav_datasets.image_files import UnusableImageError, fault_of, ignore_warnings_of_pillow, read_image
+from imginav_datasets.image_files import (
+    UnusableImageError,
+    digest_of,
+    fault_of,
+    ignore_warnings_of_pillow,
+    read_image,
+    read_image_with_digest,
+)
 from imginav_datasets.layout_list import Line, read_list, refuse_doubled, value_of
-
-CHECKING_THREADS = 16
-"""Files that are checked at once: on a shared disk each waits for the server, not for the processor."""
+from imginav_datasets.layout_store import CLASSES, RGB, Stored, as_digests
+from imginav_datasets.palette_file import read_palette
+from imginav_datasets.preparing import Prepared, in_threads, prepare
 
 FAULTS_SHOWN = 20
 
@@ -39,6 +48,7 @@ class Layouts(Dataset):
     label_column: str = "type"  # the type of the layout; without this column there are no labels
     scene_column: str = "scene_id"  # layouts of one scene are not split apart; without it each is its own
     filters: dict[str, Value] = field(factory=dict)  # rows to take: is_empty = false, room_count__ge = 2
+    palette: Path | Literal[False] | None = None  # a TOML file of classes; none: the ten drawn ones; false: no classes
     tolerance: int = field(
         default=8, validator=from_to(0, 60)
     )  # how far a colour may be off its class's, in each channel
@@ -52,10 +62,14 @@ class Row:
     """One layout of the list."""
 
     number: int  # the line of the CSV file; the header is line 1
-    path: Path
+    place: str  # where its file is
     written: str  # the path as it stands in the list
     label: int  # the index of its type, or UNMATCHED
     scene: str | None
+
+    @property
+    def path(self) -> Path:
+        return Path(self.place)
 
     @property
     def shown(self) -> str:
@@ -76,34 +90,60 @@ class ListedLayouts(LayoutSource):
     """Reads each image file once for its pixels, its classes and its label."""
 
     def __init__(self, config: Layouts) -> None:
-        """Read the list and check the files; raises UserError with all that is wrong at once."""
+        """Read the palette and the list, and check the files; raises UserError with all that is wrong at once."""
         ignore_warnings_of_pillow()
         self._config = config
-        columns, lines = read_list(config.manifest, config.path_column)
-        rows = _select(config, columns, lines)
+        palette = read_palette(config.palette) if isinstance(config.palette, Path) else PALETTE
+        self._tolerance = None if config.palette is False else config.tolerance  # none: the images have no classes
+        with read_list(config.manifest, config.path_column) as (columns, lines):
+            rows, listed = _select(config, columns, lines)
         once = _taken_once(rows)
         self._again = len(rows) - len(once)
         self._rows, self._bad, self._unusable = _usable(config, once)
+        classes = () if self._tolerance is None else ("segmentation",)
         labels = ("label",) if config.label_column in columns else ()
-        self.spec = DataSpec(palette=PALETTE, labels=LABELS, targets=("rgb", "segmentation", *labels))
-        self._not_chosen = len(lines) - self._again - len(self._rows) - len(self._bad)
+        self.spec = DataSpec(palette=palette, labels=LABELS, targets=("rgb", *classes, *labels))
+        self._prepared: Prepared | None = None
+        self._not_chosen = listed - self._again - len(self._rows) - len(self._bad)
 
     def __len__(self) -> int:
         return len(self._rows)
 
+    def prepare(self, folder: Path | None, say: Callable[[str], None] = print) -> None:
+        if folder is None:
+            return
+        digests = as_digests(in_threads(_digest_or_none, self._rows))
+        code = map(Path, (image_files.__file__, palette_code.__file__))
+        origin = (self._tolerance, self.spec.palette, PILLOW, *code)
+        kind = RGB if self._tolerance is None else CLASSES
+        self._prepared = prepare(folder, origin, self._config.image_size, digests, self._made, say, kind=kind)
+
+    def _made(self, indices: Sequence[int]) -> Iterator[tuple[bytes, Stored]]:
+        """Return these layouts as they can be stored, each with its digest; those that cannot be read are missing."""
+        rows = [self._rows[index] for index in indices]
+        size, tolerance = self._config.image_size, self._tolerance
+        make = functools.partial(_stored, size=size, palette=self.spec.palette, tolerance=tolerance)
+        return (made for made in in_threads(make, rows) if made)
+
     def read(self, index: int) -> Sample:
         row = self._rows[index]
+        stored = self._prepared.read(index) if self._prepared else None
+        sample = stored.sample if stored else self._read_file(row)
+        if "label" in self.spec.targets:
+            sample["label"] = np.array(row.label, dtype=np.uint8)
+        return sample
+
+    def _read_file(self, row: Row) -> Sample:
         try:
-            rgb = read_image(row.path, self._config.image_size)
+            rgb = read_image(row.path, self._config.image_size, self.spec.palette.background_colour)
         except UnusableImageError as error:
             remedy = f"; mend the file, {_LEAVE_IT_OUT}" if self._config.on_bad == "error" else ""
             raise UserError(
                 f"{self._config.manifest}: line {row.number}: {row.shown} cannot be read ({error}){remedy}"
             ) from error
-        sample = {"rgb": rgb, "segmentation": PALETTE.match(rgb, self._config.tolerance)}
-        if "label" in self.spec.targets:
-            sample["label"] = np.array(row.label, dtype=np.uint8)
-        return sample
+        if self._tolerance is None:
+            return {"rgb": rgb}
+        return {"rgb": rgb, "segmentation": self.spec.palette.match(rgb, self._tolerance)}
 
     def name(self, index: int) -> str:
         row = self._rows[index]
@@ -111,7 +151,8 @@ class ListedLayouts(LayoutSource):
 
     def identity(self, index: int) -> str:
         row = self._rows[index]
-        return f"{row.written} | {row.label} | {row.scene} | {self._config.tolerance}"
+        classes = "no classes" if self._tolerance is None else self._tolerance
+        return f"{row.written} | {row.label} | {row.scene} | {classes}"
 
     def scene(self, index: int) -> str | None:
         return self._rows[index].scene
@@ -121,6 +162,10 @@ class ListedLayouts(LayoutSource):
 
     def describe(self) -> str:
         parts = [f"{len(self)} layouts from {self._config.manifest}"]
+        if self._tolerance is None:
+            parts.append("which have no classes")
+        elif self._config.palette:
+            parts.append(f"with the {len(self.spec.palette)} classes of {self._config.palette}")
         if self._not_chosen:
             parts.append(f"{self._not_chosen} rows left out by filters or count")
         if self._again:
@@ -137,20 +182,24 @@ class ListedLayouts(LayoutSource):
 _LEAVE_IT_OUT = "take its row out of the list, or leave out what cannot be used with data.on_bad = 'skip'"
 
 
-def _select(config: Layouts, columns: Sequence[str], lines: Sequence[Line]) -> list[Row | BadRow]:
-    """Return the rows that the filters leave, and those of which nobody can tell."""
+def _select(config: Layouts, columns: Sequence[str], lines: Iterable[Line]) -> tuple[list[Row | BadRow], int]:
+    """Return the rows that the filters leave, and those of which nobody can tell; and how many there are in all."""
     conditions = read_filters(config.filters, columns)
     used = [config.path_column, config.label_column, config.scene_column, *(c.column for c in conditions)]
     refuse_doubled(config.manifest, columns, used)
-    if not lines:
+    folder, listed = str(config.manifest.parent), 0
+    rows: list[Row | BadRow] = []
+    for listed, line in enumerate(lines, 1):  # noqa: B007  # the last one is how many there are
+        if row := _row(config, conditions, line, folder):
+            rows.append(row)
+    if not listed:
         raise UserError(f"{config.manifest}: lists no layouts; it needs a row for each")
-    rows = [row for line in lines if (row := _row(config, conditions, line))]
     if not rows:
-        raise UserError(f"{config.manifest}: none of its {len(lines)} rows is left; loosen data.filters")
-    return rows
+        raise UserError(f"{config.manifest}: none of its {listed} rows is left; loosen data.filters")
+    return rows, listed
 
 
-def _row(config: Layouts, conditions: Sequence[Filter], line: Line) -> Row | BadRow | None:
+def _row(config: Layouts, conditions: Sequence[Filter], line: Line, folder: str) -> Row | BadRow | None:
     if line.fault:
         return BadRow(line.number, line.fault, line.fault)
     where = f"line {line.number} of {config.manifest}"
@@ -165,7 +214,7 @@ def _row(config: Layouts, conditions: Sequence[Filter], line: Line) -> Row | Bad
     label = line.cells.get(config.label_column, "").lower()
     return Row(
         line.number,
-        config.manifest.parent / written,
+        os.path.join(folder, written),  # noqa: PTH118  # a Path for each of a million rows takes seconds
         written,
         LABELS.index(label) if label in LABELS else UNMATCHED,
         value_of(line.cells.get(config.scene_column, "")) or None,
@@ -181,7 +230,10 @@ def _taken_once(rows: Sequence[Row | BadRow]) -> list[Row | BadRow]:
         if isinstance(row, BadRow):
             kept.append(row)
             continue
-        earlier = first.setdefault((folder(row.path.parent), row.path.name), row)
+        parent, name = os.path.split(row.place)
+        if name in ("", ".", ".."):  # a path that ends in no file's name
+            parent, name = str(row.path.parent), row.path.name
+        earlier = first.setdefault((folder(parent), name), row)
         if earlier is row:
             kept.append(row)
         elif (earlier.label, earlier.scene) != (row.label, row.scene):
@@ -231,13 +283,36 @@ def _kinds(bad: Sequence[BadRow]) -> str:
 
 
 def _with_unusable_files(rows: Sequence[Row]) -> list[BadRow]:
-    with ThreadPoolExecutor(CHECKING_THREADS) as pool:
-        faults = list(pool.map(lambda row: fault_of(row.path), rows))
+    faults = in_threads(lambda row: fault_of(row.path), rows)
     return [
         BadRow(row.number, fault, f"{fault}: {row.shown}{_hint(row) if fault == 'missing' else ''}")
         for row, fault in zip(rows, faults, strict=True)
         if fault
     ]
+
+
+def _digest_or_none(row: Row) -> bytes:
+    """Return the digest of a file, or an empty one where it cannot be read: that is for who reads it to say."""
+    try:
+        return digest_of(row.path)
+    except UnusableImageError:
+        return b""
+
+
+def _stored(row: Row, size: int, palette: Palette, tolerance: int | None) -> tuple[bytes, Stored] | None:
+    """Return a file's layout as it can be stored, with its digest; none where it cannot be read.
+
+    Without a tolerance it has no classes.
+    """
+    try:
+        rgb, digest = read_image_with_digest(row.path, size, palette.background_colour)
+    except UnusableImageError:
+        return None
+    if tolerance is None:
+        return digest, Stored(None, rgb)
+    segmentation = palette.match(rgb, tolerance)
+    exact = np.array_equal(palette.colour(segmentation), rgb)
+    return digest, Stored(segmentation, None if exact else rgb)
 
 
 def _hint(row: Row) -> str:

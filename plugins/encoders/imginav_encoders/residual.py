@@ -27,7 +27,6 @@ class ResidualEncoder(Encoder):
     Its norms look at one position at a time, so that a crop is encoded as the same place of the whole layout is.
     """
 
-    base_channels: int = field(default=48, validator=from_to(1, 4096))  # width of the first level
     blocks: int = field(default=1, validator=from_to(0, MOST_BLOCKS))  # residual blocks at each level
 
     def build(self) -> nn.Module:
@@ -41,10 +40,10 @@ class ResidualEncoderModule(nn.Module):
         super().__init__()
         patch, widths = patch_and_widths(config.base_channels, config.downsampling_steps)
         channels = config.latent_channels * (2 if config.variational else 1)
-        self.first = nn.Sequential(nn.PixelUnshuffle(patch), nn.Conv2d(3 * patch**2, widths[0], 3, padding=1))
+        self.first = nn.Conv2d(3, widths[0], patch, stride=patch)
         self.levels = nn.Sequential(level(widths[0], config.blocks))
         for before, width in pairwise(widths):
-            self.levels.append(nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * before, width, 1)))
+            self.levels.append(nn.Conv2d(before, width, 2, stride=2))
             self.levels.append(level(width, config.blocks))
         self.to_latent = nn.Sequential(ChannelNorm(widths[-1]), nn.SiLU(), nn.Conv2d(widths[-1], channels, 1))
 

@@ -79,8 +79,8 @@ class PaletteHeadModule(nn.Module):
 def _pixel_layers(in_channels: int, out_channels: int, patch: int) -> list[nn.Module]:
     """Return the layers from features of patches of pixels to values of each pixel."""
     if patch > 1:
-        # One convolution, at the features' resolution: layers at the image's would cost more than all before them.
-        return [nn.Conv2d(in_channels, out_channels * patch**2, 3, padding=1), nn.PixelShuffle(patch)]
+        # The decoder has worked its features out; another layer that looks around would cost more than all before it.
+        return [nn.Conv2d(in_channels, out_channels * patch**2, 1), nn.PixelShuffle(patch)]
     return [
         nn.Conv2d(in_channels, in_channels, 3, padding=1),
         nn.GroupNorm(GROUPS, in_channels),

@@ -93,7 +93,10 @@ MakeRun = Callable[..., TinyRun]
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
-    """Build a run of 6 layouts to train on and 2 to validate, with callbacks; `watchers` are hooks without a table."""
+    """Build a run of 6 layouts to train on and 2 to validate, with callbacks; `watchers` are hooks without a table.
+
+    With `crops`, so many of 16 px of each layout are an epoch.
+    """
 
     def make(
         callbacks: Mapping[str, Callback] | None = None,
@@ -104,16 +107,17 @@ def make_run(tmp_path: Path) -> MakeRun:
         heads: Mapping[str, Head] = HEADS,
         losses: Mapping[str, Loss] = LOSSES,
         variational: bool = False,
+        crops: int | None = None,
     ) -> TinyRun:
         manifest = Manifest(
             phase=Phase(id="0", experiment="tiny", group="tinies"),
-            data=Patchworks(),
+            data=Patchworks(crop=16, crops=crops) if crops else Patchworks(),
             encoder=ConvEncoder(latent_channels=2, base_channels=16, downsampling_steps=1, variational=variational),
             decoder=ConvDecoder(heads=dict(heads)),
             losses=dict(losses),
             train=Train(epochs=epochs, batch_size=batch_size, split=0.75, seed=0, optimizer=AdamW(learning_rate=1e-2)),
             callbacks=dict(callbacks or {}),
-            machine=Machine(device="cpu", workers=0),
+            machine=Machine(device="cpu", precision="fp32", workers=0),
             output=Output(experiments=tmp_path / "experiments", shared=tmp_path / "shared"),
         )
         resolved = ResolvedManifest(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from imginav import hookimpl
 from imginav_callbacks import EarlyStopping, Progress, progress
 
 MakeRun = Callable[..., Any]
@@ -86,3 +89,47 @@ def test_the_display_is_closed_also_where_no_run_was_started(
     run = make_run({"progress": Progress()})
     run.trainer.hooks.run_closed(run.trainer)
     assert capsys.readouterr().out == ""
+
+
+class EachStepTakes:
+    """Stops the clock, but for so many seconds in each step; keeps the trainer's state after each of them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, run: Any, seconds: float) -> None:
+        self.states: list[dict[str, Any]] = []
+        clock = [100.0]
+        train_step = run.trainer.train_step
+
+        def step(batch: Any) -> Any:
+            clock[0] += seconds
+            return train_step(batch)
+
+        monkeypatch.setattr(run.trainer, "train_step", step)
+        monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+
+    @hookimpl
+    def step_finished(self, trainer: Any) -> None:
+        self.states.append(copy.deepcopy(trainer.state_dict()))
+
+
+def speeds(shown: str) -> list[tuple[int, int]]:
+    """Return the number of each step within its epoch, with the images per second beside it."""
+    return [(int(s), int(v)) for s, v in re.findall(r"step (\d+)/5 .* (\d+) img/s", shown)]
+
+
+def test_each_crop_counts_as_an_image_also_in_an_epoch_that_goes_on(
+    make_run: MakeRun, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run({"progress": Progress(line_seconds=1e-9)}, epochs=2, crops=3)
+    steps = EachStepTakes(monkeypatch, run, 0.5)
+    run.trainer.hooks.add("steps", steps)
+    run.fit()
+    # 3 crops of each of 6 layouts, 4 of them in half a second, but 2 in the last step: 18 in 2.5 s.
+    an_epoch = [(1, 8), (2, 8), (3, 8), (4, 8), (5, 7)]
+    assert speeds(capsys.readouterr().out) == [*an_epoch, *an_epoch]
+
+    resumed = make_run({"progress": Progress(line_seconds=1e-9)}, epochs=2, crops=3)
+    EachStepTakes(monkeypatch, resumed, 0.25)
+    resumed.trainer.load_state_dict(steps.states[2])
+    resumed.fit()
+    # What the attempt before has seen of the epoch is not counted again: 4 in 0.25 s, then 6 in 0.5 s.
+    assert speeds(capsys.readouterr().out) == [(4, 16), (5, 12), (1, 16), (2, 16), (3, 16), (4, 16), (5, 14)]

@@ -36,7 +36,7 @@ SIDE = 16
 
 def read(path: Path) -> NDArray[np.uint8]:
     ignore_warnings_of_pillow()
-    return read_image(path, SIDE)
+    return read_image(path, SIDE, BACKGROUND)
 
 
 def read_or_refused(path: Path) -> NDArray[np.uint8] | None:

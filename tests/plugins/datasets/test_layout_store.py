@@ -48,7 +48,7 @@ def there(store: LayoutStore, numbers: Sequence[int]) -> list[int]:
     for number, place in zip(numbers, places.tolist(), strict=True):
         if place >= 0 and (stored := store.read(place)):
             expected = layout(number)
-            assert np.array_equal(stored.segmentation, expected.segmentation)
+            assert np.array_equal(stored.sample["segmentation"], expected.sample["segmentation"])
             assert (stored.rgb is None) == (expected.rgb is None)
             assert expected.rgb is None or np.array_equal(stored.rgb, expected.rgb)  # type: ignore[arg-type]
             assert stored.label == expected.label
@@ -68,7 +68,28 @@ def test_what_is_written_is_read_whatever_its_kind(tmp_path: Path) -> None:
     assert len(store) == 5
     assert there(store, range(10)) == [1, 2, 4, 7, 9]
     with pytest.raises(ValueError, match="read-only"):
-        store.read(0).segmentation[0, 0] = 1  # type: ignore[union-attr]  # it is there
+        store.read(0).sample["segmentation"][0, 0] = 1  # type: ignore[union-attr]  # it is there
+
+
+def test_pixels_without_classes_stand_among_the_others(tmp_path: Path) -> None:
+    rgb = np.random.default_rng(3).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+    with SegmentWriter(tmp_path, SIDE) as segment:
+        for number, stored in enumerate([layout(1), Stored(None, rgb, 2), layout(0)]):
+            segment.add(digest(number), stored)
+    padded = [-(-(SIDE**2) * pixel // 64) * 64 for pixel in (4, 3, 1)]
+    assert only(tmp_path, ".pixels").stat().st_size == sum(padded)
+    with only(tmp_path, ".pixels").open("ab") as stream:
+        stream.write(bytes(1000))
+    clean(tmp_path, SIDE)
+    assert only(tmp_path, ".pixels").stat().st_size == sum(padded)
+    store = LayoutStore(tmp_path, SIDE)
+    found = [store.read(place) for place in store.find(as_digests(map(digest, range(3)))).tolist()]
+    assert [list(stored.sample) for stored in found if stored] == [["segmentation", "rgb"], ["rgb"], ["segmentation"]]
+    assert found[1] is not None
+    assert np.array_equal(found[1].sample["rgb"], rgb)
+    assert found[1].label == 2
+    assert found[2] is not None
+    assert np.array_equal(found[2].sample["segmentation"], layout(0).sample["segmentation"])
 
 
 def test_an_empty_digest_and_an_empty_store_have_nothing(tmp_path: Path) -> None:
@@ -85,7 +106,7 @@ def test_digests_that_end_in_zeros_are_told_apart(tmp_path: Path) -> None:
             segment.add(one, Stored(np.full((SIDE, SIDE), number, np.uint8), None))
     store = LayoutStore(tmp_path, SIDE)
     found = [store.read(place) for place in store.find(as_digests(digests)).tolist()]
-    assert [int(stored.segmentation[0, 0]) for stored in found if stored] == [0, 1, 2]
+    assert [int(stored.sample["segmentation"][0, 0]) for stored in found if stored] == [0, 1, 2]
 
 
 def test_an_index_that_was_cut_off_has_its_whole_entries(tmp_path: Path) -> None:
@@ -198,4 +219,4 @@ def test_other_processes_read_the_same(tmp_path: Path) -> None:
 
 
 def total(store: LayoutStore) -> int:
-    return sum(int(stored.segmentation.sum()) for place in range(len(store)) if (stored := store.read(place)))
+    return sum(int(stored.sample["segmentation"].sum()) for place in range(len(store)) if (stored := store.read(place)))

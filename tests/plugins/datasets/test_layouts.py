@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import pickle
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -16,6 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imginav import LayoutSource, UserError
+from imginav.batches import rgb_of
+from imginav.components import Sample
 from imginav.data import Data, split_layouts
 from imginav.manifest import Train
 from imginav.palette import UNMATCHED
@@ -409,3 +413,161 @@ def test_a_photograph_in_another_format_does_not_crash_a_run(write_layouts: Writ
 def test_a_tolerance_that_mixes_classes_up_is_refused(tmp_path: Path, tolerance: int) -> None:
     with pytest.raises(ValueError, match=rf"expected a number from 0 to 60, found {tolerance}"):
         Layouts(manifest=tmp_path / "layouts.csv", tolerance=tolerance)
+
+
+# Prepared
+
+
+def changed(image: Image.Image, place: tuple[int, int], colour: tuple[int, int, int]) -> Image.Image:
+    image = image.copy()
+    image.putpixel(place, colour)
+    return image
+
+
+def odd_images() -> dict[str, Image.Image | bytes]:
+    """Return images of all kinds that lists of layouts may have, each with something of two classes."""
+    drawn = plain()
+    drawn.paste(BED, (4, 4, 20, 12))
+    transparent = drawn.convert("RGBA")
+    transparent.putpixel((0, 0), (1, 2, 3, 0))
+    blended = plain(side=64)
+    blended.paste(BED, (9, 9, 41, 40))
+    grey16 = Image.fromarray((np.arange(32 * 32, dtype=np.uint32).reshape(32, 32) * 64).astype(np.uint16))
+    return {
+        "exact.png": drawn,
+        "palette.png": drawn.convert("P", palette=Image.Palette.ADAPTIVE),
+        "alpha.png": transparent,
+        "16 bits.png": png_of_16_bits(np.asarray(drawn)),
+        "grey of 16 bits.png": grey16,
+        "grey.png": drawn.convert("L"),
+        "larger.png": drawn.resize((50, 77), Image.Resampling.NEAREST),
+        "smaller.png": plain(BED, side=9),
+        "blended.png": blended.resize((32, 32), Image.Resampling.BILINEAR),
+        "near.png": changed(drawn, (31, 31), (BED[0] - 5, *BED[1:])),
+        "strange.png": changed(drawn, (30, 30), (3, 200, 9)),
+        "black.png": changed(drawn, (30, 30), (0, 0, 0)),
+    }
+
+
+INEXACT = {"grey of 16 bits.png", "grey.png", "blended.png", "near.png", "strange.png"}
+
+
+def prepared_in(cache: Path, manifest: Path, **keys: Any) -> LayoutSource:
+    source = opened(manifest, **keys)
+    source.prepare(cache, lambda line: None)
+    return source
+
+
+def coloured(sample: Sample) -> Sample:
+    return {"rgb": rgb_of(sample, PALETTE), **{name: array for name, array in sample.items() if name != "rgb"}}
+
+
+def assert_same(one: LayoutSource, other: LayoutSource) -> None:
+    for index in range(len(other)):
+        mine, its = coloured(one.read(index)), coloured(other.read(index))
+        assert list(mine) == list(its)
+        for name, array in its.items():
+            assert mine[name].dtype == array.dtype
+            assert np.array_equal(mine[name], array), (name, other.name(index))
+
+
+@pytest.mark.parametrize("tolerance", [0, 8])
+@pytest.mark.parametrize("image_size", [32, 17])
+def test_prepared_layouts_are_those_of_the_files(
+    write_layouts: WriteLayouts, tmp_path: Path, tolerance: int, image_size: int
+) -> None:
+    images = odd_images()
+    manifest = write_layouts(rows(*images, type=["room"] * len(images)), images)
+    keys = {"tolerance": tolerance, "image_size": image_size}
+    for _ in range(2):  # made, and found again
+        source = prepared_in(tmp_path / "cache", manifest, **keys)
+        assert_same(source, opened(manifest, **keys))
+    if image_size == 32:
+        bare = {name for index, name in enumerate(images) if "rgb" not in source.read(index)}
+        assert bare == set(images) - INEXACT
+    copy: LayoutSource = pickle.loads(pickle.dumps(source))  # noqa: S301  # as a loading process gets it
+    assert_same(copy, opened(manifest, **keys))
+
+
+def test_layouts_of_another_size_or_tolerance_are_others(write_layouts: WriteLayouts, tmp_path: Path) -> None:
+    manifest = write_layouts(rows("a.png", "b.png"), odd := {"a.png": odd_images()["near.png"]})
+    assert odd
+    for keys in ({"tolerance": 8}, {"tolerance": 0}, {"image_size": 16}):
+        assert_same(prepared_in(tmp_path / "cache", manifest, **keys), opened(manifest, **keys))
+    assert len(list((tmp_path / "cache").iterdir())) == 3
+
+
+def test_a_file_that_was_changed_in_place_is_another(write_layouts: WriteLayouts, tmp_path: Path) -> None:
+    images = {"a.png": plain(BED), "b.png": plain()}
+    manifest = write_layouts(rows(*images), images)
+    prepared_in(tmp_path / "cache", manifest)
+    path = manifest.parent / "a.png"
+    before = path.stat()
+    plain(PALETTE.colours[LayoutClass.SOFA]).save(path)
+    with path.open("ab") as stream:  # what stands behind the end mark shows nothing
+        stream.write(bytes(before.st_size - path.stat().st_size))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    source = prepared_in(tmp_path / "cache", manifest)
+    assert (source.read(0)["segmentation"] == LayoutClass.SOFA).all()
+    assert (source.read(1)["segmentation"] == LayoutClass.BACKGROUND).all()
+
+
+def test_a_file_that_changes_while_layouts_are_prepared_is_read_as_it_is(
+    write_layouts: WriteLayouts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = {"a.png": plain(BED), "b.png": plain()}
+    manifest = write_layouts(rows(*images), images)
+
+    def change(lines: str) -> None:  # said when the digests are taken, and before files are decoded
+        plain(PALETTE.colours[LayoutClass.SOFA]).save(manifest.parent / "a.png")
+
+    source = opened(manifest)
+    source.prepare(tmp_path / "cache", change)
+    assert (source.read(0)["segmentation"] == LayoutClass.SOFA).all()
+    plain(BED).save(manifest.parent / "a.png")
+    assert (prepared_in(tmp_path / "cache", manifest).read(0)["segmentation"] == LayoutClass.BED).all()
+
+
+def test_files_that_are_the_same_are_stored_once_and_keep_their_own_labels(
+    write_layouts: WriteLayouts, tmp_path: Path
+) -> None:
+    manifest = write_layouts(rows("a.png", "b.png", "c.png", type=["room", "scene", "shed"]))
+    source = prepared_in(tmp_path / "cache", manifest)
+    assert [int(source.read(index)["label"]) for index in range(3)] == [0, 1, UNMATCHED]
+    (pixels,) = (tmp_path / "cache").glob("*/*.pixels")
+    assert pixels.stat().st_size == 32 * 32
+
+
+def test_what_cannot_be_read_is_said_as_without_a_cache(write_layouts: WriteLayouts, tmp_path: Path) -> None:
+    broken = bytearray(png(plain(BED)))
+    broken[-20] ^= 1  # in the pixels, where only a checksum tells
+    manifest = write_layouts(rows("a.png", "b.png"), {"a.png": bytes(broken)})
+    source = prepared_in(tmp_path / "cache", manifest)
+    with pytest.raises(UserError) as without:
+        opened(manifest).read(0)
+    with pytest.raises(UserError, match=r"layouts.csv: line 2: .*a.png cannot be read") as caught:
+        source.read(0)
+    assert str(caught.value) == str(without.value)
+    (manifest.parent / "b.png").unlink()
+    assert source.read(1)["segmentation"].shape == (32, 32)  # as it was when the run began
+
+
+def test_damaged_stores_are_gone_round(write_layouts: WriteLayouts, tmp_path: Path) -> None:
+    manifest = write_layouts(rows("a.png", "b.png"), {"a.png": plain(BED)})
+    prepared_in(tmp_path / "cache", manifest)
+    (pixels,) = (tmp_path / "cache").glob("*/*.pixels")
+    pixels.write_bytes(b"\1" * pixels.stat().st_size)
+    source = prepared_in(tmp_path / "cache", manifest)
+    assert_same(source, opened(manifest))
+    assert "rgb" in source.read(0)
+    assert "rgb" not in prepared_in(tmp_path / "cache", manifest).read(0)
+
+
+def test_without_a_folder_nothing_is_kept(write_layouts: WriteLayouts, tmp_path: Path) -> None:
+    manifest = write_layouts(rows("a.png", "b.png"))
+    source = opened(manifest)
+    before = sorted(tmp_path.rglob("*"))
+    source.prepare(None)
+    assert "rgb" in source.read(0)
+    assert sorted(tmp_path.rglob("*")) == before

@@ -50,7 +50,7 @@ class Maker:
 
 def numbers_in(prepared: Prepared) -> list[int | None]:
     found = [prepared.read(index) for index in range(len(prepared.places))]
-    return [int(stored.segmentation[3, 3]) if stored else None for stored in found]
+    return [int(stored.sample["segmentation"][3, 3]) if stored else None for stored in found]
 
 
 def store_in(cache: Path) -> Path:

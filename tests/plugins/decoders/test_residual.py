@@ -24,10 +24,10 @@ def block(channels: int) -> int:
 
 
 def test_the_parameters_are_those_of_its_layers(spec: DataSpec) -> None:
-    levels = sum(block(width) for width in (48, 96, 192)) + conv(192, 4 * 96, 1) + conv(96, 4 * 48, 1)
-    without_head = conv(16, 192, 3) + levels + 2 * 48
+    levels = sum(block(width) for width in (32, 64, 128)) + conv(128, 4 * 64, 1) + conv(64, 4 * 32, 1)
+    without_head = conv(16, 128, 3) + levels + 2 * 32
     decoder = ResidualDecoder(heads={"palette": PaletteHead()}).build(ResidualEncoder(), spec)
-    assert parameter_count(decoder) == without_head + conv(48, 16 * len(spec.palette), 3)
+    assert parameter_count(decoder) == without_head + conv(32, 16 * len(spec.palette), 1)
 
 
 @pytest.mark.parametrize(("steps", "side"), [(1, 8), (2, 4), (3, 2), (4, 1), (5, 1)])

@@ -33,11 +33,11 @@ def randomised(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def test_the_parameters_are_those_of_its_layers() -> None:
-    levels = sum(block(width) for width in (48, 96, 192)) + conv(4 * 48, 96, 1) + conv(4 * 96, 192, 1)
-    expected = conv(48, 48, 3) + levels + 2 * 192 + conv(192, 16, 1)
+    levels = sum(block(width) for width in (32, 64, 128)) + conv(32, 64, 2) + conv(64, 128, 2)
+    expected = conv(3, 32, 4) + levels + 2 * 128 + conv(128, 16, 1)
     assert parameter_count(ResidualEncoder().build()) == expected
     deeper = ResidualEncoder(blocks=2).build()
-    assert parameter_count(deeper) == expected + sum(block(width) for width in (48, 96, 192))
+    assert parameter_count(deeper) == expected + sum(block(width) for width in (32, 64, 128))
 
 
 @pytest.mark.parametrize("variational", [False, True])

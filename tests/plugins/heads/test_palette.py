@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from imginav import DataSpec
+from imginav import DataSpec, UserError
 from imginav.autoencoder import build_autoencoder
 from imginav.device import to_bytes
 from imginav.palette import UNMATCHED, Palette
 from imginav.seeds import Seeds
 from imginav_decoders import ConvDecoder
 from imginav_encoders import ConvEncoder
-from imginav_heads import PaletteHead
+from imginav_heads import PaletteHead, RgbHead
 from imginav_heads.pixels import PaletteHeadModule
 from imginav_losses import MSE, CrossEntropy
 
@@ -35,6 +35,17 @@ def features(batch: int = 2) -> Tensor:
 
 def test_it_gives_an_image_and_logits_whatever_its_name() -> None:
     assert PaletteHead().outputs("anything") == ("rgb", "segmentation")
+
+
+def test_images_without_classes_are_not_for_it(spec: DataSpec) -> None:
+    bare = attrs.evolve(spec, targets=("rgb", "label"))
+    encoder = ConvEncoder(latent_channels=2, base_channels=16, downsampling_steps=1)
+    refused = (
+        r"cannot be built: the head palette .* have none; take it out with decoder.heads.palette = false, and name"
+    )
+    with pytest.raises(UserError, match=refused):
+        build_autoencoder(encoder, ConvDecoder(heads={"palette": PaletteHead()}), bare, Seeds(0))
+    build_autoencoder(encoder, ConvDecoder(heads={"rgb": RgbHead()}), bare, Seeds(0))
 
 
 @pytest.mark.parametrize("patch", [1, 2, 4])
