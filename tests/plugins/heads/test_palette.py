@@ -90,7 +90,7 @@ def test_either_loss_alone_teaches_it(head: PaletteHeadModule, spec: DataSpec, l
     inputs = torch.nn.Parameter(features(1))
     optimizer = torch.optim.Adam([*head.parameters(), inputs], lr=0.05)
     first = None
-    for _ in range(60):
+    for _ in range(120):
         value = term(head.train()(inputs), batch)
         first = first or value.item()
         optimizer.zero_grad()
