@@ -82,15 +82,17 @@ def test_sure_logits_make_both_images_equal(head: PaletteHeadModule) -> None:
 
 
 @pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
-def test_either_loss_alone_teaches_it(head: PaletteHeadModule, spec: DataSpec, loss: str) -> None:
+def test_either_loss_alone_teaches_it(spec: DataSpec, loss: str) -> None:
+    torch.manual_seed(0)
+    head = PaletteHead().build(32, spec, 2)
     segmentation = torch.randint(0, 10, (1, 12, 10), generator=torch.Generator().manual_seed(2))
     colours = torch.tensor(spec.palette.colours) / 127.5 - 1
     batch = {"rgb": colours[segmentation].permute(0, 3, 1, 2), "segmentation": segmentation}
     term = MSE() if loss == "mse" else CrossEntropy(output="segmentation", target="segmentation")
-    inputs = torch.nn.Parameter(features(1))
+    inputs = torch.nn.Parameter(torch.randn(1, 32, 6, 5))
     optimizer = torch.optim.Adam([*head.parameters(), inputs], lr=0.05)
     first = None
-    for _ in range(120):
+    for _ in range(60):
         value = term(head.train()(inputs), batch)
         first = first or value.item()
         optimizer.zero_grad()
