@@ -7,55 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
-from attrs import asdict, frozen
+from attrs import asdict
 from torch import Tensor
 
-from imginav.autoencoder import Autoencoder
 from imginav.device import Device
-from imginav_benches import Case, Pace, Subject, measure_passes, missing, peak_bytes_of
+from imginav_benches import Case, Coder, Pace, Subject, measure_passes, missing, peak_bytes_of
 from imginav_benches.cases import base_case
-
-
-@frozen
-class Coder:
-    """An autoencoder under the conditions of a case, with what it encodes and decodes there."""
-
-    model: Autoencoder
-    device: Device
-    images: Tensor  # (N, 3, H, W) in [-1, 1]
-    latents: Tensor  # (N, C, h, w)
-
-    @classmethod
-    def of(cls, subject: Subject, case: Case, name: str, *, rgb_only: bool = True) -> Coder:
-        """Return the coder of a subject on the device of this name."""
-        device = case.open(name)
-        height, width, channels = subject.latent(case.size)
-        images = torch.rand(case.batch, 3, case.size, case.size, device=device.device).mul(2).sub(1)
-        latents = torch.randn(case.batch, channels, height, width, device=device.device)
-        placed = (tensor.contiguous(memory_format=device.memory_format) for tensor in (images, latents))
-        return cls(subject.build(device, rgb_only=rgb_only), device, *placed)
-
-    def encode(self) -> Tensor:
-        return self._computed(lambda: self.model.encode(self.images))
-
-    def decode(self) -> Tensor:
-        return self._computed(lambda: self.model.decode(self.latents)["rgb"])
-
-    def compile(self) -> None:
-        """Compile both parts; that happens when they are called first."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what the compiler warns of says nothing of speed
-            torch.compiler.reset()
-            self.model.encoder.compile()
-            self.model.decoder.compile()
-
-    @torch.no_grad()
-    def _computed(self, work: Callable[[], Tensor]) -> Tensor:
-        with self.device.autocast():
-            result = work()
-        self.device.wait()
-        return result
 
 
 @pytest.fixture(scope="session")

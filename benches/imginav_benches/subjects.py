@@ -24,6 +24,9 @@ PHASES = Path(__file__).parents[2] / "phases"
 FINAL = PHASES / "1_5.toml"
 """What is measured where nothing else is named."""
 
+ORIGINAL = PHASES / "baseline" / "1_5_original.toml"
+"""What the default took the place of."""
+
 
 @frozen(kw_only=True)
 class Subject:

@@ -128,6 +128,8 @@ class Dataset(Component):
             raise ValueError(f"expected a crop of at most image_size = {self.image_size}, found {self.crop}")
         if self.crops > 1 and self.crop is None:
             raise ValueError(f"expected a crop, the side of each in pixels, with crops = {self.crops}, found none")
+        if self.whole_epochs and self.crop is None:
+            raise ValueError(f"expected a crop for the epochs before whole_epochs = {self.whole_epochs}, found none")
 
     @abstractmethod
     def open(self) -> LayoutSource:

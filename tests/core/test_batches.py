@@ -185,6 +185,8 @@ def test_an_epoch_has_a_step_for_each_batch_of_crops(make_trainer: MakeTrainer, 
 def test_several_crops_need_a_crop(make_trainer: MakeTrainer) -> None:
     with pytest.raises(UserError, match=r"expected a crop, the side of each in pixels, with crops = 2, found none"):
         make_trainer("data.crops=2")
+    with pytest.raises(UserError, match=r"expected a crop for the epochs before whole_epochs = 1, found none"):
+        make_trainer("data.whole_epochs=1")
 
 
 # Bytes

@@ -190,6 +190,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     (folder / "phase.toml").write_text(PHASE)
     roots = [f"output.{root}={str(folder / 'outputs')!r}" for root in ("experiments", "shared")]
+    roots.append(f"machine.cache={str(folder / 'cache')!r}")
     phase = load_phase(folder / "phase.toml", installed(), settings=roots)
     for experiment in phase.experiments:
         run_experiment(experiment, say=lambda _: None)

@@ -90,6 +90,9 @@ def prepare(
     the room on the disk is looked for. Another process that makes such layouts is waited for. Raises UserError where
     the disk refuses them.
     """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        # A script without this line is run once more by each process that it starts, which would wait for the first.
+        raise UserError("layouts are prepared in processes: put what your script does under if __name__ == '__main__'")
     folder = cache / f"layouts-{side}px-{_key(VERSION, side, *origin)}"
     with _disk_faults(cache):
         store = LayoutStore(folder, side)

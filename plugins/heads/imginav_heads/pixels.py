@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from attrs import frozen
@@ -35,8 +37,10 @@ class PaletteHead(Head):
 
     `segmentation` are logits (N, classes, H, W). `rgb` (N, 3, H, W) in [-1, 1] is the mean of the colours under the
     logits' softmax while the network trains, so that losses of pixels have gradients; otherwise it is the colour of
-    the likeliest class, so that what is decoded has the palette's colours and no others.
+    the likeliest class, so that what is decoded has the palette's colours and no others, unless `colours` says else.
     """
+
+    colours: Literal["likeliest", "mean"] = "likeliest"  # of decoded images; their mean has the lower MSE
 
     def outputs(self, name: str) -> tuple[str, ...]:
         return ("rgb", "segmentation")
@@ -48,7 +52,8 @@ class PaletteHead(Head):
                 'it out with decoder.heads.palette = false, and name decoder.heads.rgb = { type = "rgb" }'
             )
         colours = torch.tensor(spec.palette.colours, dtype=torch.float32) / 127.5 - 1.0
-        return PaletteHeadModule(nn.Sequential(*_pixel_layers(in_channels, len(spec.palette), patch)), colours)
+        logits = nn.Sequential(*_pixel_layers(in_channels, len(spec.palette), patch))
+        return PaletteHeadModule(logits, colours, always_mean=self.colours == "mean")
 
 
 class PaletteHeadModule(nn.Module):
@@ -56,16 +61,18 @@ class PaletteHeadModule(nn.Module):
 
     colours: Tensor  # (classes, 3) in [-1, 1]
 
-    def __init__(self, logits: nn.Module, colours: Tensor) -> None:
+    def __init__(self, logits: nn.Module, colours: Tensor, *, always_mean: bool) -> None:
         super().__init__()
         self.logits = logits
+        self._always_mean = always_mean
         # They are the data set's, not the network's: no weight, and not in its checkpoints.
         self.register_buffer("colours", colours, persistent=False)
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         logits = self.logits(features)
+        mean = self.training or self._always_mean
         return {
-            "rgb": self._mean_colour(logits) if self.training else self._likeliest_colour(logits),
+            "rgb": self._mean_colour(logits) if mean else self._likeliest_colour(logits),
             "segmentation": logits,
         }
 

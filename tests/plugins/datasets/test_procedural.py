@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -171,3 +173,18 @@ def test_without_a_folder_they_are_drawn_when_they_are_asked_for() -> None:
     source = drawn()
     source.prepare(None)
     assert same(source.read(3), drawn().read(3))
+
+
+def test_a_script_that_forgets_its_guard_is_not_waited_for_by_itself(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from imginav_datasets import Procedural\n"
+        "source = Procedural(count=4200, image_size=64).open()\n"
+        "source.prepare(Path('cache'))\n"
+        "print(len(source.read(4199)['segmentation']))\n"
+    )
+    ended = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1] == "64"
+    assert "put what your script does under if __name__ == '__main__'" in ended.stderr

@@ -76,6 +76,27 @@ def test_while_it_trains_the_image_is_the_mean_of_the_colours(head: PaletteHeadM
     torch.testing.assert_close(outputs["rgb"], expected)
 
 
+@torch.no_grad()
+def test_the_mean_can_be_what_is_decoded_and_is_nearer_to_what_may_be(spec: DataSpec) -> None:
+    torch.manual_seed(0)
+    heads = [PaletteHead(colours=colours).build(8, spec, 2).eval() for colours in ("mean", "likeliest")]
+    heads[1].load_state_dict(heads[0].state_dict())
+    mean, likeliest = (head(features()) for head in heads)
+    torch.testing.assert_close(mean["rgb"], heads[0].train()(features())["rgb"])
+    assert torch.equal(mean["segmentation"], likeliest["segmentation"])
+    # Where a pixel is of each class as often as the logits say, the mean has the least squared error.
+    shares = mean["segmentation"].softmax(dim=1)
+    colours = torch.tensor(spec.palette.colours) / 127.5 - 1
+
+    def expected_error(image: Tensor) -> float:
+        return sum(
+            float((shares[:, k] * (image - c[:, None, None]).square().mean(dim=1)).mean())
+            for k, c in enumerate(colours)
+        )
+
+    assert expected_error(mean["rgb"]) < 0.9 * expected_error(likeliest["rgb"])
+
+
 def test_sure_logits_make_both_images_equal(head: PaletteHeadModule) -> None:
     sure = {mode: head.train(mode)(1e4 * features())["rgb"] for mode in (True, False)}
     torch.testing.assert_close(sure[True], sure[False], atol=1e-3, rtol=0)
