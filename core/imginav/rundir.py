@@ -69,7 +69,7 @@ def _write(path: Path, content: bytes | memoryview, keep: Path | None) -> None:
         if keep is not None and path.exists():
             path.replace(keep)
         beside.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -191,7 +191,7 @@ def move_aside(path: Path) -> Path:
         number += 1
     try:
         path.rename(kept)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise UserError(f"cannot move the earlier {path} aside to {kept}: {error.strerror}") from error
     return kept
@@ -203,7 +203,8 @@ def _umask() -> int:
     return current
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Bring to the disk which files a folder has; that is not a part of what they hold."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

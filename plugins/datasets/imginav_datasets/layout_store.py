@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from imginav.components import Sample
 from imginav.palette import UNMATCHED
+from imginav.rundir import sync_folder
 
 VERSION = 1
 """Of the files' format, raised with each change of it."""
@@ -153,7 +154,7 @@ class SegmentWriter:
         # The index first: pixels without one are nobody's.
         self._index_stream = self._index.open("xb")
         self._pixels_stream = self._pixels.open("xb")
-        _sync_folder(self._index.parent)
+        sync_folder(self._index.parent)
         return self
 
     def add(self, digest: bytes, layout: Stored) -> None:
@@ -261,11 +262,3 @@ def _checks(entries: NDArray[Any]) -> NDArray[np.uint64]:
     weights = np.arange(1, words.shape[1] + 1, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     checks: NDArray[np.uint64] = (words * weights).sum(axis=1, dtype=np.uint64) ^ SALT
     return checks
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
