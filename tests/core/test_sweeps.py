@@ -110,7 +110,8 @@ def test_false_takes_out_a_head_of_several_outputs_with_all_of_them(load_text: L
         ("rgb", "segmentation"),
         ("rgb",),
     ]
-    assert [e.changes["decoder.heads.p"] for e in phase.experiments] == [{"type": "palette"}, False, False]
+    palette = {"type": "palette", "colours": "likeliest"}
+    assert [e.changes["decoder.heads.p"] for e in phase.experiments] == [palette, False, False]
 
 
 def test_an_experiment_is_left_out_by_false(load_text: Load) -> None:

@@ -100,7 +100,7 @@ def test_the_last_word_of_a_run_is_true_of_the_weights_that_it_leaves(
 ) -> None:
     # A learning rate at which the loss jumps about, so that the best epoch is not the last.
     settings = [*SMALL, "data.type=layouts", f"data.manifest={layouts}", "train.epochs=30"]
-    settings += ["train.optimizer.learning_rate=0.05", "callbacks.early_stopping.patience=2"]
+    settings += ["train.optimizer.learning_rate=1", "callbacks.early_stopping.patience=2"]
     done = imginav("run", PHASE, settings=settings)
     assert done.returncode == 0, done.stderr
     own = tmp_path / "outputs" / "phase1_5_AE_final"
