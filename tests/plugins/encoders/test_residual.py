@@ -79,6 +79,16 @@ def test_the_norm_takes_each_position_for_itself() -> None:
     assert normed.shape == features.shape
 
 
+def test_the_norm_scales_and_shifts_each_channel_by_weights_of_its_own() -> None:
+    norm, plain = ChannelNorm(3), ChannelNorm(3)
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([1.0, 2.0, -3.0]))
+        norm.bias.copy_(torch.tensor([0.5, 0.0, 4.0]))
+    features = torch.randn(2, 3, 4, 5)
+    expected = plain(features) * torch.tensor([1.0, 2.0, -3.0])[:, None, None]
+    torch.testing.assert_close(norm(features), expected + torch.tensor([0.5, 0.0, 4.0])[:, None, None])
+
+
 def test_the_log_variance_is_another_output_than_the_mean() -> None:
     config = ResidualEncoder(latent_channels=4, base_channels=8, downsampling_steps=2, variational=True)
     mean, log_variance = config.build()(torch.randn(1, 3, 16, 16)).chunk(2, dim=1)
