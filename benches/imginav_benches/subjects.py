@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -13,8 +12,9 @@ from torch import Tensor
 from imginav import UserError
 from imginav.autoencoder import Autoencoder, build_autoencoder
 from imginav.checkpoint import load_checkpoint
+from imginav.checkpoint_manifest import resolve
 from imginav.device import Device
-from imginav.loading import ResolvedManifest, load, load_phase
+from imginav.loading import ResolvedManifest, load_phase
 from imginav.manifest import Manifest
 from imginav.registry import installed
 from imginav.seeds import Seeds
@@ -111,10 +111,7 @@ def _of_phase(path: Path) -> list[Subject]:
 
 def _of_checkpoint(path: Path) -> Subject:
     checkpoint = load_checkpoint(path)
-    with tempfile.TemporaryDirectory() as folder:
-        written = Path(folder) / f"{path.stem}.toml"
-        written.write_text(checkpoint.manifest)
-        resolved = load(written, installed(), use_site=False)
+    resolved = resolve(path, checkpoint, installed())
     return Subject(name=_name(resolved), manifest=resolved.manifest, weights=checkpoint.model)
 
 

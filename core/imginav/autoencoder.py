@@ -53,12 +53,16 @@ class Autoencoder(nn.Module):
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return mean and log-variance (N, C, h, w) of the latents of images; a deterministic one has no variance."""
-        encoded: Tensor = self.encoder(images)
-        if not self.variational:
-            return encoded, None
-        mean, log_variance = encoded.float().chunk(2, dim=1)
-        # exp stays finite, and far from zero, in fp32.
-        return mean, log_variance.clamp(-30.0, 20.0)
+        return moments(self.encoder(images), variational=self.variational)
+
+
+def moments(encoded: Tensor, *, variational: bool) -> tuple[Tensor, Tensor | None]:
+    """Return mean and log-variance (N, C, h, w) of what an encoder gives; a deterministic one has no variance."""
+    if not variational:
+        return encoded, None
+    mean, log_variance = encoded.float().chunk(2, dim=1)
+    # exp stays finite, and far from zero, in fp32.
+    return mean, log_variance.clamp(-30.0, 20.0)
 
 
 class Heads(nn.ModuleDict):

@@ -13,7 +13,9 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
+from imginav.components import DataSpec
 from imginav.errors import UserError
+from imginav.palette import Palette
 from imginav.rundir import write_bytes
 
 FORMAT = 2
@@ -50,6 +52,7 @@ class Checkpoint:
     metrics: dict[str, float]  # the row of the last finished epoch
     manifest: str  # the resolved manifest, TOML
     origins: dict[str, str]  # of each of its values, by dotted key
+    spec: DataSpec | None = None  # of the layouts it was trained on; none: in checkpoints of earlier versions
     training: dict[str, Any] | None = None  # the trainer's state
 
     def save(self, path: Path, *, keep: Path | None = None) -> None:
@@ -62,6 +65,8 @@ class Checkpoint:
             "manifest": self.manifest,
             "origins": self.origins,
         }
+        if self.spec is not None:
+            content["spec"] = spec_table(self.spec)
         if self.training is not None:
             content["training"] = self.training
         content = _on_cpu(content)
@@ -94,10 +99,30 @@ def load_checkpoint(path: Path) -> Checkpoint:
             metrics=content["metrics"],
             manifest=content["manifest"],
             origins=content["origins"],
+            spec=spec_of(content["spec"]) if "spec" in content else None,
             training=content.get("training"),
         )
     except KeyError as error:
         raise UserError(f"{path}: is no whole checkpoint: it has no {error.args[0]!r}; take another one") from None
+
+
+def spec_table(spec: DataSpec) -> dict[str, Any]:
+    """Return what layouts are made of as tables and lists, for files; `spec_of` reads them back."""
+    palette = spec.palette
+    return {
+        "classes": list(palette.names),
+        "colours": [list(colour) for colour in palette.colours],
+        "background": palette.background,
+        "labels": list(spec.labels),
+        "targets": list(spec.targets),
+    }
+
+
+def spec_of(table: Mapping[str, Any]) -> DataSpec:
+    """Return what `spec_table` made tables of; raises KeyError where something is missing."""
+    colours = tuple((int(red), int(green), int(blue)) for red, green, blue in table["colours"])
+    palette = Palette(names=tuple(table["classes"]), colours=colours, background=table["background"])
+    return DataSpec(palette=palette, labels=tuple(table["labels"]), targets=tuple(table["targets"]))
 
 
 def sha256_of(content: Any) -> str:

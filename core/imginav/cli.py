@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imginav import handoff_commands
 from imginav.errors import UserError
 from imginav.interruption import LEFT, Interrupted, Interruption
 
@@ -42,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"imginav: {error}", file=sys.stderr)
         return USER_ERROR
     except Interrupted as error:
-        again = "the same command" if options.resume == "auto" else "the same command without --resume"
+        again = (
+            "the same command" if getattr(options, "resume", "auto") == "auto" else "the same command without --resume"
+        )
         print(f"imginav: left ({error}); {again} goes on where it was", file=sys.stderr)
         return LEFT
     except KeyboardInterrupt:
@@ -223,6 +226,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(command=evaluate)
 
+    handoff_commands.add_commands(commands, loading)
     command = commands.add_parser("watch", help="show what runs are doing", description=watch.__doc__)
     command.add_argument(
         "run", type=Path, nargs="?", metavar="RUN", help="a run folder, or one of several (default: the site's)"

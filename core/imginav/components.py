@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer as TorchOptimizer
     from torch.optim.lr_scheduler import LRScheduler
 
+    from imginav.architecture import Architecture
+    from imginav.autoencoder import Autoencoder
+    from imginav.latent_space import LatentSpace
     from imginav.palette import Palette
 
 # In quotes, so that importing this file does not import torch, which takes seconds.
@@ -407,3 +410,49 @@ class Selector(Component):
         """Return how much better the best value is than another, as a share of the other: 0.1 for 10 %."""
         difference = value - best if self.mode == "min" else best - value
         return difference / abs(value) if value else (0.0 if difference == 0 else float("inf"))
+
+
+@frozen(kw_only=True)
+class TrainedAutoencoder:
+    """What an exporter writes: an autoencoder with its weights, and all that is needed to build and to use it again."""
+
+    autoencoder: Autoencoder  # in fp32 on the CPU, ready to encode and decode
+    architecture: Architecture  # what it was built from
+    latent: LatentSpace  # how its latents are scaled
+    encoder: nn.Module  # images (N, 3, H, W) in [-1, 1] to a tuple of scaled latents (N, C, h, w), their mean, and of
+    # a variational encoder their log-variance
+    decoder: nn.Module  # scaled latents (N, C, h, w) to images (N, 3, H, W) in [-1, 1]
+
+
+@frozen(kw_only=True)
+class Exporter(Component):
+    """A format in which a trained autoencoder is handed on: files that other programs load."""
+
+    kind: ClassVar[str] = "exporter"
+
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp16")  # in which what it opens can compute
+    any_device: ClassVar[bool] = True  # whether what it opens computes on a GPU as well
+
+    @abstractmethod
+    def write(self, trained: TrainedAutoencoder, folder: Path) -> None:
+        """Write the files of this format into a folder; raises UserError where what it needs is not installed.
+
+        `latent.json`, `export.json`, `evaluation.json`, the manifest, the golden triple, the card and the digests are
+        not its business: they are the same for all formats.
+        """
+
+    @abstractmethod
+    def open(self, folder: Path, latent: LatentSpace) -> tuple[nn.Module, nn.Module]:
+        """Return encoder and decoder, as `TrainedAutoencoder` has them, from such a folder and nothing else.
+
+        Raises UserError where they cannot be loaded.
+        """
+
+    def how_to_load(self, folder: str) -> str:
+        """Return how a Python program loads such a folder, as the code of the card that lies in it."""
+        return (
+            "import imginav\n\n"
+            f'autoencoder = imginav.load("{folder}")\n'
+            "latents = autoencoder.encode(images)  # (N, 3, H, W) in [-1, 1] to scaled latents\n"
+            "images = autoencoder.decode(latents)\n"
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,12 @@ CHECKPOINT_SUFFIX = ".pt"
 HASHED_BYTES = 1 << 20
 """Of a file that are read at a time."""
 
+PHASE_2_COMMENTS = (
+    "Train on (latents - shift_factor) * scaling_factor; undo it before decoding. Images are RGB in [-1, 1].",
+    "Code that knows no shift may leave it out, but then on both ways: scaled latents have another mean, which no",
+    "diffusion model minds. A ControlNet must bring its conditioning image down by conditioning_downsampling.",
+)
+
 
 @frozen(kw_only=True)
 class File:
@@ -31,6 +37,14 @@ class File:
     path: str
     size: str
     sha256: str  # empty for what changes after it is listed
+
+
+@frozen
+class Weights:
+    """The file that holds a run's weights."""
+
+    path: Path
+    sha256: str
 
 
 def files_of(folder: Path, but: Path) -> list[File]:
@@ -56,43 +70,47 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def architecture(outcome: Outcome, resolved: ResolvedManifest, files: Sequence[File]) -> str:
-    """Return what Phase 2 needs to know of the autoencoder, as TOML; what is not known, or not finite, is left out."""
-    checkpoint: dict[str, Any] = {"experiment": outcome.experiment, "weights_epoch": outcome.weights_epoch}
-    checkpoint |= _weights(outcome, resolved, files)
+def phase_2_block(outcome: Outcome, tables: Mapping[str, Any], weights: Weights | None) -> str:
+    """Return what Phase 2's configuration needs, as TOML; what is not known, or not finite, is left out.
+
+    `tables` are those of the manifest.
+    """
     height, width, channels = outcome.latent
     latent: dict[str, Any] = {
         "height": height,
         "width": width,
         "channels": channels,
         "downsampling_factor": outcome.downsampling_factor,
-        "variational": resolved.manifest.encoder.variational,
+        "variational": tables["encoder"].get("variational", False),
     }
-    if (known_latent := outcome.latent_statistics) is not None and math.isfinite(known_latent.scaling_factor):
-        latent |= {"mean": known_latent.mean, "std": known_latent.std, "scaling_factor": known_latent.scaling_factor}
-    size = {"encoder": outcome.encoder_parameters, "decoder": outcome.decoder_parameters}
+    if (known := outcome.latent_statistics) is not None and math.isfinite(known.scaling_factor):
+        latent |= {"scaling_factor": known.scaling_factor, "shift_factor": known.mean}
     document = tomlkit.document()
-    document.add(tomlkit.comment("Scaled latents: (encoder(image) - mean) * scaling_factor; undo it before decoding."))
-    document.add(tomlkit.comment("Images are RGB in [-1, 1]. Without subtracting the mean, scaling alone will do."))
+    for line in PHASE_2_COMMENTS:
+        document.add(tomlkit.comment(line))
     document["autoencoder"] = {
-        **checkpoint,
+        "experiment": outcome.experiment,
+        "weights_epoch": outcome.weights_epoch,
+        **({"checkpoint": str(weights.path), "checkpoint_sha256": weights.sha256} if weights else {}),
         "image_size": height * outcome.downsampling_factor,
         "latent": latent,
-        "parameters": size,
+        "parameters": {"encoder": outcome.encoder_parameters, "decoder": outcome.decoder_parameters},
         "metrics": {name: value for name, value in outcome.metrics.items() if math.isfinite(value)},
-        "encoder": resolved.tables["encoder"],
-        "decoder": resolved.tables["decoder"],
+        "encoder": tables["encoder"],
+        "decoder": tables["decoder"],
     }
+    document["unet"] = {"sample_size": height, "in_channels": channels, "out_channels": channels}
+    document["controlnet"] = {"conditioning_channels": 3, "conditioning_downsampling": outcome.downsampling_factor}
     return tomlkit.dumps(document)
 
 
-def _weights(outcome: Outcome, resolved: ResolvedManifest, files: Sequence[File]) -> dict[str, str]:
-    """Return the name and the SHA-256 of the file with the weights: the run's, or the one that was evaluated."""
+def weights_of(outcome: Outcome, resolved: ResolvedManifest, folder: Path, files: Sequence[File]) -> Weights | None:
+    """Return the file with the weights: the run's in its folder, or the one that was evaluated."""
     name = f"{outcome.experiment}_checkpoint_{'best' if outcome.weights_epoch == outcome.best_epoch else 'latest'}.pt"
     for file in files:
         if file.path == name:
-            return {"checkpoint": name, "checkpoint_sha256": file.sha256}
+            return Weights(folder.absolute() / name, file.sha256)
     if resolved.source.suffix == CHECKPOINT_SUFFIX:
         with suppress(OSError):
-            return {"checkpoint": resolved.source.name, "checkpoint_sha256": sha256(resolved.source)}
-    return {}
+            return Weights(resolved.source.absolute(), sha256(resolved.source))
+    return None

@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import csv
 import math
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import tomli
-import tomlkit
-from attrs import evolve, frozen
+from attrs import frozen
 
 from imginav import report
 from imginav.checkpoint import Checkpoint, load_checkpoint
+from imginav.checkpoint_manifest import resolve
+from imginav.components import MOST_LAYOUTS
 from imginav.device import limits_named
 from imginav.errors import UserError
 from imginav.evaluation import evaluate
-from imginav.loading import AT_TRIAL_SCALE, ResolvedManifest, load
+from imginav.loading import ResolvedManifest
 from imginav.outcome import Outcome, load_outcome
+from imginav.pretrained import evaluation_of, whole_evaluation_folder
 from imginav.records import load_record
 from imginav.registry import Registry
 from imginav.run import build_trainer
 from imginav.rundir import EVALUATION, RECORD
 
 Say = Callable[[str], None]
-
-KEPT_OF_DATA = ("image_size", "crop")
-"""What still holds where other layouts are evaluated; the crop says how many whole ones fit into memory."""
-
-KEPT_OF_LAYOUTS = ("palette",)
-"""The same where they were listed, too: what the decoder's classes are."""
 
 
 @frozen(kw_only=True)
@@ -57,7 +51,14 @@ def evaluate_checkpoint(request: Request, registry: Registry, say: Say = print) 
     Raises UserError where the checkpoint cannot be read, does not fit its manifest, or the layouts cannot be had.
     """
     checkpoint = load_checkpoint(request.checkpoint)
-    resolved = _resolved(request, checkpoint, registry)
+    resolved = resolve(
+        request.checkpoint,
+        checkpoint,
+        registry,
+        data=request.data,
+        site=request.site,
+        settings=request.settings,
+    )
     _refuse_folder_of_a_run(request, resolved)
     try:
         request.folder.mkdir(parents=True, exist_ok=True)
@@ -80,6 +81,23 @@ def evaluate_checkpoint(request: Request, registry: Registry, say: Say = print) 
     return outcome
 
 
+def evaluation_over_training(
+    path: Path, registry: Registry, *, site: Path | None = None, settings: Sequence[str] = (), say: Say = print
+) -> Outcome:
+    """Return the evaluation of a checkpoint whose latents are measured over its whole training split.
+
+    It is the one that lies beside the checkpoint, where that is of these very weights; otherwise it is made, and kept
+    there. Raises UserError as `evaluate_checkpoint` does.
+    """
+    checkpoint = load_checkpoint(path)
+    if (outcome := evaluation_of(path, checkpoint)) is not None:
+        return outcome
+    folder = whole_evaluation_folder(path)
+    say(f"no evaluation of these weights over all training layouts lies beside {path}; writes one into {folder}")
+    over_all = (*settings, f"evaluation.latent_layouts={MOST_LAYOUTS}")
+    return evaluate_checkpoint(Request(checkpoint=path, to=folder, site=site, settings=over_all), registry, say)
+
+
 def _refuse_folder_of_a_run(request: Request, resolved: ResolvedManifest) -> None:
     """Raise UserError where a run's own evaluation, by which winners are chosen, would be replaced by another one."""
     record = load_record(request.folder / RECORD)
@@ -95,33 +113,6 @@ def _refuse_folder_of_a_run(request: Request, resolved: ResolvedManifest) -> Non
         f"--to {request.folder}: is the folder of the run {record.experiment}, whose own evaluation would be lost; "
         "name another folder, or leave --to out"
     )
-
-
-def _resolved(request: Request, checkpoint: Checkpoint, registry: Registry) -> ResolvedManifest:
-    """Return the manifest of a checkpoint, with the layouts and settings that are asked for over it."""
-    text = checkpoint.manifest
-    if request.data is not None:
-        tables = tomli.loads(text)
-        kept_keys = KEPT_OF_DATA + (KEPT_OF_LAYOUTS if tables["data"]["type"] == "layouts" else ())
-        kept = {key: value for key, value in tables["data"].items() if key in kept_keys}
-        tables["data"] = {"type": "layouts", "manifest": str(request.data), **kept}
-        text = tomlkit.dumps(tables)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{request.checkpoint.stem}.toml"
-        path.write_text(text)
-        try:
-            # Of the site file that may lie here, what mattered is in the checkpoint; it may be of other layouts.
-            resolved = load(path, registry, site=request.site, settings=request.settings, use_site=False)
-        except UserError as error:
-            raise UserError(str(error).replace(str(path), str(request.checkpoint))) from None
-        origins = {
-            key: checkpoint.origins.get(key, str(request.checkpoint)) if origin == str(path) else origin
-            for key, origin in resolved.origins.items()
-        }
-    if request.data is not None:
-        origins |= {"data.type": f"--data {request.data}", "data.manifest": f"--data {request.data}"}
-    trial = AT_TRIAL_SCALE in checkpoint.manifest.partition("\n")[0]
-    return evolve(resolved, source=request.checkpoint, origins=origins, trial=trial)
 
 
 def _history(path: Path, checkpoint: Checkpoint, resolved: ResolvedManifest) -> Sequence[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import matplotlib
 import numpy as np
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
@@ -18,6 +18,7 @@ from torch import Tensor
 from imginav import pictures
 from imginav.autoencoder import parameter_count
 from imginav.batches import rgb_of
+from imginav.checkpoint import sha256_of
 from imginav.components import Sample
 from imginav.data import first_samples
 from imginav.device import to_bytes
@@ -96,6 +97,7 @@ def evaluate(trainer: Trainer, resolved: ResolvedManifest, folder: Path, *, time
         data=data.source.describe(),
         evaluated=utc_now(),
         code_version=code_version(),
+        weights_sha256=sha256_of(trainer.model.state_dict()),
         reconstruction=reconstruction,
         latent_statistics=_latent(trainer, resolved),
         interpolation=_interpolate(folder / INTERPOLATION, trainer, resolved) if has_rgb else None,
@@ -129,6 +131,7 @@ def _latent(trainer: Trainer, resolved: ResolvedManifest) -> Latent:
     batches = (loaded.layouts for loaded in trainer.unless_asked(data.whole_batches(indices)))
     total = -(-len(indices) // data.whole_batch_size)
     latent = latent_statistics(trainer.model, _with_progress(batches, "encoding layouts", total), trainer.device)
+    latent = evolve(latent, whole_split=len(indices) == len(data.split.train))
     if "rgb" not in trainer.model.output_names:
         return latent
     layouts = _first(trainer, settings.sampled_layouts)

@@ -62,15 +62,19 @@ class LatentSums:
         dead = (stds <= DEAD_SHARE * stds.max()) | ~torch.isfinite(stds)
         if "kl" in means:
             dead |= variance < ACTIVE_VARIANCE
-        drawn = means["square"].mean() - mean.square() + means["variance"].mean() if "variance" in means else None
+        drawn_std = None
+        if "variance" in means:
+            drawn_std = float((means["square"].mean() - mean.square() + means["variance"].mean()).sqrt())
+        # Diffusion trains on latents that are drawn, where there is something to draw.
+        scale = std if drawn_std is None else drawn_std
         return Latent(
             layouts=self.layouts,
             mean=float(mean),
             std=std,
-            scaling_factor=1 / std if std else math.inf,
+            scaling_factor=1 / scale if scale else math.inf,
             minimum=self._lowest,
             maximum=self._highest,
-            drawn_std=None if drawn is None else float(drawn.sqrt()),
+            drawn_std=drawn_std,
             channels=tuple(
                 Channel(
                     mean=float(means["value"][number]),

@@ -199,7 +199,7 @@ def _refuse_living(holder: Holder, handle: int, root: Path, say: Say) -> None:
         raise _in_use(lock_file(root), holder)
     if gone:
         return
-    say(f"{root.name} was last trained by {holder.shown}; watches for up to {WATCHED_SECONDS:.0f} s whether it lives")
+    say(f"{root.name} was last written by {holder.shown}; watches for up to {WATCHED_SECONDS:.0f} s whether it lives")
     until = time.monotonic() + WATCHED_SECONDS
     while time.monotonic() < until:
         time.sleep(POLL_SECONDS)
@@ -212,7 +212,7 @@ def _refuse_living(holder: Holder, handle: int, root: Path, say: Say) -> None:
 def _in_use(path: Path, holder: Holder | None) -> UserError:
     name = path.name.removeprefix(".").removesuffix(".lock")
     who = holder.shown if holder else "another process"
-    return UserError(f"{name} is being trained by {who} ({path}); wait for it, or end it")
+    return UserError(f"{name} is being written by {who} ({path}); wait for it, or end it")
 
 
 def _read(handle: int) -> Holder | None:

@@ -49,9 +49,10 @@ class Latent:
     """The latent as diffusion will meet it."""
 
     layouts: int  # training layouts that the statistics are of
+    whole_split: bool = False  # whether these are all of them that can be read
     mean: float  # of all values; subtract it before scaling, or leave it where it is small
-    std: float  # of all values
-    scaling_factor: float  # 1 / std: multiply on encoding, divide before decoding
+    std: float  # of all values; of a variational encoder, of its means
+    scaling_factor: float  # 1 / std, or 1 / drawn_std where there is one: multiply on encoding, divide before decoding
     minimum: float
     maximum: float
     drawn_std: float | None = None  # of latents that are drawn from a variational encoder's distribution
@@ -161,6 +162,7 @@ class Outcome:
     data: str = ""  # the layouts, for people
     evaluated: str = ""  # when, UTC, ISO 8601
     code_version: str = ""
+    weights_sha256: str = ""  # of the weights by name, `checkpoint.sha256_of` them; empty: of an earlier version
     reconstruction: Reconstruction = field(factory=Reconstruction)
     latent_statistics: Latent | None = None
     interpolation: Interpolation | None = None

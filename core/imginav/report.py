@@ -10,7 +10,7 @@ from typing import Any
 from attrs import field, frozen
 
 from imginav.charts import History, drawings, write_curves
-from imginav.deliverables import architecture, files_of
+from imginav.deliverables import files_of, phase_2_block, weights_of
 from imginav.embedding import Picture, embedded, evenly
 from imginav.evaluation import BEST, INTERPOLATION, LARGEST_ERROR, WORST
 from imginav.layers import value_at
@@ -99,7 +99,7 @@ def write(outcome: Outcome, folder: Path, resolved: ResolvedManifest, history: H
         chosen=_values(resolved, chosen=True),
         defaults=_values(resolved, chosen=False),
         lineage=[winner.summary for winner in resolved.lineage.values()],
-        architecture=architecture(outcome, resolved, files),
+        phase_2=phase_2_block(outcome, resolved.tables, weights_of(outcome, resolved, folder, files)),
         files=files,
     )
     write_text(folder / PAGE, text)

@@ -47,7 +47,9 @@ def write_bytes(path: Path, content: bytes | memoryview, *, keep: Path | None = 
         except OSError as error:
             reason = f"cannot write {path}: {error.strerror}"
             if error.errno not in DISK_FULL:
-                raise UserError(f"{reason}; choose another folder in [output]") from error
+                raise UserError(
+                    f"{reason}; choose another folder, in [output] or by the option that names it"
+                ) from error
             if wait is None:
                 raise UserError(f"{reason}; free some space, and give the same command again") from error
             print(f"imginav: {reason}; tries again in {wait} s", file=sys.stderr, flush=True)
@@ -65,7 +67,7 @@ def _write(path: Path, content: bytes | memoryview, keep: Path | None) -> None:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        beside.chmod(0o666 & ~_umask())
+        beside.chmod(0o666 & ~umask())
         if keep is not None and path.exists():
             path.replace(keep)
         beside.replace(path)
@@ -197,7 +199,8 @@ def move_aside(path: Path) -> Path:
     return kept
 
 
-def _umask() -> int:
+def umask() -> int:
+    """Return what permissions this process takes from new files; what a temporary place has, it has to be given."""
     current = os.umask(0)
     os.umask(current)
     return current

@@ -11,7 +11,9 @@ import pytest
 from attrs import frozen
 
 from imginav import Dataset, DataSpec, LayoutSource
+from imginav.checkpoint import Checkpoint
 from imginav.components import Sample
+from imginav.evaluation import evaluate
 from imginav.fingerprints import DataPrint
 from imginav.loading import ResolvedManifest, ResolvedPhase, load, load_phase
 from imginav.outcome import Latency, Outcome
@@ -19,6 +21,7 @@ from imginav.palette import Palette
 from imginav.records import Recorder, load_record
 from imginav.registry import Registry, installed
 from imginav.run import build_trainer, run_folder
+from imginav.rundir import EVALUATION
 from imginav.trainer import Trainer
 
 PALETTE = Palette(names=("red", "white"), colours=((228, 26, 28), (240, 240, 240)), background="white")
@@ -149,6 +152,29 @@ def make_trainer(resolve: Resolve) -> Callable[..., Trainer]:
         if callbacks:
             trainer.hooks = type(trainer.hooks)({**trainer.hooks.callbacks, **callbacks})
         return trainer
+
+    return make
+
+
+@pytest.fixture
+def make_checkpoint(resolve: Resolve, tmp_path: Path) -> Callable[..., Path]:
+    """Leave a checkpoint of the tiny phase with settings over it, as initialised, and beside it what it is worth."""
+
+    def make(*settings: str, evaluated: bool = True, spec: bool = True, name: str = "run") -> Path:
+        resolved = resolve(*settings)
+        trainer = build_trainer(resolved, say=lambda _: None)
+        path = tmp_path / name / "tiny_checkpoint_best.pt"
+        Checkpoint(
+            model=trainer.model.state_dict(),
+            epoch=2,
+            metrics={},
+            manifest=resolved.to_toml(),
+            origins=resolved.origins,
+            spec=trainer.data.source.spec if spec else None,
+        ).save(path)
+        if evaluated:
+            evaluate(trainer, resolved, path.parent, timed=False).save(path.parent / EVALUATION)
+        return path
 
     return make
 

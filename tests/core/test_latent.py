@@ -146,6 +146,7 @@ def test_a_variational_latent_has_divergence_and_spread_of_each_channel() -> Non
     assert latent.dead_channels == [0]
     # Half of the values are drawn from N(0, 1), a quarter each from N(1, 0.25) and N(-1, 0.25).
     assert latent.drawn_std == pytest.approx(math.sqrt(0.5 * 1 + 0.5 * (1 + 0.25)))
+    assert latent.scaling_factor == pytest.approx(1 / latent.drawn_std)  # diffusion trains on what is drawn
 
 
 def test_noise_costs_what_it_adds_where_decoding_keeps_distances() -> None:

@@ -82,7 +82,7 @@ def test_a_second_process_is_refused_and_told_who_holds_it(
     process = hold()
     root = tmp_path / "run"
     assert is_held(root)
-    with pytest.raises(UserError, match=f"run is being trained by process {process.pid} on .*; wait for it, or end"):
+    with pytest.raises(UserError, match=f"run is being written by process {process.pid} on .*; wait for it, or end"):
         take(root)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -97,7 +97,7 @@ def test_a_second_process_is_refused_and_told_who_holds_it(
 def test_the_same_process_cannot_take_it_twice(tmp_path: Path) -> None:
     with take(tmp_path / "run"):
         for _ in range(2):
-            with pytest.raises(UserError, match=f"is being trained by process {os.getpid()} on"):
+            with pytest.raises(UserError, match=f"is being written by process {os.getpid()} on"):
                 take(tmp_path / "run")
         assert is_held(tmp_path / "run")
         # To open and close the file, as the second did, would have given the record lock back.
@@ -133,7 +133,7 @@ def test_a_disk_without_record_locks_does_with_the_file(
     process = hold()
     monkeypatch.setattr(fcntl, "lockf", lockf)
     lines: list[str] = []
-    with pytest.raises(UserError, match=f"is being trained by process {process.pid}"):
+    with pytest.raises(UserError, match=f"is being written by process {process.pid}"):
         take(tmp_path / "run", lines)
     process.kill()
     process.wait()
@@ -172,7 +172,7 @@ def test_a_holder_on_another_machine_that_gives_no_sign_of_life_is_taken_for_gon
     with take(root, lines):
         assert json.loads(lock_file(root).read_text())["process"].split()[0] == str(os.getpid())
     assert lines == [
-        "run was last trained by process 4711 on node7; watches for up to 0 s whether it lives",
+        "run was last written by process 4711 on node7; watches for up to 0 s whether it lives",
         "process 4711 on node7 shows no sign of life: takes over from it",
     ]
 
@@ -183,7 +183,7 @@ def test_a_holder_on_another_machine_that_lives_is_left_alone(tmp_path: Path) ->
     write(lock_file(root), ELSEWHERE)
     timer = threading.Timer(0.2, write, (lock_file(root), evolve(ELSEWHERE, beat=4)))
     timer.start()
-    with pytest.raises(UserError, match="run is being trained by process 4711 on node7"):
+    with pytest.raises(UserError, match="run is being written by process 4711 on node7"):
         take(root)
     timer.join()
     assert json.loads(lock_file(root).read_text())["host"] == "node7"

@@ -54,6 +54,7 @@ def test_every_kind_of_component_is_installed_through_the_entry_points() -> None
         "dataset",
         "decoder",
         "encoder",
+        "exporter",
         "head",
         "loss",
         "lr_schedule",

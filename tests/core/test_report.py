@@ -245,7 +245,7 @@ def test_every_part_is_there_and_every_link_within_the_page_leads_somewhere(fold
     headings = [h.attributes["id"] for h in page.all("h2")]
     assert headings == [
         *("curves", "samples", "figures", "extremes", "interpolation"),
-        *("latent", "size", "architecture", "values", "files"),
+        *("latent", "size", "phase-2", "values", "files"),
     ]
     assert [a.attributes["href"] for a in page.all("nav")[0].all("a")] == [f"#{name}" for name in headings]
 
@@ -352,17 +352,17 @@ def test_files_have_the_sha256_that_they_have(folder: Path, resolve: Resolve) ->
 
 def test_the_architecture_is_toml_and_agrees_with_the_evaluation(folder: Path, resolve: Resolve) -> None:
     page = write(folder, resolve())
-    (block,) = page.all("pre", id="architecture-text")
+    (block,) = page.all("pre", id="phase-2-text")
     found = tomli.loads("".join(str(child) for child in block.children))["autoencoder"]
     outcome = load_outcome(folder / "evaluation.json")
     assert found["metrics"] == outcome.metrics
     assert [found["latent"][key] for key in ("height", "width", "channels")] == list(outcome.latent)
     assert outcome.latent_statistics is not None
-    for key in ("scaling_factor", "mean", "std"):
-        assert found["latent"][key] == getattr(outcome.latent_statistics, key)
+    assert found["latent"]["scaling_factor"] == outcome.latent_statistics.scaling_factor
+    assert found["latent"]["shift_factor"] == outcome.latent_statistics.mean
     assert found["parameters"] == {"encoder": outcome.encoder_parameters, "decoder": outcome.decoder_parameters}
     assert found["image_size"] == 32
-    assert found["checkpoint"] == "tiny_checkpoint_best.pt"
+    assert found["checkpoint"] == str(folder / "tiny_checkpoint_best.pt")
     assert found["checkpoint_sha256"] == hashlib.sha256(b"weights").hexdigest()
     assert found["encoder"]["latent_channels"] == 2
 

@@ -77,7 +77,7 @@ def fail(monkeypatch: pytest.MonkeyPatch, code: int, times: int = 1000) -> list[
     [
         (errno.ENOSPC, r"cannot write .*b.txt: No space left on device; free some space, and give the same command"),
         (errno.EDQUOT, r"cannot write .*b.txt: Disk quota exceeded; free some space, and give the same command again"),
-        (errno.EIO, r"cannot write .*b.txt: Input/output error; choose another folder in \[output\]"),
+        (errno.EIO, r"cannot write .*b.txt: Input/output error; choose another folder, in \[output\]"),
     ],
 )
 def test_a_disk_that_refuses_is_one_sentence_and_leaves_the_old_file(

@@ -261,7 +261,7 @@ def test_a_second_command_on_the_same_run_is_refused(folder: Path) -> None:
     wait_for(lambda: epochs(folder) > 0, process)
     second = imginav(folder)
     assert second.returncode == 2
-    assert re.search(rf"imginav: final is being trained by process {process.pid} on .*; wait for it", second.stderr)
+    assert re.search(rf"imginav: final is being written by process {process.pid} on .*; wait for it", second.stderr)
     process.kill()
     process.communicate()
 

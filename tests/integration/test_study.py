@@ -272,7 +272,7 @@ def test_experiments_do_not_outlive_the_command_that_started_them(imginav: Run, 
     # Two commands cannot train the same run.
     second = imginav("run", "phases/channels.toml", "--only", "L1")
     assert second.returncode == 2
-    assert re.search(r"imginav: ae_L1 is being trained by process \d+ on .*; wait for it, or end it", second.stderr)
+    assert re.search(r"imginav: ae_L1 is being written by process \d+ on .*; wait for it, or end it", second.stderr)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     wait_for(lambda: record(tmp_path, "ae_L1")["state"] == "interrupted")

@@ -115,5 +115,6 @@ class Checkpointer:
             metrics=trainer.history[-1] if trainer.history else {},
             manifest=self._resolved.to_toml(),
             origins=self._resolved.origins,
+            spec=trainer.data.source.spec,
             training=trainer.state_dict(),
         )

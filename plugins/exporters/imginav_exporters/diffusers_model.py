@@ -1,0 +1,81 @@
+"""A model of the library diffusers, which trains and runs diffusion models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from imginav import Exporter, TrainedAutoencoder, UserError
+from imginav.rundir import write_bytes, write_text
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from imginav.latent_space import LatentSpace
+    from imginav_diffusers import ImginavAutoencoder
+
+CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
+
+
+@frozen(kw_only=True)
+class DiffusersExporter(Exporter):
+    """A model of diffusers, which its trainers and pipelines take in place of AutoencoderKL; needs diffusers."""
+
+    def write(self, trained: TrainedAutoencoder, folder: Path) -> None:
+        from safetensors.torch import save
+
+        model = _model_class().of(trained)
+        # What save_pretrained writes, but whole or not at all, and for others to read as well.
+        write_text(folder / CONFIG, model.to_json_string())
+        write_bytes(folder / WEIGHTS, save(model.state_dict(), {"format": "pt"}))
+
+    def open(self, folder: Path, latent: LatentSpace) -> tuple[nn.Module, nn.Module]:
+        model = _loaded(folder)
+        from imginav_diffusers.scaled import ScaledDecoder, ScaledEncoder
+
+        return ScaledEncoder(model), ScaledDecoder(model)
+
+    def how_to_load(self, folder: str) -> str:
+        return (
+            "from imginav_diffusers import ImginavAutoencoder\n\n"
+            f'vae = ImginavAutoencoder.from_pretrained("{folder}")\n'
+            "# images are (N, 3, H, W) in [-1, 1]\n"
+            "latents = (vae.encode(images).latent_dist.sample() - vae.config.shift_factor)"
+            " * vae.config.scaling_factor\n"
+            "images = vae.decode(latents / vae.config.scaling_factor + vae.config.shift_factor).sample\n"
+        )
+
+
+def _loaded(folder: Path) -> ImginavAutoencoder:
+    model_class = _model_class()
+    model: ImginavAutoencoder
+    info: dict[str, list[str]]
+    try:
+        # Without accelerate, diffusers falls back to False by itself, but logs a warning about it.
+        model, info = model_class.from_pretrained(  # type: ignore[no-untyped-call]  # diffusers does not annotate it
+            folder, low_cpu_mem_usage=False, output_loading_info=True
+        )
+    except UserError as error:
+        raise UserError(f"{folder}/{error}") from error
+    except (OSError, RuntimeError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{folder}: cannot be loaded ({reason}); export it again") from error
+    # With only a line in the log, diffusers would go on with whatever lies in the memory of weights that are missing.
+    if strange := ", ".join(sorted({*info["missing_keys"], *info["unexpected_keys"]})):
+        raise UserError(
+            f"{folder}: does not fit what it describes (weights {strange[:300]}); a plugin may have changed: restore it"
+        )
+    return model
+
+
+def _model_class() -> type[ImginavAutoencoder]:
+    # Imported late: diffusers is optional, and takes seconds, which whoever exports to another format need not wait.
+    try:
+        from imginav_diffusers import ImginavAutoencoder
+    except ImportError as error:
+        raise UserError(
+            f"the format diffusers needs the library diffusers ({error}); install it: pip install 'imginav[diffusers]'"
+        ) from error
+    return ImginavAutoencoder

@@ -1,0 +1,240 @@
+"""`imginav export`: what it writes, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import pytest
+import tomli
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+import imginav
+from imginav import UserError, exporting
+from imginav.checkpoint import load_checkpoint
+from imginav.deliverables import sha256
+from imginav.export_folder import check_digests, load_export_record, write_digests
+from imginav.exporting import ExportRequest, export
+from imginav.latent_space import load_latent_space
+from imginav.registry import Registry
+from imginav.verifying import verify
+
+MakeCheckpoint = Callable[..., Path]
+Export = Callable[..., Path]
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def exported(tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> Export:
+    """Export a checkpoint; it is verified in this process, which takes no seconds to start."""
+    monkeypatch.setattr(exporting, "_verify_afresh", lambda folder: verify(folder, registry, say=lambda _: None))
+
+    def run(checkpoint: Path, to: str = "out", format: str = "safetensors") -> Path:  # noqa: A002  # its own name
+        export(ExportRequest(checkpoint=checkpoint, to=tmp_path / to, format=format), registry, said.append)
+        return tmp_path / to
+
+    return run
+
+
+def image() -> Tensor:
+    return torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+@pytest.mark.parametrize("variational", ["false", "true"])
+def test_an_export_encodes_and_decodes_as_its_checkpoint(
+    exported: Export, make_checkpoint: MakeCheckpoint, variational: str
+) -> None:
+    checkpoint = make_checkpoint(f"encoder.variational={variational}")
+    first, second = imginav.load(checkpoint), imginav.load(exported(checkpoint))
+    mean, log_variance = first.distribution(image())
+    again, log_variance_again = second.distribution(image())
+    assert torch.equal(mean, again)
+    assert (log_variance is None) == (variational == "false")
+    if log_variance is not None and log_variance_again is not None:
+        assert torch.equal(log_variance, log_variance_again)
+    assert torch.equal(first.decode(mean), second.decode(mean))
+
+
+def test_an_export_has_all_that_diffusion_needs(exported: Export, make_checkpoint: MakeCheckpoint) -> None:
+    checkpoint = make_checkpoint()
+    folder = exported(checkpoint)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "2_0_handoff.toml",
+        "README.md",
+        "SHA256SUMS",
+        "autoencoder.safetensors",
+        "config.json",
+        "decoder.safetensors",
+        "encoder.safetensors",
+        "evaluation.json",
+        "export.json",
+        "golden.png",
+        "golden.safetensors",
+        "latent.json",
+        "manifest.toml",
+    ]
+    assert check_digests(folder) == 12
+    weights = load_checkpoint(checkpoint).model
+    whole = load_file(folder / "autoencoder.safetensors")
+    apart = {
+        f"{part}.{name}": tensor
+        for part in ("encoder", "decoder")
+        for name, tensor in load_file(folder / f"{part}.safetensors").items()
+    }
+    assert weights.keys() == whole.keys() == apart.keys()
+    assert all(torch.equal(weights[name], whole[name]) and torch.equal(weights[name], apart[name]) for name in weights)
+    assert (folder / "manifest.toml").read_text() == load_checkpoint(checkpoint).manifest
+    record = load_export_record(folder)
+    assert (record.checkpoint, record.checkpoint_sha256) == (checkpoint.name, sha256(checkpoint))
+    assert record.weights_sha256 == load_latent_space(folder / "latent.json").weights_sha256
+    assert record.golden_layout == "block 0"
+    assert list(record.precisions) == ["fp32", "bf16", "fp16"]
+    assert not any(measured.fault for measured in record.precisions.values())
+
+
+def test_the_block_of_phase_2_says_what_a_unet_needs(
+    exported: Export, make_checkpoint: MakeCheckpoint, said: list[str]
+) -> None:
+    checkpoint = make_checkpoint()
+    folder = exported(checkpoint)
+    text = (folder / "2_0_handoff.toml").read_text()
+    assert text in said
+    block = tomli.loads(text)
+    assert block["unet"] == {"sample_size": 8, "in_channels": 2, "out_channels": 2}
+    assert block["controlnet"] == {"conditioning_channels": 3, "conditioning_downsampling": 4}
+    latent = load_latent_space(folder / "latent.json")
+    assert block["autoencoder"]["latent"]["scaling_factor"] == latent.scaling_factor
+    assert block["autoencoder"]["latent"]["shift_factor"] == latent.shift_factor
+    assert block["autoencoder"]["checkpoint"] == str(checkpoint)
+    assert block["autoencoder"]["checkpoint_sha256"] == sha256(checkpoint)
+
+
+def test_a_tampered_file_is_refused_by_verify_and_by_load(
+    exported: Export, make_checkpoint: MakeCheckpoint, registry: Registry
+) -> None:
+    folder = exported(make_checkpoint())
+    verify(folder, registry)
+    path = folder / "decoder.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    for open_it in (lambda: verify(folder, registry), lambda: imginav.load(folder)):
+        with pytest.raises(UserError, match=r"decoder\.safetensors is not what was written"):
+            open_it()
+
+
+def test_other_weights_with_digests_to_match_are_found_by_the_golden_triple(
+    exported: Export, make_checkpoint: MakeCheckpoint, registry: Registry
+) -> None:
+    folder = exported(make_checkpoint())
+    other = exported(make_checkpoint("train.seed=1", name="second"), "other")
+    shutil.copy(other / "autoencoder.safetensors", folder)
+    write_digests(folder)
+    with pytest.raises(UserError, match=r"does not compute what was exported: in fp32, latents are .* off"):
+        verify(folder, registry)
+
+
+def test_another_scaling_factor_with_digests_to_match_is_found(
+    exported: Export, make_checkpoint: MakeCheckpoint, registry: Registry
+) -> None:
+    folder = exported(make_checkpoint())
+    path = folder / "latent.json"
+    table = json.loads(path.read_text())
+    path.write_text(json.dumps({**table, "scaling_factor": table["scaling_factor"] * 1.01}))
+    write_digests(folder)
+    with pytest.raises(UserError, match="does not compute what was exported"):
+        verify(folder, registry)
+
+
+def test_a_precision_that_was_unusable_on_exporting_is_no_new_fault(
+    exported: Export, make_checkpoint: MakeCheckpoint, registry: Registry
+) -> None:
+    checkpoint = make_checkpoint()
+    held = load_checkpoint(checkpoint)
+    # Inside, it exceeds what fp16 holds; the next norm makes up for it.
+    name = next(name for name in held.model if name.startswith("encoder") and held.model[name].dim() == 4)
+    large = {**held.model, name: held.model[name] * 1e6}
+    attrs.evolve(held, model=large).save(checkpoint)
+    (checkpoint.parent / "evaluation.json").unlink()
+    folder = exported(checkpoint)
+    fault = load_export_record(folder).precisions["fp16"].fault
+    assert "inf in float16" in fault or "nan in float16" in fault
+    assert not load_export_record(folder).precisions["fp32"].fault
+    lines: list[str] = []
+    verify(folder, registry, say=lines.append)
+    assert any("fp16" in line and "cannot be used" in line and "as on exporting" in line for line in lines)
+    assert f"It cannot be used in fp16: {fault}." in (folder / "README.md").read_text()
+
+
+def test_without_an_evaluation_it_is_measured_first_and_kept(
+    exported: Export, make_checkpoint: MakeCheckpoint, said: list[str]
+) -> None:
+    checkpoint = make_checkpoint(evaluated=False)
+    folder = exported(checkpoint)
+    assert any("no evaluation of these weights over all training layouts" in line for line in said)
+    assert (checkpoint.parent / "tiny_checkpoint_best_evaluation_whole" / "report.html").is_file()
+    assert load_latent_space(folder / "latent.json").layouts == 12
+    said.clear()
+    exported(checkpoint, "again")
+    assert not any("no evaluation" in line for line in said)
+    assert imginav.load(checkpoint).latent == imginav.load(folder).latent
+
+
+def test_statistics_of_a_part_of_the_split_are_not_handed_on(exported: Export, make_checkpoint: MakeCheckpoint) -> None:
+    checkpoint = make_checkpoint("evaluation.latent_layouts=4")
+    assert load_latent_space(exported(checkpoint) / "latent.json").layouts == 12
+
+
+def test_an_earlier_export_is_moved_aside(exported: Export, make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint()
+    before = (exported(checkpoint) / "export.json").read_text()
+    exported(checkpoint)
+    assert (tmp_path / "out.1" / "export.json").read_text() == before
+    check_digests(tmp_path / "out")
+
+
+def test_a_place_that_holds_something_else_is_refused(
+    exported: Export, make_checkpoint: MakeCheckpoint, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    checkpoint = make_checkpoint()
+    exported(checkpoint)  # an empty one is taken
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match=r"mine: is there already, and is no export; name another folder"):
+        exported(checkpoint, "mine")
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
+
+
+def test_nothing_is_left_where_it_cannot_be_verified(
+    exported: Export, make_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(folder: Path) -> None:
+        raise UserError("not the same")
+
+    monkeypatch.setattr(exporting, "_verify_afresh", refuse)
+    checkpoint = make_checkpoint()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="not the same"):
+        exported(checkpoint)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_unknown_format_names_the_installed_ones(exported: Export, make_checkpoint: MakeCheckpoint) -> None:
+    with pytest.raises(UserError, match=r"--format onx: no exporter 'onx' is installed, did you mean 'onnx'"):
+        exported(make_checkpoint(), format="onx")
+
+
+def test_an_autoencoder_without_images_is_refused(exported: Export, make_checkpoint: MakeCheckpoint) -> None:
+    checkpoint = make_checkpoint("decoder.heads.rgb=false", "losses.mse=false")
+    with pytest.raises(UserError, match="has no output rgb"):
+        exported(checkpoint)
