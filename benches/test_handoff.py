@@ -1,0 +1,121 @@
+"""Handing on: what embedding a set takes beside a bare loop, and reading latents beside a file for each of them."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import imginav
+from imginav import loading
+from imginav.checkpoint import Checkpoint
+from imginav.evaluation import evaluate
+from imginav.latent_embedding import EmbedRequest, embed
+from imginav.registry import installed
+from imginav.run import build_trainer
+from imginav.rundir import EVALUATION
+from imginav_benches.subjects import FINAL
+
+LAYOUTS, BATCH, LATENTS = 64, 16, 512
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Leave the network of Phase 1.5 as it is initialised, and what it is worth."""
+    settings = ["data.count=8", "data.crop=64", "evaluation.sampled_layouts=1", "evaluation.pairs=1"]
+    resolved = loading.load(FINAL, installed(), settings=settings, scale="full", use_site=False)
+    trainer = build_trainer(resolved, say=lambda _: None)
+    path = tmp_path_factory.mktemp("run") / "checkpoint_best.pt"
+    Checkpoint(
+        model=trainer.model.state_dict(),
+        epoch=1,
+        metrics={},
+        manifest=resolved.to_toml(),
+        origins=resolved.origins,
+        spec=trainer.data.source.spec,
+    ).save(path)
+    evaluate(trainer, resolved, path.parent, timed=False).save(path.parent / EVALUATION)
+    return path
+
+
+@pytest.fixture(scope="module")
+def listed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Draw layouts of 512 px, and write them as PNGs and the list of them."""
+    folder = tmp_path_factory.mktemp("layouts")
+    source = installed().find("dataset", "procedural")(count=LAYOUTS).open()
+    for index in range(LAYOUTS):
+        Image.fromarray(source.spec.palette.colour(source.read(index)["segmentation"])).save(folder / f"{index}.png")
+    rows = "".join(f"{index}.png,room\n" for index in range(LAYOUTS))
+    (folder / "layouts.csv").write_text(f"layout_path,type\n{rows}")
+    return folder / "layouts.csv"
+
+
+@pytest.mark.benchmark(group="embedding")
+def test_embed(
+    checkpoint: Path, listed: Path, tmp_path: Path, benchmark: Any, interleaved_briefly: Callable[..., None]
+) -> None:
+    """Checked, hashed, whole on the disk, with index and digests, beside decoding, encoding and one torch.save."""
+    numbers = itertools.count()
+    registry = installed()
+    cache = f"machine.cache={tmp_path / 'cache'}"
+
+    def ours() -> None:
+        to = tmp_path / f"latents {next(numbers)}"
+        request = EmbedRequest(checkpoint=checkpoint, to=to, data=listed, settings=(cache,))
+        embed(request, registry, say=lambda _: None)
+
+    def bare() -> None:
+        model = imginav.load(checkpoint).encoder
+        latents = []
+        with torch.inference_mode():
+            for start in range(0, LAYOUTS, BATCH):
+                layouts = [_pixels(listed.parent / f"{start + offset}.png") for offset in range(BATCH)]
+                images = torch.from_numpy(np.stack(layouts)).permute(0, 3, 1, 2).float() / 127.5 - 1
+                latents.append(model(images)[0].half())
+        torch.save(torch.cat(latents), tmp_path / "latents.pt")
+
+    benchmark.extra_info["images"] = LAYOUTS
+    interleaved_briefly(ours, bare, peer="a bare loop")
+
+
+@pytest.mark.benchmark(group="reading latents")
+def test_read(checkpoint: Path, tmp_path: Path, benchmark: Any, interleaved: Callable[..., None]) -> None:
+    """In random order, scaled, beside torch.load of a file for each, as many trainers keep them."""
+    to = tmp_path / "latents"
+    settings = (f"data.count={LATENTS}", "machine.cache=false", "data.image_size=64")
+    embed(EmbedRequest(checkpoint=checkpoint, to=to, settings=settings), installed(), say=lambda _: None)
+    latents = imginav.LatentDataset(to)
+    for index in range(LATENTS):
+        torch.save(latents[index]["latents"].half(), tmp_path / f"{index}.pt")
+    order = random.Random(0).sample(range(LATENTS), LATENTS)  # noqa: S311  # an order, no secret
+    benchmark.extra_info["latents"] = LATENTS
+    interleaved(
+        lambda: [latents[index] for index in order],
+        lambda: [torch.load(tmp_path / f"{index}.pt", weights_only=True).float() for index in order],
+        peer="torch.load of a file each",
+    )
+
+
+@pytest.mark.benchmark(group="a loaded autoencoder")
+def test_encode(checkpoint: Path, benchmark: Any, interleaved: Callable[..., None]) -> None:
+    """With its checks, and a tensor that can be trained on, beside its encoder alone."""
+    autoencoder = imginav.load(checkpoint)
+    images = torch.rand(4, 3, 512, 512) * 2 - 1
+
+    def bare() -> None:
+        with torch.inference_mode():
+            autoencoder.encoder(images)
+
+    interleaved(lambda: autoencoder.encode(images), bare, peer="its encoder alone")
+
+
+def _pixels(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
