@@ -433,9 +433,12 @@ class Exporter(Component):
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp16")  # in which what it opens can compute
     any_device: ClassVar[bool] = True  # whether what it opens computes on a GPU as well
 
+    def check(self) -> None:
+        """Raise UserError where what it needs is not installed; asked before anything is computed."""
+
     @abstractmethod
     def write(self, trained: TrainedAutoencoder, folder: Path) -> None:
-        """Write the files of this format into a folder; raises UserError where what it needs is not installed.
+        """Write the files of this format into a folder; raises UserError where a network does not fit the format.
 
         `latent.json`, `export.json`, `evaluation.json`, the manifest, the golden triple, the card and the digests are
         not its business: they are the same for all formats.

@@ -128,9 +128,11 @@ def export(request: ExportRequest, registry: Registry, say: Say = print) -> None
 
 def _exporter(name: str, registry: Registry) -> Exporter:
     try:
-        return cast(Exporter, registry.find("exporter", name)())
+        exporter = cast(Exporter, registry.find("exporter", name)())
     except LookupError as error:
         raise UserError(f"--format {name}: {error}") from None
+    exporter.check()
+    return exporter
 
 
 def _refuse_taken(to: Path) -> None:

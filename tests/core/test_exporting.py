@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import attrs
 import pytest
 import tomli
+import tomlkit
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -20,9 +22,12 @@ from imginav.checkpoint import load_checkpoint
 from imginav.deliverables import sha256
 from imginav.export_folder import check_digests, load_export_record, write_digests
 from imginav.exporting import ExportRequest, export
+from imginav.fingerprints import LayoutsPrint, SplitPrint
 from imginav.latent_space import load_latent_space
 from imginav.registry import Registry
+from imginav.structuring import Structurer
 from imginav.verifying import verify
+from imginav.winners import Contender, Metric, Winner
 
 MakeCheckpoint = Callable[..., Path]
 Export = Callable[..., Path]
@@ -116,6 +121,36 @@ def test_the_block_of_phase_2_says_what_a_unet_needs(
     assert block["autoencoder"]["latent"]["shift_factor"] == latent.shift_factor
     assert block["autoencoder"]["checkpoint"] == str(checkpoint)
     assert block["autoencoder"]["checkpoint_sha256"] == sha256(checkpoint)
+
+
+def test_the_winners_that_it_rests_on_are_handed_on(exported: Export, make_checkpoint: MakeCheckpoint) -> None:
+    winner = Winner(
+        phase="1.1",
+        source="phases/1_1.toml",
+        winner="L2",
+        chosen_by="rule",
+        because="",
+        date="2026-01-01T00:00:00+00:00",
+        rule="best val_mse (min)",
+        scale="full",
+        code_version="0.1.0",
+        manifest_sha256="c",
+        metric=Metric(name="val_mse", mode="min", definition="mean squared error"),
+        layouts=LayoutsPrint(rows=16, sha256="a", description="16 layouts"),
+        split=SplitPrint(train=12, validation=4, by="scene", sha256="b"),
+        experiments={
+            "L1": Contender(state="finished", runs=("L1",), values=(0.02,), mean=0.02),
+            "L2": Contender(state="finished", runs=("L2",), values=(0.01,), mean=0.01),
+        },
+    )
+    path = make_checkpoint()
+    checkpoint = load_checkpoint(path)
+    lineage = tomlkit.dumps({"lineage": {"1.1": Structurer(Registry()).unstructure(winner)}})
+    attrs.evolve(checkpoint, manifest=checkpoint.manifest + lineage).save(path)
+    folder = exported(path)
+    line = "phase 1.1, L2 won: val_mse 0.0100 against 0.0200 (L1) · rule best val_mse (min)"
+    assert load_export_record(folder).lineage == (line,)
+    assert f"- {line}" in (folder / "README.md").read_text()
 
 
 def test_a_tampered_file_is_refused_by_verify_and_by_load(
@@ -232,6 +267,16 @@ def test_nothing_is_left_where_it_cannot_be_verified(
 def test_an_unknown_format_names_the_installed_ones(exported: Export, make_checkpoint: MakeCheckpoint) -> None:
     with pytest.raises(UserError, match=r"--format onx: no exporter 'onx' is installed, did you mean 'onnx'"):
         exported(make_checkpoint(), format="onx")
+
+
+def test_what_a_format_lacks_is_said_before_anything_is_measured(
+    exported: Export, make_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    checkpoint = make_checkpoint(evaluated=False)
+    with pytest.raises(UserError, match="--format onnx needs the extra onnx"):
+        exported(checkpoint, format="onnx")
+    assert list(checkpoint.parent.iterdir()) == [checkpoint]
 
 
 def test_an_autoencoder_without_images_is_refused(exported: Export, make_checkpoint: MakeCheckpoint) -> None:

@@ -23,6 +23,9 @@ CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 class DiffusersExporter(Exporter):
     """A model of diffusers, which its trainers and pipelines take in place of AutoencoderKL; needs diffusers."""
 
+    def check(self) -> None:
+        _model_class()
+
     def write(self, trained: TrainedAutoencoder, folder: Path) -> None:
         from safetensors.torch import save
 
@@ -76,6 +79,7 @@ def _model_class() -> type[ImginavAutoencoder]:
         from imginav_diffusers import ImginavAutoencoder
     except ImportError as error:
         raise UserError(
-            f"the format diffusers needs the library diffusers ({error}); install it: pip install 'imginav[diffusers]'"
+            f"the format diffusers needs the library diffusers ({error}); install it: pip install "
+            "-c constraints.txt -e '.[diffusers]'"
         ) from error
     return ImginavAutoencoder

@@ -44,12 +44,17 @@ class OnnxExporter(Exporter):
     precisions: ClassVar[tuple[str, ...]] = ("fp32",)
     any_device: ClassVar[bool] = False
 
-    def write(self, trained: TrainedAutoencoder, folder: Path) -> None:
+    def check(self) -> None:
         try:
-            import onnx
-            import onnxscript  # noqa: F401  # torch's exporter is made of it, and says so only when it is too late
+            import onnx  # noqa: F401  # what is written with it
+            import onnxruntime  # type: ignore[import-untyped]  # noqa: F401  # what it is checked with; it has no types
+            import onnxscript  # noqa: F401  # torch's exporter is made of it
         except ImportError as error:
             raise _needs_onnx(error) from None
+
+    def write(self, trained: TrainedAutoencoder, folder: Path) -> None:
+        self.check()
+        import onnx
         from torch.onnx import export
 
         for part, program in _traced(trained, "onnx"):
@@ -71,7 +76,7 @@ class OnnxExporter(Exporter):
 
     def open(self, folder: Path, latent: LatentSpace) -> tuple[nn.Module, nn.Module]:
         try:
-            import onnxruntime  # type: ignore[import-untyped]  # it has no types
+            import onnxruntime
         except ImportError as error:
             raise _needs_onnx(error) from None
         from imginav_exporters.onnx_session import OnnxModule

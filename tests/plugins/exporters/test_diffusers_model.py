@@ -287,7 +287,9 @@ def test_without_diffusers_it_says_what_to_install(
     for name in ("imginav_diffusers", "imginav_diffusers.autoencoder"):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "diffusers", None)
-    remedy = r"the format diffusers needs the library diffusers \(.+\); install it: pip install 'imginav\[diffusers\]'$"
+    remedy = r"the format diffusers needs the library diffusers \(.+\); install it: pip install .*-e '\.\[diffusers\]'$"
+    with pytest.raises(UserError, match=remedy):
+        DiffusersExporter().check()
     with pytest.raises(UserError, match=remedy):
         DiffusersExporter().write(trained, tmp_path)
     with pytest.raises(UserError, match=remedy):

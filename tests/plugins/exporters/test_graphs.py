@@ -166,6 +166,11 @@ def test_without_the_extra_it_is_named(
 
     trained = make_trained()
     monkeypatch.setattr(builtins, "__import__", refuse)
-    for act in (lambda: OnnxExporter().write(trained, tmp_path), lambda: OnnxExporter().open(tmp_path, trained.latent)):
+    exporter = OnnxExporter()
+    for act in (
+        exporter.check,
+        lambda: exporter.write(trained, tmp_path),
+        lambda: exporter.open(tmp_path, trained.latent),
+    ):
         with pytest.raises(UserError, match=r"--format onnx needs the extra onnx .*pip install .*\.\[onnx\]"):
             act()
