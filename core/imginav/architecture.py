@@ -11,6 +11,7 @@ from imginav.autoencoder import Autoencoder, build_autoencoder
 from imginav.checkpoint import spec_of, spec_table
 from imginav.components import Dataset, DataSpec, Decoder, Encoder
 from imginav.errors import UserError
+from imginav.fingerprints import sha256_of_tables
 from imginav.registry import Registry
 from imginav.seeds import Seeds
 from imginav.structuring import Structurer, StructuringError
@@ -50,6 +51,11 @@ class Architecture:
             return build_autoencoder(encoder, decoder, self.spec, Seeds(0))
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
+
+
+def network_sha256(tables: Mapping[str, Any]) -> str:
+    """Return the fingerprint of encoder and decoder in the tables of a manifest: weights may fit into several."""
+    return sha256_of_tables([tables["encoder"], tables["decoder"]])
 
 
 def dataset_in(tables: Mapping[str, Any], registry: Registry, where: str) -> Dataset:

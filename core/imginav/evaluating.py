@@ -86,11 +86,12 @@ def evaluation_over_training(
 ) -> Outcome:
     """Return the evaluation of a checkpoint whose latents are measured over its whole training split.
 
-    It is the one that lies beside the checkpoint, where that is of these very weights; otherwise it is made, and kept
-    there. Raises UserError as `evaluate_checkpoint` does.
+    It is the one that lies beside the checkpoint, where that is of these very weights in this very network; otherwise
+    it is made, and kept there. Raises UserError as `evaluate_checkpoint` does.
     """
     checkpoint = load_checkpoint(path)
-    if (outcome := evaluation_of(path, checkpoint)) is not None:
+    tables = resolve(path, checkpoint, registry, site=site, settings=settings).tables
+    if (outcome := evaluation_of(path, checkpoint, tables)) is not None:
         return outcome
     folder = whole_evaluation_folder(path)
     say(f"no evaluation of these weights over all training layouts lies beside {path}; writes one into {folder}")

@@ -16,6 +16,7 @@ from rich.progress import track
 from torch import Tensor
 
 from imginav import pictures
+from imginav.architecture import network_sha256
 from imginav.autoencoder import parameter_count
 from imginav.batches import rgb_of
 from imginav.checkpoint import sha256_of
@@ -98,6 +99,7 @@ def evaluate(trainer: Trainer, resolved: ResolvedManifest, folder: Path, *, time
         evaluated=utc_now(),
         code_version=code_version(),
         weights_sha256=sha256_of(trainer.model.state_dict()),
+        network_sha256=network_sha256(resolved.tables),
         reconstruction=reconstruction,
         latent_statistics=_latent(trainer, resolved),
         interpolation=_interpolate(folder / INTERPOLATION, trainer, resolved) if has_rgb else None,

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-import tomli
 import torch
 from attrs import frozen
 
 from imginav import pictures
 from imginav.architecture import Architecture
 from imginav.checkpoint import Checkpoint, load_checkpoint
+from imginav.checkpoint_manifest import resolve
 from imginav.components import Exporter, TrainedAutoencoder
 from imginav.deliverables import Weights, phase_2_block, sha256
 from imginav.errors import UserError
@@ -46,15 +46,12 @@ from imginav.golden import (
 )
 from imginav.latent_space import LatentSpace, latent_space_of
 from imginav.listing import gigabytes
-from imginav.loading import LINEAGE
 from imginav.model_card import model_card
 from imginav.outcome import Outcome
 from imginav.pretrained import Pretrained, ScaledDecoder, ScaledEncoder, architecture_of, with_weights
 from imginav.records import code_version, utc_now
 from imginav.registry import Registry
 from imginav.rundir import EVALUATION, MANIFEST, PART, move_aside, umask, write_text
-from imginav.structuring import Structurer
-from imginav.winners import Winner
 
 Say = Callable[[str], None]
 
@@ -83,19 +80,20 @@ def export(request: ExportRequest, registry: Registry, say: Say = print) -> None
     exporter = _exporter(request.format, registry)
     _refuse_taken(request.to)
     checkpoint = load_checkpoint(request.checkpoint)
-    architecture = architecture_of(request.checkpoint, checkpoint, registry)
-    trained_tables = tomli.loads(checkpoint.manifest)
+    resolved = resolve(request.checkpoint, checkpoint, registry, site=request.site, settings=request.settings)
+    architecture = architecture_of(request.checkpoint, checkpoint, registry, resolved.tables)
     outcome = evaluation_over_training(
         request.checkpoint, registry, site=request.site, settings=request.settings, say=say
     )
     trained = _trained(request.checkpoint, checkpoint, architecture, outcome, registry)
     with _beside(request.to) as folder:
         exporter.write(trained, folder)
-        triples, golden_layout = _golden(trained, trained_tables, registry)
+        triples, golden_layout = _golden(trained, resolved.tables, registry)
         save_triples(folder / GOLDEN, triples)
         _draw(folder / GOLDEN_PICTURE, triples[WHOLE])
         weights = Weights(request.checkpoint.absolute(), sha256(request.checkpoint))
-        _describe(folder, trained.latent, outcome, checkpoint, phase_2_block(outcome, trained_tables, weights))
+        manifest = resolved.to_toml() if request.settings else checkpoint.manifest
+        _describe(folder, trained.latent, outcome, manifest, phase_2_block(outcome, resolved.tables, weights))
         record = ExportRecord(
             format=request.format,
             title=outcome.title,
@@ -108,7 +106,7 @@ def export(request: ExportRequest, registry: Registry, say: Say = print) -> None
             code_version=code_version(),
             torch_version=str(torch.__version__),
             data=outcome.data,
-            lineage=tuple(winner.summary for winner in _lineage(trained_tables, registry).values()),
+            lineage=tuple(winner.summary for winner in resolved.lineage.values()),
             golden_layout=golden_layout,
             precisions=_agreements(exporter, folder, trained.latent, triples),
         )
@@ -169,15 +167,11 @@ def _draw(path: Path, triple: Triple) -> None:
     pictures.write_png(path, pictures.grid([row], ["golden input", "golden output"], TILE))
 
 
-def _describe(folder: Path, latent: LatentSpace, outcome: Outcome, checkpoint: Checkpoint, phase_2: str) -> None:
+def _describe(folder: Path, latent: LatentSpace, outcome: Outcome, manifest: str, phase_2: str) -> None:
     write_text(folder / LATENT, latent.to_json())
     outcome.save(folder / EVALUATION)
-    write_text(folder / MANIFEST, checkpoint.manifest)
+    write_text(folder / MANIFEST, manifest)
     write_text(folder / PHASE_2, phase_2)
-
-
-def _lineage(tables: Mapping[str, Any], registry: Registry) -> dict[str, Winner]:
-    return Structurer(registry).structure(tables.get(LINEAGE, {}), dict[str, Winner])
 
 
 def _agreements(

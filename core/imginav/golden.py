@@ -29,7 +29,7 @@ from imginav.registry import Registry
 from imginav.rundir import write_bytes
 
 PIXEL_OFF = 8
-"""Of 255, in any channel: a pixel that lies further off is counted. Colours of the palette lie 27 and more apart."""
+"""Of 255, in any channel: a pixel that lies further off is counted. The nearest colours of the palette are 40 apart."""
 
 WHOLE, CROPS = "whole", "crops"
 """One layout of the training size, and a batch of crops of it that are not square: batch and size are dynamic."""

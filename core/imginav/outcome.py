@@ -163,6 +163,7 @@ class Outcome:
     evaluated: str = ""  # when, UTC, ISO 8601
     code_version: str = ""
     weights_sha256: str = ""  # of the weights by name, `checkpoint.sha256_of` them; empty: of an earlier version
+    network_sha256: str = ""  # of the tables of encoder and decoder, see `architecture.network_sha256`
     reconstruction: Reconstruction = field(factory=Reconstruction)
     latent_statistics: Latent | None = None
     interpolation: Interpolation | None = None

@@ -11,7 +11,7 @@ import tomli
 import torch
 from torch import Tensor, nn
 
-from imginav.architecture import Architecture, dataset_in
+from imginav.architecture import Architecture, dataset_in, network_sha256
 from imginav.autoencoder import Autoencoder, moments
 from imginav.checkpoint import Checkpoint, load_checkpoint, sha256_of
 from imginav.errors import UserError
@@ -140,35 +140,40 @@ def _of_folder(path: Path, registry: Registry) -> Pretrained:
 def _of_checkpoint(path: Path, registry: Registry) -> Pretrained:
     checkpoint = load_checkpoint(path)
     architecture = architecture_of(path, checkpoint, registry)
-    variational = architecture.encoder_in(registry, str(path)).variational
-    outcome = evaluation_of(path, checkpoint)
+    model = with_weights(architecture.build(registry, str(path)), checkpoint.model, str(path))
+    outcome = evaluation_of(path, checkpoint, tomli.loads(checkpoint.manifest))
     if outcome is None:
         raise UserError(
             f"{path}: no evaluation of these weights over all training layouts lies beside it, so that their scaling "
             f"factor is not known; measure it with: imginav evaluate {path}"
         )
-    latent = latent_space_of(outcome, architecture.spec, variational=variational)
-    return Pretrained.of(with_weights(architecture.build(registry, str(path)), checkpoint.model, str(path)), latent)
+    return Pretrained.of(model, latent_space_of(outcome, architecture.spec, variational=model.variational))
 
 
-def architecture_of(path: Path, checkpoint: Checkpoint, registry: Registry) -> Architecture:
-    """Return what the autoencoder of a checkpoint is built from.
+def architecture_of(
+    path: Path, checkpoint: Checkpoint, registry: Registry, tables: Mapping[str, Any] | None = None
+) -> Architecture:
+    """Return what the autoencoder of a checkpoint is built from, by its own manifest or by the `tables` of another one.
 
-    One of an earlier version says what its layouts are made of by the layouts alone, which are opened then.
+    A checkpoint of an earlier version says what its layouts are made of by the layouts alone, which are opened then.
     """
-    tables = tomli.loads(checkpoint.manifest)
+    tables = tables or tomli.loads(checkpoint.manifest)
     spec = checkpoint.spec or dataset_in(tables, registry, str(path)).open().spec
     return Architecture(encoder=tables["encoder"], decoder=tables["decoder"], spec=spec)
 
 
-def evaluation_of(path: Path, checkpoint: Checkpoint) -> Outcome | None:
-    """Return the evaluation of these very weights over their whole training split that lies beside a checkpoint."""
-    digest = sha256_of(checkpoint.model)
+def evaluation_of(path: Path, checkpoint: Checkpoint, tables: Mapping[str, Any]) -> Outcome | None:
+    """Return the evaluation over the whole training split that lies beside a checkpoint, if there is one.
+
+    It must be of these very weights in the very network that the tables of a manifest describe.
+    """
+    digests = sha256_of(checkpoint.model), network_sha256(tables)
     for folder in (path.parent, path.with_name(f"{path.stem}_evaluation"), whole_evaluation_folder(path)):
         with suppress(UserError):
             outcome = load_outcome(folder / EVALUATION)
             latent = outcome.latent_statistics
-            if outcome.weights_sha256 == digest and latent is not None and latent.whole_split and outcome.split_by:
+            same = (outcome.weights_sha256, outcome.network_sha256) == digests
+            if same and latent is not None and latent.whole_split and outcome.split_by:
                 return outcome
     return None
 

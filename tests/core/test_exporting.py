@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -43,8 +44,9 @@ def exported(tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
     """Export a checkpoint; it is verified in this process, which takes no seconds to start."""
     monkeypatch.setattr(exporting, "_verify_afresh", lambda folder: verify(folder, registry, say=lambda _: None))
 
-    def run(checkpoint: Path, to: str = "out", format: str = "safetensors") -> Path:  # noqa: A002  # its own name
-        export(ExportRequest(checkpoint=checkpoint, to=tmp_path / to, format=format), registry, said.append)
+    def run(checkpoint: Path, to: str = "out", **options: Any) -> Path:
+        request = ExportRequest(checkpoint=checkpoint, to=tmp_path / to, **{"format": "safetensors", **options})
+        export(request, registry, said.append)
         return tmp_path / to
 
     return run
@@ -121,6 +123,26 @@ def test_the_block_of_phase_2_says_what_a_unet_needs(
     assert block["autoencoder"]["latent"]["shift_factor"] == latent.shift_factor
     assert block["autoencoder"]["checkpoint"] == str(checkpoint)
     assert block["autoencoder"]["checkpoint_sha256"] == sha256(checkpoint)
+
+
+def test_a_setting_of_the_decoder_is_exported_and_measured_as_it_is(
+    make_checkpoint: MakeCheckpoint, registry: Registry, tmp_path: Path, exported: Export, said: list[str]
+) -> None:
+    palette = ("decoder.heads.segmentation=false", "decoder.heads.rgb=false", "decoder.heads.palette.type=palette")
+    checkpoint = make_checkpoint(*palette, "losses.mse=false", "encoder.base_channels=16")
+    mean = exported(checkpoint, "mean", settings=("decoder.heads.palette.colours=mean",))
+    assert any("no evaluation of these weights" in line for line in said)
+    said.clear()
+    likeliest = exported(checkpoint, "likeliest")
+    assert not any("no evaluation of these weights" in line for line in said)
+    latents = torch.randn(1, 2, 8, 8)
+    palettes = [set(imginav.load(folder).decode(latents).flatten(2)[0].T.unique(dim=0)) for folder in (mean, likeliest)]
+    assert len(palettes[1]) <= 2 < len(palettes[0])
+    metrics = [
+        json.loads((folder / "evaluation.json").read_text())["metrics"]["val_mse"] for folder in (mean, likeliest)
+    ]
+    assert metrics[0] < metrics[1]
+    assert 'colours = "mean" # --set' in (mean / "manifest.toml").read_text()
 
 
 def test_the_winners_that_it_rests_on_are_handed_on(exported: Export, make_checkpoint: MakeCheckpoint) -> None:

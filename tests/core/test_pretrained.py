@@ -8,6 +8,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+import tomli
 import torch
 from torch import Tensor, nn
 
@@ -133,11 +134,13 @@ def test_without_an_evaluation_the_scaling_factor_is_not_guessed(make_checkpoint
 def test_only_an_evaluation_of_these_weights_over_the_whole_split_counts(make_checkpoint: MakeCheckpoint) -> None:
     path = make_checkpoint()
     checkpoint = load_checkpoint(path)
-    assert evaluation_of(path, checkpoint) is not None
+    tables = tomli.loads(checkpoint.manifest)
+    assert evaluation_of(path, checkpoint, tables) is not None
+    assert evaluation_of(path, checkpoint, {**tables, "decoder": {"type": "conv", "heads": {}}}) is None
     other = attrs.evolve(checkpoint, model={name: tensor + 1 for name, tensor in checkpoint.model.items()})
-    assert evaluation_of(path, other) is None
+    assert evaluation_of(path, other, tables) is None
     part = make_checkpoint("evaluation.latent_layouts=4", name="part")
-    assert evaluation_of(part, load_checkpoint(part)) is None
+    assert evaluation_of(part, load_checkpoint(part), tables) is None
 
 
 def test_it_loads_without_its_layouts(make_checkpoint: MakeCheckpoint) -> None:
