@@ -25,6 +25,7 @@ from imginav.export_folder import check_digests, load_export_record, write_diges
 from imginav.exporting import ExportRequest, export
 from imginav.fingerprints import LayoutsPrint, SplitPrint
 from imginav.latent_space import load_latent_space
+from imginav.outcome import load_outcome
 from imginav.registry import Registry
 from imginav.structuring import Structurer
 from imginav.verifying import verify
@@ -136,12 +137,10 @@ def test_a_setting_of_the_decoder_is_exported_and_measured_as_it_is(
     likeliest = exported(checkpoint, "likeliest")
     assert not any("no evaluation of these weights" in line for line in said)
     latents = torch.randn(1, 2, 8, 8)
-    palettes = [set(imginav.load(folder).decode(latents).flatten(2)[0].T.unique(dim=0)) for folder in (mean, likeliest)]
-    assert len(palettes[1]) <= 2 < len(palettes[0])
-    metrics = [
-        json.loads((folder / "evaluation.json").read_text())["metrics"]["val_mse"] for folder in (mean, likeliest)
-    ]
-    assert metrics[0] < metrics[1]
+    colours = [len(imginav.load(to).decode(latents).flatten(2)[0].T.unique(dim=0)) for to in (mean, likeliest)]
+    assert colours[1] <= 2 < colours[0]
+    mse = [load_outcome(to / "evaluation.json").metrics["val_mse"] for to in (mean, likeliest)]
+    assert mse[0] < mse[1]
     assert 'colours = "mean" # --set' in (mean / "manifest.toml").read_text()
 
 
