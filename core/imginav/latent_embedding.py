@@ -194,7 +194,6 @@ def _begin(folder: Path, record: LatentSetRecord, latent: LatentSpace) -> None:
         raise UserError(f"--out {folder}: cannot be made: {error.strerror}; name another folder") from error
     for part in folder.glob(f".*{PART}"):  # nobody else writes here, while this process has the lock
         part.unlink(missing_ok=True)
-    (folder / DIGESTS).unlink(missing_ok=True)
     record.save(folder)
     write_text(folder / LATENT, latent.to_json())
 
