@@ -60,6 +60,7 @@ def test_a_checkpoint_says_what_it_came_from(make_run: MakeRun) -> None:
         assert checkpoint.metrics == trainer.history[0]
         assert checkpoint.manifest == run.resolved.to_toml()
         assert checkpoint.origins == {"phase.experiment": "tiny.toml"}
+        assert checkpoint.spec == trainer.data.source.spec  # so that it loads where its layouts are not
 
 
 def test_the_latest_holds_all_that_a_restart_needs_and_the_best_does_not(make_run: MakeRun) -> None:
