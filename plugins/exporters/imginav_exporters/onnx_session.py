@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class OnnxModule(nn.Module):
-    """Computes a graph of one input by onnxruntime, on the CPU in fp32."""
+    """Computes a graph of one input by onnxruntime, on the CPU in fp32, and without gradients."""
 
     def __init__(self, session: Any, *, several: bool) -> None:
         """Take a session; `several` makes what it gives a tuple, whatever its length."""
