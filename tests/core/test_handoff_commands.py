@@ -28,7 +28,8 @@ def test_an_export_is_verified_by_another_process_and_refused_when_tampered_with
     make_checkpoint: MakeCheckpoint, tmp_path: Path, capsys: Capture
 ) -> None:
     out = tmp_path / "out"
-    assert cli.main(["export", str(make_checkpoint()), "--to", str(out)]) == 0
+    checkpoint = make_checkpoint("data.type=procedural", "data.image_size=32", "data.count=8")
+    assert cli.main(["export", str(checkpoint), "--to", str(out)]) == 0
     said = capsys.readouterr().out
     assert "[unet]\nsample_size = 8\nin_channels = 2\nout_channels = 2\n" in said
     assert f"verified: {out}" in said

@@ -335,7 +335,7 @@ def test_the_block_for_phase_2_is_copied_or_where_that_is_forbidden_selected(
     button.click()
     WebDriverWait(browser.driver, 10).until(lambda _: button.text != said)
     text = browser.run("return document.getElementById('phase-2-text').textContent")
-    assert text.startswith("# Scaled latents")
+    assert text.startswith("# Train on ")
     if allowed:
         assert button.text == "Copied"
         assert browser.run("return window.copied") == text

@@ -260,15 +260,18 @@ def test_torch_says_nothing_of_itself(make_trained: MakeTrained, tmp_path: Path)
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.addHandler(handler)
+        logger.setLevel(logging.WARNING)
     try:
         OnnxExporter().write(make_trained(), tmp_path)
         with pytest.raises(UserError):
             Pt2Exporter().write(evolve(make_trained(), encoder=DependsOnWhatItSees()), tmp_path)
     finally:
-        for logger in loggers:
+        after = [logger.level for logger in loggers]
+        for logger, level in zip(loggers, levels, strict=True):
             logger.removeHandler(handler)
+            logger.setLevel(level)
     assert handler.said == []
-    assert [logger.level for logger in loggers] == levels
+    assert after == [logging.WARNING, logging.WARNING]
 
 
 @pytest.mark.slow
@@ -295,6 +298,14 @@ def test_a_damaged_file_is_refused(
         (tmp_path / f"{part}.{suffix}").write_bytes(content)
     with pytest.raises(UserError, match=rf"encoder\.{suffix}: cannot be loaded .*; export it again"):
         exporter.open(tmp_path, make_trained().latent)
+
+
+def test_an_archive_of_something_else_is_refused(make_trained: MakeTrained, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "encoder.pt2", "w") as archive:
+        archive.writestr("archive/archive_format", "pt2")
+        archive.writestr("archive/models/model.json", "{}")
+    with pytest.raises(UserError, match=r"encoder\.pt2: cannot be loaded .*; export it again"):
+        Pt2Exporter().open(tmp_path, make_trained().latent)
 
 
 class Code:
