@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,7 +52,7 @@ from imginav.outcome import Outcome
 from imginav.pretrained import Pretrained, ScaledDecoder, ScaledEncoder, architecture_of, with_weights
 from imginav.records import code_version, utc_now
 from imginav.registry import Registry
-from imginav.rundir import EVALUATION, MANIFEST, PART, move_aside, umask, write_text
+from imginav.rundir import EVALUATION, MANIFEST, PART, STALE_SECONDS, move_aside, umask, write_text
 
 Say = Callable[[str], None]
 
@@ -205,6 +206,9 @@ def _beside(to: Path) -> Iterator[Path]:
     """Make a folder beside a place, which is gone after the block unless it was moved there."""
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
+        for left in to.parent.glob(f".{to.name}.*{PART}"):  # by an export that was killed
+            if time.time() - left.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{to.name}.", suffix=PART, dir=to.parent))
     except OSError as error:
         raise UserError(f"--to {to}: cannot be made: {error.strerror}; name another folder") from error

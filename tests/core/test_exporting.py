@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -283,6 +284,20 @@ def test_nothing_is_left_where_it_cannot_be_verified(
     with pytest.raises(UserError, match="not the same"):
         exported(checkpoint)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_a_killed_export_has_left_is_removed_by_a_later_one_and_what_another_writes_is_not(
+    exported: Export, make_checkpoint: MakeCheckpoint, tmp_path: Path
+) -> None:
+    checkpoint = make_checkpoint()
+    old, now = tmp_path / ".out.old.part", tmp_path / ".out.now.part"
+    for folder in (old, now):
+        folder.mkdir()
+        (folder / "encoder.safetensors").write_text("half of it")
+    os.utime(old, (1, 1))
+    exported(checkpoint)
+    assert not old.exists()
+    assert now.exists()
 
 
 def test_an_unknown_format_names_the_installed_ones(exported: Export, make_checkpoint: MakeCheckpoint) -> None:
