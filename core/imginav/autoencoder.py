@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Callable, Mapping
+from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from imginav.seeds import Seeds
 
 MOST_PARAMETERS = 250_000_000
 """Twenty times those of the phases' largest network; with gradients and moments they take 4 GB."""
+
+Noise: TypeAlias = Callable[[Tensor], Tensor]
+"""Takes the means (N, C, h, w) of latents, and gives as many draws of a standard normal distribution in fp32."""
 
 LATENT_OUTPUTS = ("latent", "mean", "log_variance")
 """Outputs that are the encoder's, not a head's; the last two of a variational encoder only."""
@@ -37,18 +40,15 @@ class Autoencoder(nn.Module):
         """Return the outputs of all heads by name for latents (N, C, h, w); `rgb` is (N, 3, H, W) in [-1, 1]."""
         return cast(dict[str, Tensor], self.decoder(latents))
 
-    def forward(self, images: Tensor, noise: torch.Generator | None = None) -> dict[str, Tensor]:
+    def forward(self, images: Tensor, noise: Noise | None = None) -> dict[str, Tensor]:
         """Return all outputs by name for images (N, 3, H, W) in [-1, 1].
 
-        With a `noise` generator a variational latent is drawn from its distribution; without one it is the mean.
+        With `noise` a variational latent is drawn from its distribution; without it, it is the mean.
         """
         mean, log_variance = self.posterior(images)
         if log_variance is None:
             return {**self.decode(mean), "latent": mean}
-        latent = mean
-        if noise is not None:
-            drawn = torch.randn(mean.shape, generator=noise, device=mean.device, dtype=torch.float32)
-            latent = mean + torch.exp(0.5 * log_variance) * drawn
+        latent = mean if noise is None else mean + torch.exp(0.5 * log_variance) * noise(mean)
         return {**self.decode(latent), "latent": latent, "mean": mean, "log_variance": log_variance}
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from imginav.components import LayoutSource, Sample
+from imginav.distributed import World
 from imginav.errors import UserError
 from imginav.interruption import leave_signals_to_the_run
 from imginav.palette import Palette
@@ -83,15 +84,16 @@ class TrainingBatches:
 
 
 class EpochOrder(Sampler[list[Draw]]):
-    """The batches of the epoch that it was told last."""
+    """The batches of the epoch that it was told last, of each the rows of this process."""
 
-    def __init__(self, batches: TrainingBatches) -> None:
+    def __init__(self, batches: TrainingBatches, world: World) -> None:
         self._batches = batches
+        self._world = world
         self.epoch = 0
         self.start = 0  # how many batches of the epoch are left out: those that a resumed run has seen
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        return self._batches.of(self.epoch, self.start)
+        return (draws[self._world.of_batch(len(draws))] for draws in self._batches.of(self.epoch, self.start))
 
     def __len__(self) -> int:
         return self._batches.steps - self.start
@@ -204,5 +206,5 @@ def _stacked(arrays: Sequence[NDArray[np.uint8]]) -> Tensor:
 
 
 def layouts_in(sample_bytes: dict[str, Tensor]) -> int:
-    """Return how many layouts a batch of bytes has."""
-    return len(sample_bytes["rgb"] if "rgb" in sample_bytes else sample_bytes["segmentation"])
+    """Return how many layouts a batch of bytes has, which may be empty."""
+    return len(sample_bytes["rgb"] if "rgb" in sample_bytes else sample_bytes.get("segmentation", ()))

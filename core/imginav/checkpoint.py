@@ -69,7 +69,7 @@ class Checkpoint:
             content["spec"] = spec_table(self.spec)
         if self.training is not None:
             content["training"] = self.training
-        content = _on_cpu(content)
+        content = on_cpu(content)
         buffer = io.BytesIO()
         torch.save({**content, DIGEST: sha256_of(content)}, buffer)
         write_bytes(path, buffer.getbuffer(), keep=keep)
@@ -150,13 +150,17 @@ def _feed(digest: Any, value: Any) -> None:
         digest.update(f"{value!r}\n".encode(errors="surrogatepass"))
 
 
-def _on_cpu(value: Any, place: str = "") -> Any:
+def on_cpu(value: Any, place: str = "") -> Any:
+    """Return nested tables, lists, values and tensors with all tensors on the CPU.
+
+    Raises TypeError for anything else, with its place.
+    """
     if isinstance(value, Tensor):
         return value.detach().cpu()
     if isinstance(value, Mapping):
-        return {key: _on_cpu(item, f"{place}.{key}" if place else str(key)) for key, item in value.items()}
+        return {key: on_cpu(item, f"{place}.{key}" if place else str(key)) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_on_cpu(item, place) for item in value)
+        return type(value)(on_cpu(item, place) for item in value)
     if type(value) not in PLAIN:
         # Written, it could not be read again, and a run that is killed would have lost everything.
         raise TypeError(

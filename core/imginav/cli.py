@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from imginav import handoff_commands
 from imginav.errors import UserError
 from imginav.interruption import LEFT, Interrupted, Interruption
+from imginav.launcher import are_several
 
 if TYPE_CHECKING:
     from imginav import study as study_module
@@ -38,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     stream_lines()
     try:
+        if options.command is not run:
+            _refuse_several_processes()
         status: int = options.command(options)
     except UserError as error:
         print(f"imginav: {error}", file=sys.stderr)
@@ -56,20 +59,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Train the experiments of a phase, compare them, and declare the winner."""
+    failures: dict[str, str] = {}
     with options.interruption.hearing():
-        from imginav import registry, report, study
-        from imginav.run import run_experiment, run_folder
+        from imginav import distributed, registry, report, study
+        from imginav.launching import launch
+        from imginav.run import follow_experiment, run_experiment, run_folder
 
         how = _study_options(options)
-        phase = study.open_phase(how.load(options.phase, registry.installed()))
-        experiments = study.chosen(phase.phase, options.only, _index(options.index))
-        if len(experiments) > 1:
-            failures = phase.run(experiments, how)
-        else:
-            outcome = run_experiment(experiments[0], resume=how.resume, interruption=how.interruption)
-            print(report.summary(outcome, run_folder(experiments[0]).root))
-            failures = {}
-        phase.conclude()
+        with distributed.joined(options.interruption) as world:
+            resolved = how.load(options.phase, registry.installed())
+            experiments = study.chosen(resolved, options.only, _index(options.index))
+            how.launch.check(world, resolved.manifest.machine)
+            if how.launch.is_needed and len(experiments) == 1:
+                launch(how.launch, how.how.arguments_for(experiments[0]), how.interruption, concludes=True)
+                return 0
+            phase = study.open_phase(resolved, world.say_of_phase, world)
+            if len(experiments) > 1:
+                failures = phase.run(experiments, how)
+            elif world.is_first:
+                outcome = run_experiment(
+                    experiments[0], world.say, resume=how.resume, interruption=how.interruption, world=world
+                )
+                print(report.summary(outcome, run_folder(experiments[0]).root))
+            else:
+                follow_experiment(experiments[0], world, how.interruption)
+            if world.concludes:
+                phase.conclude()
     for name, reason in failures.items():
         print(f"imginav: {name} failed: {reason}", file=sys.stderr)
     return FAILED if failures else 0
@@ -179,6 +194,7 @@ def schema(_: argparse.Namespace) -> int:
 
 def _study_options(options: argparse.Namespace) -> study_module.Options:
     from imginav import study
+    from imginav.launching import Launch
 
     return study.Options(
         site=options.site,
@@ -187,8 +203,18 @@ def _study_options(options: argparse.Namespace) -> study_module.Options:
         require_winners=getattr(options, "require_winners", False),
         jobs=getattr(options, "jobs", 1),
         resume=_resume(getattr(options, "resume", "auto")),
+        launch=Launch(
+            gpus=getattr(options, "gpus", 1),
+            nodes=getattr(options, "nodes", 1),
+            rendezvous=getattr(options, "rendezvous", ""),
+        ),
         interruption=options.interruption,
     )
+
+
+def _refuse_several_processes() -> None:
+    if are_several():
+        raise UserError("torchrun has started several processes, and only imginav run trains in several; leave it out")
 
 
 def _resume(text: str) -> Resume:
@@ -294,6 +320,10 @@ def _add_training(
         metavar="auto|never|PATH",
         help="auto (default): what is not finished goes on; never: train anew; or a checkpoint to go on from",
     )
+    command.add_argument("--nodes", type=_positive, default=1, metavar="N", help="machines; give this command on each")
+    command.add_argument(
+        "--rendezvous", default="", metavar="HOST:PORT", help="where several machines meet: a free port of one of them"
+    )
     command.set_defaults(command=run)
 
     command = commands.add_parser("study", parents=shared, help="run all phases in order", description=study.__doc__)
@@ -341,6 +371,9 @@ def _running_options() -> argparse.ArgumentParser:
     """Return the options of the commands that train."""
     options = argparse.ArgumentParser(add_help=False)
     options.add_argument("--jobs", type=_positive, default=1, metavar="N", help="experiments at a time (default: 1)")
+    options.add_argument(
+        "--gpus", type=_positive, default=1, metavar="N", help="of this machine, for each experiment (default: 1)"
+    )
     options.add_argument(
         "--require-winners", action="store_true", help="refuse to run without the winners that a phase takes"
     )

@@ -22,6 +22,7 @@ from imginav.batches import (
     stack,
 )
 from imginav.components import Dataset, LayoutSource, Sample
+from imginav.distributed import ALONE, World
 from imginav.errors import UserError
 from imginav.fingerprints import DataPrint, LayoutsPrint, SplitPrint, sha256_of_lines
 from imginav.manifest import Train
@@ -102,8 +103,12 @@ class Data:
         workers: int,
         *,
         split: Split | None = None,
+        world: World = ALONE,
     ) -> None:
-        """Split the layouts as the manifest says, or as told; raises UserError where one side would be empty."""
+        """Split the layouts as the manifest says, or as told; raises UserError where one side would be empty.
+
+        Where several processes train, each gets its rows of a training batch, and its share of the validation layouts.
+        """
         self.source = source
         self.image_size = dataset.image_size
         self.batch_size = train.batch_size
@@ -114,23 +119,27 @@ class Data:
         self.fingerprint = fingerprint(source, dataset.image_size, self.split)
         # Whole layouts in batches of as many pixels as a batch of crops has, so that memory holds for both.
         share = (dataset.crop / dataset.image_size) ** 2 if dataset.crop else 1.0
-        self.whole_batch_size = max(1, int(train.batch_size * share))
+        whole_batch_size = max(1, int(train.batch_size * share))
+        self.whole_batch_size = max(1, whole_batch_size // world.size)  # that this process computes at a time
         self._training = TrainingBatches(
             indices=self.split.train,
             seeds=seeds,
             steps=steps_per_epoch(len(self.split.train), dataset, train),
             batch_size=train.batch_size,
-            whole_batch_size=self.whole_batch_size,
+            whole_batch_size=whole_batch_size,
             crop=dataset.crop,
             crops=dataset.crops,
             crop_epochs=train.epochs - dataset.whole_epochs,
             augment=dataset.augment,
         )
-        self._order = EpochOrder(self._training)
+        self._side = dataset.crop or dataset.image_size
+        self._alone = world.size == 1
+        self._order = EpochOrder(self._training, world)
         self._reader = LayoutReader(source)
         self._workers = workers
         self._train = loader(self._reader, self._order, workers=workers)
-        self._validation = loader(self._reader, in_order(self.split.validation, self.whole_batch_size), workers=workers)
+        batches = in_order(self.split.validation, self.whole_batch_size)
+        self._validation = loader(self._reader, batches[world.rank :: world.size], workers=workers)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -148,7 +157,13 @@ class Data:
         """
         self._order.epoch, self._order.start = epoch, start
         # What is left of an epoch may well be unreadable as a whole: an unbroken run would have gone on after it.
-        return (loaded.layouts for loaded in self._readable(self._train, all_of_it=start == 0))
+        # Of the batches of several processes, others may have been read elsewhere.
+        all_of_it = self._alone and start == 0
+        return (loaded.layouts for loaded in self._readable(self._train, all_of_it=all_of_it))
+
+    def blank(self) -> dict[str, Tensor]:
+        """Return a batch of bytes of one black image, of the size that is trained on."""
+        return {"rgb": torch.zeros(1, self._side, self._side, 3, dtype=torch.uint8)}
 
     def names_of_batch(self, epoch: int, number: int) -> list[str]:
         """Return what a person would call the layouts of an epoch's batch; batches count from 0."""
@@ -159,7 +174,8 @@ class Data:
 
         What cannot be read is treated as in training.
         """
-        return (loaded.layouts for loaded in self._readable(self._validation, all_of_it=True) if loaded.layouts)
+        readable = self._readable(self._validation, all_of_it=self._alone)
+        return (loaded.layouts for loaded in readable if loaded.layouts)
 
     def whole_batches(self, indices: Sequence[int]) -> Iterator[Loaded]:
         """Return some layouts, whole, in their order, with their indices; none of the batches is empty.

@@ -12,6 +12,7 @@ import torch
 from attrs import frozen
 from torch import Tensor, nn
 
+from imginav.distributed import ALONE, World
 from imginav.errors import UserError
 from imginav.manifest import Machine
 
@@ -37,6 +38,7 @@ class Device:
     workers: int  # processes that load data
     parts: int = 1  # in which a batch is computed, one after the other, to save memory
     compiled: bool = False  # whether networks are compiled
+    world: World = ALONE  # the processes that compute together, each on a device of its own
 
     @property
     def scales_gradients(self) -> bool:
@@ -111,21 +113,23 @@ class Device:
         return (dict(zip(chunks, part, strict=True)) for part in zip(*chunks.values(), strict=True))
 
 
-def open_device(machine: Machine, steps: int = 0) -> Device:
+def open_device(machine: Machine, steps: int = 0, world: World = ALONE) -> Device:
     """Return the device that a manifest asks for, for a run of so many optimizer steps.
 
-    Raises UserError where this computer does not have it.
+    Of several processes each gets a GPU of its own. Raises UserError where this computer does not have it.
     """
-    device = _device(machine.device)
+    device = _device(machine.device if world.size == 1 else _name_of_own(machine.device, world))
+    if world.size > 1 and device.type == "cuda":
+        torch.cuda.set_device(device)
     compiled = _compiling_pays(device, steps) if machine.compile == "auto" else machine.compile
     if machine.threads:
         torch.set_num_threads(machine.threads)
     dtype = _auto_dtype(device) if machine.precision == "auto" else _PRECISIONS[machine.precision]
-    workers = machine.workers if isinstance(machine.workers, int) else _auto_workers(device)
+    workers = machine.workers if isinstance(machine.workers, int) else _auto_workers(device, world)
     # Measured (docs/performance.md): faster on a CPU and compiled, slower on a GPU as it stands.
     channels_last = device.type == "cpu" or compiled if machine.channels_last == "auto" else machine.channels_last
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    return Device(device, dtype, memory_format, workers, machine.accumulate, compiled)
+    return Device(device, dtype, memory_format, workers, machine.accumulate, compiled, world)
 
 
 @contextmanager
@@ -174,6 +178,25 @@ def _device(name: str) -> torch.device:
     return device
 
 
+def _name_of_own(name: str, world: World) -> str:
+    """Return the name of the device of one of several processes."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cpu":
+        return name
+    if name != "cuda":
+        raise UserError(
+            f"machine.device = {name!r} is one device for {world.size} processes; take 'auto', 'cuda' or 'cpu'"
+        )
+    gpus = torch.cuda.device_count()
+    if world.local_size > gpus:
+        raise UserError(
+            f"{world.local_size} processes need as many GPUs on this machine, which has {gpus}; start fewer, or "
+            "set machine.device = 'cpu'"
+        )
+    return f"cuda:{world.local_rank}"
+
+
 def _auto_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if _computes_in_bf16(device) else torch.float32
 
@@ -193,5 +216,5 @@ def _compiling_pays(device: torch.device, steps: int) -> bool:
     return device.type == "cuda" and steps >= STEPS_TO_COMPILE and bool(shutil.which(os.environ.get("CC", "gcc")))
 
 
-def _auto_workers(device: torch.device) -> int:
-    return 0 if device.type == "cpu" else min(MOST_WORKERS, len(os.sched_getaffinity(0)))
+def _auto_workers(device: torch.device, world: World) -> int:
+    return 0 if device.type == "cpu" else min(MOST_WORKERS, max(1, len(os.sched_getaffinity(0)) // world.local_size))

@@ -27,6 +27,7 @@ class Objective:
         if TOTAL in losses:
             raise UserError(f"losses.{TOTAL}: the name {TOTAL!r} is kept for the sum of all losses; choose another")
         self.weights = {name: loss.weight for name, loss in losses.items()}
+        self._read = tuple(dict.fromkeys(name for loss in losses.values() for name in loss.required_outputs()))
         self._functions: dict[str, LossFunction] = {}
         for name, loss in losses.items():
             with _named(name):
@@ -47,6 +48,11 @@ class Objective:
                 terms[name] = function(floats, batch)
         weighted = [self.weights[name] * term for name, term in terms.items()]
         return {**terms, TOTAL: torch.stack(weighted).sum()}
+
+    def nothing(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return terms of no layout at all: zeros whose gradients, zeros as well, go where those of the losses go."""
+        zero = torch.stack([outputs[name].float().sum() * 0.0 for name in self._read]).sum()
+        return {**dict.fromkeys(self._functions, zero), TOTAL: zero}
 
     def columns(self, terms: Mapping[str, float], part: str) -> dict[str, float]:
         """Return the terms as columns of the metrics: `train_loss`, `train_loss_mse`, `train_loss_mse_weighted`."""

@@ -23,6 +23,7 @@ from attrs import field, frozen
 from imginav.checks import seconds_of
 from imginav.errors import UserError
 from imginav.interruption import LEFT, Interrupted, Interruption, held_back
+from imginav.launching import Launch, launch
 from imginav.listing import stream_lines
 from imginav.loading import ResolvedManifest
 from imginav.report import summary
@@ -52,6 +53,14 @@ class How:
 
     jobs: int  # at a time
     resume: Resume
+    launch: Launch = field(factory=Launch)  # in how many processes each is trained
+    arguments: tuple[str, ...] = ()  # of a command that loads them, beside their phase
+
+    def arguments_for(self, experiment: ResolvedManifest) -> list[str]:
+        """Return the arguments of the command that trains one of them alone."""
+        only = ["--only", experiment.manifest.phase.experiment, "--resume", str(self.resume)]
+        return ["run", str(experiment.source), *only, *self.arguments]
+
     began: float  # when the command did, by time.monotonic(), for a time limit that holds for all of them together
 
 
@@ -118,21 +127,22 @@ def _start(experiment: ResolvedManifest, slot: int, how: How, *, logs: Path) -> 
     process = multiprocessing.get_context("spawn").Process(
         target=_train, args=(experiment, how, log, sends), name=experiment.manifest.phase.experiment
     )
-    with _own_gpu(slot, how.jobs), held_back():
+    with _own_gpus(slot, how), held_back():
         process.start()
     sends.close()
     return Job(experiment, process, receives, slot)
 
 
 @contextmanager
-def _own_gpu(slot: int, jobs: int) -> Iterator[None]:
-    """Let a process that is started inside see one GPU only, where there are several for several jobs."""
+def _own_gpus(slot: int, how: How) -> Iterator[None]:
+    """Let a process that is started inside see its own GPUs only, where there are several for several jobs."""
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = shown.split(",") if shown else [str(number) for number in range(torch.cuda.device_count())]
-    if jobs == 1 or len(gpus) < 2:
+    if how.jobs == 1 or len(gpus) < 2:
         yield
         return
-    os.environ["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
+    each = how.launch.gpus
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[(slot * each + number) % len(gpus)] for number in range(each))
     try:
         yield
     finally:
@@ -154,8 +164,11 @@ def _train(experiment: ResolvedManifest, how: How, log: Path | None, reason: Con
     interruption = Interruption(how.began)
     try:
         with interruption.hearing():
-            outcome = run_experiment(experiment, resume=how.resume, interruption=interruption, timed=how.jobs == 1)
-        print(summary(outcome, run_folder(experiment).root), flush=True)
+            if how.launch.is_needed:
+                launch(how.launch, how.arguments_for(experiment), interruption, concludes=False)
+            else:
+                outcome = run_experiment(experiment, resume=how.resume, interruption=interruption, timed=how.jobs == 1)
+                print(summary(outcome, run_folder(experiment).root), flush=True)
     except UserError as error:
         reason.send(str(error))
         sys.exit(2)

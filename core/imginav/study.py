@@ -10,9 +10,11 @@ from typing import Any
 from attrs import field, frozen
 
 from imginav import comparison, processes
+from imginav.distributed import ALONE, World
 from imginav.errors import UserError, did_you_mean
 from imginav.fingerprints import DataPrint
 from imginav.interruption import Interruption
+from imginav.launching import Launch
 from imginav.layers import merge, read_chain
 from imginav.listing import duration, print_table
 from imginav.loading import SITE_FILE, ResolvedManifest, ResolvedPhase, Scale, load_phase
@@ -48,6 +50,7 @@ class Options:
     require_winners: bool = False
     jobs: int = 1  # experiments at a time
     resume: Resume = "auto"
+    launch: Launch = field(factory=Launch)  # in how many processes each experiment is trained
     interruption: Interruption = field(factory=Interruption)  # what the command hears of signals and its time
 
     def load(self, path: Path, registry: Registry) -> ResolvedPhase:
@@ -61,6 +64,27 @@ class Options:
             require_winners=self.require_winners,
         )
 
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The arguments by which another command loads phases in this way."""
+        return (
+            *(("--site", str(self.site)) if self.site else ()),
+            *(part for setting in self.settings for part in ("--set", setting)),
+            *(() if self.scale == "auto" else (f"--{self.scale}",)),
+            *(("--require-winners",) if self.require_winners else ()),
+        )
+
+    @property
+    def how(self) -> processes.How:
+        """How experiments are trained in processes of their own."""
+        return processes.How(
+            jobs=self.jobs,
+            resume=self.resume,
+            began=self.interruption.began,
+            launch=self.launch,
+            arguments=self.arguments,
+        )
+
 
 @frozen(kw_only=True)
 class OpenPhase:
@@ -69,9 +93,15 @@ class OpenPhase:
     phase: ResolvedPhase
     prints: tuple[DataPrint, ...]  # of the layouts of each experiment
     say: Say = field(default=print)
+    world: World = ALONE  # the processes that train one experiment together
 
     def run(self, experiments: Sequence[ResolvedManifest], options: Options) -> dict[str, str]:
         """Train those of some experiments that are not finished; return why the failed ones did, by their run."""
+        if self.world.size > 1:
+            raise UserError(
+                f"torchrun has started {self.world.size} processes, which train one experiment; name it by --only or "
+                "--index, or train all by imginav run --gpus, which starts torchrun for each"
+            )
         if isinstance(options.resume, Path):
             raise UserError(
                 f"--resume {options.resume}: is one checkpoint for {len(experiments)} experiments; take one of them "
@@ -87,8 +117,7 @@ class OpenPhase:
             else:
                 open_ones.append(experiment)
         logs = self.phase.shared / "logs"
-        how = processes.How(jobs=options.jobs, resume=options.resume, began=options.interruption.began)
-        return processes.run_all(open_ones, how, options.interruption, logs=logs, say=self.say)
+        return processes.run_all(open_ones, options.how, options.interruption, logs=logs, say=self.say)
 
     def conclude(self, *, of_finished: bool = False) -> Winner | None:
         """Compare what is finished, declare the winner when all is, and show both; return the winner.
@@ -153,7 +182,7 @@ class OpenPhase:
         return new, True
 
 
-def open_phase(phase: ResolvedPhase, say: Say = print) -> OpenPhase:
+def open_phase(phase: ResolvedPhase, say: Say = print, world: World = ALONE) -> OpenPhase:
     """Open the layouts of a phase; raises UserError where they cannot be, or winners were found on other ones."""
     prints = tuple(data_prints(phase))
     for data in dict.fromkeys(prints):
@@ -167,7 +196,7 @@ def open_phase(phase: ResolvedPhase, say: Say = print) -> OpenPhase:
         say(winner.summary)
     for note in notes_on_winners(phase):
         say(note)
-    return OpenPhase(phase=phase, prints=prints, say=say)
+    return OpenPhase(phase=phase, prints=prints, say=say, world=world)
 
 
 def chosen(phase: ResolvedPhase, only: Sequence[str] = (), index: int | None = None) -> list[ResolvedManifest]:

@@ -8,14 +8,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
-from attrs import asdict, define, field, frozen
-from torch import Tensor
+from attrs import asdict, define, evolve, field, frozen
+from torch import Tensor, nn
 
 from imginav import randomness
 from imginav.autoencoder import Autoencoder
+from imginav.batches import layouts_in
 from imginav.best import Best
 from imginav.data import Data
 from imginav.device import Device
+from imginav.distributed import ALONE, Shard, World
 from imginav.errors import UserError
 from imginav.hookspecs import RunHooks
 from imginav.interruption import Interrupted, Interruption
@@ -68,6 +70,21 @@ class Unread:
     gradient_norm: Tensor
 
 
+@frozen
+class LatentNoise:
+    """Draws for some rows of a batch: the same in whichever parts, and by whichever processes, it is computed."""
+
+    generator: torch.Generator
+    seed: int
+    rows: slice
+    total: int  # of the whole batch
+
+    def __call__(self, mean: Tensor) -> Tensor:
+        shape = self.total, *mean.shape[1:]
+        self.generator.manual_seed(self.seed)
+        return torch.randn(shape, generator=self.generator, device=mean.device, dtype=torch.float32)[self.rows]
+
+
 class Trainer:
     """Trains an autoencoder, and tells the callbacks of its run what happens."""
 
@@ -99,8 +116,8 @@ class Trainer:
         self.left_out = 0  # batches without a step, because something was not finite
         self._settings = settings
         self._seeds = Seeds(settings.seed)
+        self._network: nn.Module = model  # as it is called to train
         self._noise = torch.Generator(device.device)
-        self._random_state: dict[str, Any] | None = None  # of a run that goes on
         self._interruption = Interruption()
         self._training = False
         self._advanced = False  # whether this attempt has taken a step or finished an epoch
@@ -109,16 +126,21 @@ class Trainer:
         ahead = device.works_ahead and settings.on_non_finite == "stop" and not device.scales_gradients
         self._steps_per_reading = STEPS_PER_READING if ahead else 1
 
+    @property
+    def world(self) -> World:
+        """The processes that train together."""
+        return self.device.world
+
     def fit(self, interruption: Interruption | None = None) -> None:
         """Train to the last epoch, or until a callback stops it; raises Interrupted where it is asked to leave."""
         self._interruption = interruption or self._interruption
         self._training = True
-        # For what plugins draw (dropout): a run that goes on is in the sequence that it was in.
-        randomness.start(self._random_state or self._seeds, self.device.device)
+        self._network = self.world.parallel(self.model, self.device.device, self._unreached)
         while self.tally or (self.epoch < self.epochs and not self.stop_reason):
             if self.tally is None:
                 self.epoch += 1
                 self.tally = Tally(learning_rate=self.optimization.learning_rate)
+            self._start_draws("epoch")
             self.hooks.epoch_started(self, self.epoch)
             self._train_epoch(self.tally)
             self._judge_epoch(self.tally)
@@ -131,7 +153,11 @@ class Trainer:
         self.stop_reason = reason
 
     def validate(self) -> dict[str, float]:
-        """Return the metrics of the model's present weights over the validation layouts."""
+        """Return the metrics of the model's present weights over the validation layouts.
+
+        Where several processes train, all of them have to ask for it.
+        """
+        self.world.align_buffers(self.model)
         return validate(self.model, self.objective, self.unless_asked(self.data.validation_batches()), self.device)
 
     def _train_epoch(self, tally: Tally) -> None:
@@ -139,13 +165,13 @@ class Trainer:
         self.model.train()
         start = time.perf_counter() - tally.seconds
         for sample_bytes in self.data.train_batches(self.epoch, tally.batches):
-            if sample_bytes:  # or nothing of it could be read, and data.on_bad is skip
-                batch = self.device.batch(sample_bytes)
-                terms = self.train_step(batch)
+            shard = self.world.shard(layouts_in(sample_bytes))
+            terms = None
+            if shard.total:  # or nothing of it could be read, and data.on_bad is skip
+                batch = self.device.batch(sample_bytes) if sample_bytes else {}
+                terms = self.train_step(batch, shard)
                 if terms is not None:
-                    tally.add(terms, len(batch["rgb"]))
-            else:
-                terms = None
+                    tally.add(terms, shard.total)
             tally.batches += 1
             tally.seconds = time.perf_counter() - start
             self._advanced = True
@@ -163,6 +189,7 @@ class Trainer:
         means = {**dict.fromkeys(self.objective.weights, math.nan), **tally.means}
         self.hooks.validation_started(self, self.epoch)
         self.weights_epoch = self.epoch
+        self._start_draws("validation")
         row = {
             "epoch": self.epoch,
             **self.objective.columns(means, "train"),
@@ -172,24 +199,38 @@ class Trainer:
             "images_per_second": tally.images / tally.seconds,
         }
         self.tally, self._advanced = None, True
+        row = self.world.first(row)  # their clocks differ
+        for unreadable in self.world.gather(self.data.state_dict()):
+            self.data.load_state_dict(unreadable)
         self.history.append(row)
         self.best.see(row, self.epoch)
         self.hooks.epoch_finished(self, row)
+        self.stop_reason = self.world.first(self.stop_reason)  # it alone has all callbacks
 
-    def train_step(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    def train_step(self, batch: Mapping[str, Tensor], shard: Shard | None = None) -> dict[str, Tensor] | None:
         """Take one optimizer step; return the loss terms, each a scalar on the device without gradients.
 
-        Of a batch that is left out because something is not finite, it returns none.
+        Where several processes train, `batch` is this one's `shard` of the whole batch: its rows, or nothing, where
+        there are fewer rows than processes. Of a batch that is left out because something is not finite, it returns
+        none.
         """
-        self._noise.manual_seed(self._seeds.derive("noise", self.step))
-        means: dict[str, Tensor] = {}
-        for part in self.device.parts_of(batch):
-            share = len(part["rgb"]) / len(batch["rgb"])
-            with self.device.autocast():
-                outputs = self.model(part["rgb"], self._noise)
-            terms = self.objective(outputs, part)
-            self.optimization.backward(terms[TOTAL] * share)
+        self._start_draws("step")
+        shard = shard or Shard(0, len(batch["rgb"]))
+        seed = self._seeds.derive("noise", self.step)
+        parts = list(self.device.parts_of(batch))
+        means = {} if parts else self._take_part()
+        done = shard.start
+        for number, part in enumerate(parts, start=1):
+            rows = slice(done, done := done + len(part["rgb"]))
+            share = (rows.stop - rows.start) / shard.total
+            with self.world.together(self._network, last=number == len(parts)):
+                with self.device.autocast():
+                    outputs = self._network(part["rgb"], LatentNoise(self._noise, seed, rows, shard.total))
+                terms = self.objective(outputs, part)
+                # The mean over the processes is to be the mean over the rows.
+                self.optimization.backward(terms[TOTAL] * (share * self.world.size))
             means = {name: means.get(name, 0.0) + term.detach() * share for name, term in terms.items()}
+        means = self.world.totals(means)
         self.optimization.unscale()
         norm = self.optimization.gradient_norm()
         if self._steps_per_reading > 1:
@@ -203,6 +244,26 @@ class Trainer:
         self.optimization.step()
         self.step += 1
         return means
+
+    def _take_part(self) -> dict[str, Tensor]:
+        """Take part in a step without a row of its batch: the others wait for the gradients of this process as well."""
+        with self.device.autocast():
+            outputs = self._network(self.device.images(self.data.blank()))
+        terms = self.objective.nothing(outputs)
+        self.optimization.backward(terms[TOTAL])
+        return {name: term.detach() for name, term in terms.items()}
+
+    def _unreached(self) -> list[Tensor]:
+        """Return the parameters that no loss reaches: a head may have none that reads it."""
+        with self.device.autocast():
+            outputs = self.model(self.device.images(self.data.blank()), torch.zeros_like)
+        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        gradients = torch.autograd.grad(self.objective.nothing(outputs)[TOTAL], parameters, allow_unused=True)
+        return [parameter for parameter, gradient in zip(parameters, gradients, strict=True) if gradient is None]
+
+    def _start_draws(self, place: str) -> None:
+        """Put the generators that plugins draw from (dropout) where they are at this place of any such run."""
+        randomness.start(self._seeds, place, self.epoch, self.step, self.world.rank)
 
     @property
     def _batch_number(self) -> int:
@@ -277,17 +338,23 @@ class Trainer:
 
     def unless_asked(self, batches: Iterable[Batches]) -> Iterator[Batches]:
         """Return the batches one by one; raises Interrupted between two of them where the run is asked to leave."""
-        for batch in batches:
+        for batch in self.world.side_by_side(batches):
             self._leave_if_asked()
-            yield batch
+            if batch is not None:
+                yield batch
 
     def _leave_if_asked(self) -> None:
         """Save and leave between two steps, or two batches of the validation, where the run is asked to."""
-        if not (reason := self._interruption.heard(advanced=self._advanced)):
+        if not (reason := self.world.any(self._interruption.heard(advanced=self._advanced))):
             return
         if self._training:
             self.hooks.training_interrupted(self)
+        self.world.wait()  # until the first one has saved
         raise Interrupted(reason)
+
+    def go_on_alone(self) -> None:
+        """Leave the other processes behind: what follows the training is the first one's alone."""
+        self.device = evolve(self.device, world=ALONE)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a restart needs beside the model's weights; raises UserError where these are spoiled."""
@@ -303,7 +370,6 @@ class Trainer:
             "best": self.best.state_dict(),
             "optimization": self.optimization.state_dict(),
             "callbacks": self.hooks.state_dict(),
-            "random": randomness.state(self.device.device),
             "data": self._data_print(),
             "unreadable": self.data.state_dict(),
         }
@@ -327,7 +393,6 @@ class Trainer:
         self.optimization.load_state_dict(state["optimization"])
         self.hooks.load_state_dict(state["callbacks"])
         self.data.load_state_dict(state["unreadable"])
-        self._random_state = state["random"]
 
 
 def _wrong_terms(terms: Mapping[str, Tensor]) -> str:

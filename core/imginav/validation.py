@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from imginav.autoencoder import Autoencoder
 from imginav.device import Device
+from imginav.errors import UserError
 from imginav.objective import TOTAL, Objective, loss_columns
 from imginav.palette import UNMATCHED
 
@@ -40,7 +41,8 @@ def validate(
     """Return the metrics over whole layouts, by the names that `metric_columns` lists; `see` sees each batch as well.
 
     `val_mse` is the mean over all elements of all layouts, in the [-1, 1] scale of pixels; `val_psnr_db` is taken
-    of that mean, so that a perfectly rebuilt blank layout does not spoil it. A loss is averaged over layouts.
+    of that mean, so that a perfectly rebuilt blank layout does not spoil it. A loss is averaged over layouts. Where
+    several processes have a share of the layouts each, all of them get the metrics of all layouts.
     """
     model.eval()
     sums: dict[str, Tensor] = {}
@@ -58,13 +60,22 @@ def validate(
         sums = {name: sums.get(name, 0.0) + value.double() * size for name, value in measured.items()}
         layouts += size
         see(outputs, batch)
-    means = {name: float(total) / layouts for name, total in sums.items()}
+    means = _means(device.world.gather((layouts, {name: float(total) for name, total in sums.items()})))
     metrics = objective.columns(means, "val")
     if "/mse" in means:
         metrics |= {"val_mse": means["/mse"], "val_psnr_db": psnr_db(means["/mse"])}
     if "/unmatched_share" in means:
         metrics["val_unmatched_share"] = means["/unmatched_share"]
     return metrics
+
+
+def _means(shares: Sequence[tuple[int, Mapping[str, float]]]) -> dict[str, float]:
+    """Return the means over all layouts, from the number of layouts in each share, and its sums by name."""
+    layouts = sum(number for number, _ in shares)
+    if not layouts:
+        raise UserError("none of the validation layouts can be read any more; see the lines above")
+    names = dict.fromkeys(name for _, sums in shares for name in sums)
+    return {name: sum(sums.get(name, 0.0) for _, sums in shares) / layouts for name in names}
 
 
 def metric_columns(weights: Mapping[str, float], outputs: Collection[str]) -> list[str]:

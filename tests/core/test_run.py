@@ -12,6 +12,7 @@ from torch import nn
 from imginav import run
 from imginav.components import Sample
 from imginav.device import Device
+from imginav.distributed import World
 from imginav.evaluation import evaluate
 from imginav.loading import ResolvedManifest
 from imginav.manifest import Machine
@@ -112,9 +113,9 @@ def test_the_device_and_the_schedule_are_told_of_how_many_steps_the_run_is(
     told: list[int] = []
     open_device = run.open_device
 
-    def listening(machine: Machine, steps: int) -> Device:
+    def listening(machine: Machine, steps: int, world: World) -> Device:
         told.append(steps)
-        return open_device(machine, steps)
+        return open_device(machine, steps, world)
 
     monkeypatch.setattr(run, "open_device", listening)
     trainer = build_trainer(resolve(*settings), say=lambda _: None, whole=whole, prepared=False)

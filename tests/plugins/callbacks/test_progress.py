@@ -99,9 +99,9 @@ class EachStepTakes:
         clock = [100.0]
         train_step = run.trainer.train_step
 
-        def step(batch: Any) -> Any:
+        def step(batch: Any, *shard: Any) -> Any:
             clock[0] += seconds
-            return train_step(batch)
+            return train_step(batch, *shard)
 
         monkeypatch.setattr(run.trainer, "train_step", step)
         monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
