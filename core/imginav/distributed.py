@@ -232,11 +232,11 @@ class Processes(World):
     def _announced(self) -> Ending | None:
         """Return why the run has ended, as the first process that knew has said; none: nobody has said anything."""
         until = time.monotonic() + ANNOUNCED_SECONDS
-        while time.monotonic() < until:
-            with suppress(RuntimeError):  # the store ends with the launcher
+        with suppress(RuntimeError):  # the store ends with the launcher
+            while time.monotonic() < until:
                 if self._store.check(["ending"]):
                     return Ending(**json.loads(self._store.get("ending")))
-            time.sleep(0.05)
+                time.sleep(0.05)
         return None
 
     def announce(self, ending: Ending) -> Ending:
@@ -269,6 +269,7 @@ def joined(interruption: Interruption) -> Iterator[World]:
         interruption.began = launcher.began
         launcher.meet()
     world = Processes(launcher)
+    interruption.quiet = launcher is not None or not world.is_first
     try:
         with world.endings_named():
             yield world

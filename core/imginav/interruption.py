@@ -48,6 +48,7 @@ class Interruption:
         self.reason = ""  # why it is asked to leave; empty: it is not
         self.fault = ""  # why it must not even save; empty: it may
         self.began = time.monotonic() if began is None else began
+        self.quiet = False  # whether another process tells that a signal was heard
         self._limit: float | None = None
         self._last = time.monotonic()
         self._longest = 0.0  # between two boundaries: steps, saves, pictures
@@ -121,6 +122,8 @@ class Interruption:
         if number == signal.SIGINT:
             # The next one is the system's to handle: Python would first finish the step that it is in.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if self.quiet:
+            return
         # print() may be what was interrupted, and cannot be entered twice.
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, _heard(name).encode())
 

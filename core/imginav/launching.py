@@ -85,7 +85,9 @@ def launch(launch: Launch, arguments: Sequence[str], interruption: Interruption,
             agent.start()
             _await(agent, launcher, interruption)
         if agent.error is not None:
-            raise _why(agent.error, launcher)
+            error = _why(agent.error, launcher)
+            # The signal that came from outside is another one than that by which the processes were asked.
+            raise Interrupted(interruption.reason or str(error)) if isinstance(error, Interrupted) else error
 
 
 class Agent(threading.Thread):

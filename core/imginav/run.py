@@ -247,7 +247,7 @@ def build_trainer(
     )
     if world.size > 1:
         say(
-            f"{world.size} processes: each global batch of {manifest.train.batch_size} layouts shared out, "
+            f"{world.size} processes: each global batch of {manifest.train.batch_size} layouts is shared out, "
             f"{manifest.train.batch_size / world.size:g} to each"
         )
     return Trainer(manifest.train, model, objective, optimization, data, device, hooks)

@@ -1,0 +1,1 @@
+"""What tests share that has to be imported by processes that they start."""

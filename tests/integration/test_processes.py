@@ -1,0 +1,220 @@
+"""Several processes of one run, as `imginav run --gpus` and torchrun start them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imginav_tests.ranks import PHASE
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+CLI = [sys.executable, "-m", "imginav"]
+
+SWEEP = """
+[sweep]
+experiments.one = { "encoder.latent_channels" = 2 }
+experiments.two = { "encoder.latent_channels" = 4 }
+selector = { type = "best" }
+"""
+
+
+@pytest.fixture
+def phase(tmp_path: Path) -> Path:
+    path = tmp_path / "shared.toml"
+    path.write_text(PHASE)
+    return path
+
+
+@contextmanager
+def started(folder: Path, *command: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a group of its own, of which nothing is to be left
+    )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=30)
+
+
+def record(folder: Path) -> dict[str, Any]:
+    try:
+        told: dict[str, Any] = json.loads((folder / "outputs/shared/run.json").read_text())
+    except FileNotFoundError:
+        return {"epoch": -1, "state": "none"}
+    return told
+
+
+def wait_until(condition: Any, what: str) -> None:
+    until = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < until, what
+        time.sleep(0.1)
+
+
+def test_a_run_in_two_processes_leaves_on_a_signal_and_goes_on(phase: Path) -> None:
+    folder = phase.parent
+    command = [*CLI, "run", "shared.toml", "--gpus", "2", "--set", "train.epochs=300"]
+    with started(folder, *command) as process:
+        wait_until(lambda: record(folder)["epoch"] >= 1, "it does not train")
+        process.send_signal(signal.SIGUSR1)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 85, errors
+    assert output.count("2 processes: each global batch of 5 layouts is shared out, 2.5 to each") == 1
+    assert errors == (
+        "imginav: SIGUSR1: leaves as soon as it is saved\n"
+        "imginav: left (SIGUSR1); the same command goes on where it was\n"
+    )
+    left = record(folder)
+    assert left["state"] == "interrupted"
+    # Another number of epochs is what may change.
+    command[-1] = f"train.epochs={left['epoch'] + 1}"
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("shared was interrupted: it goes on") == 1
+    assert done.stdout.count("look at") == 1
+    assert record(folder)["state"] == "finished"
+    assert (folder / "outputs/shared/report.html").is_file()
+
+
+def test_a_process_that_is_killed_is_one_sentence(phase: Path) -> None:
+    folder = phase.parent
+    with started(folder, *CLI, "run", "shared.toml", "--gpus", "2", "--set", "train.epochs=300") as process:
+        wait_until(lambda: record(folder)["epoch"] >= 1, "it does not train")
+        other = next(pid for pid in children(process.pid) if pid != record(folder)["process"])
+        os.kill(other, signal.SIGKILL)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert errors.strip() == (
+        "imginav: process 1 of the run was ended by SIGKILL, as the system does when memory runs out; give the same "
+        "command again"
+    )
+    assert record(folder)["state"] == "failed"
+
+
+def children(parent: int) -> list[int]:
+    """Return the processes that a process has started itself."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == parent:
+            found.append(int(stat.parent.name))
+    return found
+
+
+def test_processes_leave_where_the_one_that_has_started_them_is_gone(phase: Path) -> None:
+    folder = phase.parent
+    with started(folder, *CLI, "run", "shared.toml", "--gpus", "2", "--set", "train.epochs=300") as process:
+        wait_until(lambda: record(folder)["epoch"] >= 1, "it does not train")
+        process.kill()
+        wait_until(lambda: record(folder)["state"] == "interrupted", "it goes on without anybody")
+
+
+def test_two_machines_meet(phase: Path) -> None:
+    folder = phase.parent
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    command = [*CLI, "run", "shared.toml", "--nodes", "2", "--rendezvous", f"localhost:{port}"]
+    with started(folder, *command) as one, started(folder, *command) as other:
+        told = [process.communicate(timeout=120) for process in (one, other)]
+    assert [one.returncode, other.returncode] == [0, 0], told
+    assert sum(output.count("2 processes: each global batch") for output, _ in told) == 1
+    assert record(folder)["state"] == "finished"
+
+
+def test_a_sweep_trains_each_experiment_in_two_processes(phase: Path) -> None:
+    folder = phase.parent
+    phase.write_text(PHASE + SWEEP)
+    command = [*CLI, "run", "shared.toml", "--gpus", "2", "--set", "train.epochs=1"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("2 processes: each global batch") == 2
+    assert done.stdout.count("recorded in") == 1
+    assert (folder / "outputs/shares/winner.toml").is_file()
+
+
+def torchrun(*arguments: str) -> list[str]:
+    launched = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "imginav"]
+    return [sys.executable, *launched, *arguments]
+
+
+def test_torchrun_trains_a_run_and_hands_on_its_signal(phase: Path) -> None:
+    folder = phase.parent
+    with started(folder, *torchrun("run", "shared.toml", "--set", "train.epochs=300")) as process:
+        wait_until(lambda: record(folder)["epoch"] >= 1, "it does not train")
+        process.terminate()
+        output, errors = process.communicate(timeout=60)
+    assert output.count("2 processes: each global batch of 5 layouts is shared out, 2.5 to each") == 1
+    assert errors.count("imginav: left (SIGTERM); the same command goes on where it was") == 1
+    assert record(folder)["state"] == "interrupted"
+
+
+def test_torchrun_shows_a_fault_once(phase: Path) -> None:
+    command = torchrun("run", "shared.toml", "--set", "train.batch_size=1")
+    done = subprocess.run(command, cwd=phase.parent, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("train.batch_size = 1 is the global batch, of which 2 processes would not each have") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "message"),
+    [
+        (
+            ["run", "shared.toml", "--gpus", "2", "--set", "machine.device=auto"],
+            {"CUDA_VISIBLE_DEVICES": ""},
+            "--gpus 2: this machine has none; ask for fewer, or try it out on the CPU with --set machine.device=cpu",
+        ),
+        (["run", "shared.toml", "--nodes", "2"], {}, "--nodes 2: takes --rendezvous HOST:PORT, with one of these"),
+        (["run", "shared.toml", "--rendezvous", "a:1"], {}, "--rendezvous a:1: is for several machines; say how many"),
+        (
+            ["check", "shared.toml"],
+            {"WORLD_SIZE": "2", "LOCAL_RANK": "0"},
+            "torchrun has started several processes, and only imginav run trains in several; leave it out",
+        ),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(
+    phase: Path, arguments: list[str], environment: dict[str, str], message: str
+) -> None:
+    done = subprocess.run(
+        [*CLI, *arguments],
+        cwd=phase.parent,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"imginav: {message}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_sweep_under_torchrun_is_refused(phase: Path) -> None:
+    phase.write_text(PHASE + SWEEP)
+    command = torchrun("run", "shared.toml")
+    done = subprocess.run(command, cwd=phase.parent, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("torchrun has started 2 processes, which train one experiment; name it by --only") == 1
