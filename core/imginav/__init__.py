@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from imginav.cluster import Cluster, JobState, Place, Work
 from imginav.components import (
     Arm,
     Callback,
@@ -36,6 +37,7 @@ __all__ = [
     "Callback",
     "CannotMeasure",
     "Choice",
+    "Cluster",
     "Component",
     "DataSpec",
     "Dataset",
@@ -43,6 +45,7 @@ __all__ = [
     "Encoder",
     "Exporter",
     "Head",
+    "JobState",
     "LRSchedule",
     "LatentDataset",
     "LayoutSource",
@@ -50,10 +53,12 @@ __all__ = [
     "Measurement",
     "Metric",
     "Optimizer",
+    "Place",
     "Pretrained",
     "Selector",
     "TrainedAutoencoder",
     "UserError",
+    "Work",
     "hookimpl",
     "load",
 ]

@@ -140,7 +140,7 @@ class _OneLine(Check):
     pattern = f"[^{_NOT_IN_A_LINE}]*"
 
     def __call__(self, instance: Any, attribute: Any, value: Any) -> None:
-        if not re.fullmatch(self.pattern, value):
+        if value is not None and not re.fullmatch(self.pattern, value):
             raise ValueError(f"expected text in one line, without control characters, found {shown(value)}")
 
     def schema(self) -> dict[str, Any]:

@@ -15,14 +15,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imginav import handoff_commands
+from imginav import handoff_commands, job_commands
+from imginav.command_options import loading_options, positive, running_options, scale_options, seconds, study_options
 from imginav.errors import UserError
 from imginav.interruption import LEFT, Interrupted, Interruption
 from imginav.launcher import are_several
 
 if TYPE_CHECKING:
-    from imginav import study as study_module
-    from imginav.resuming import Resume
+    from imginav.registry import Registry
 
 FAILED = 1
 USER_ERROR = 2
@@ -61,14 +61,16 @@ def run(options: argparse.Namespace) -> int:
     """Train the experiments of a phase, compare them, and declare the winner."""
     failures: dict[str, str] = {}
     with options.interruption.hearing():
-        from imginav import distributed, registry, report, study
+        from imginav import distributed, jobs, registry, report, study
         from imginav.launching import launch
         from imginav.run import follow_experiment, run_experiment, run_folder
 
-        how = _study_options(options)
+        how = study_options(options)
         with distributed.joined(options.interruption) as world:
-            resolved = how.load(options.phase, registry.installed())
-            experiments = study.chosen(resolved, options.only, _index(options.index))
+            installed = registry.installed()
+            jobs.note_own_job(installed, os.environ)
+            resolved = how.load(options.phase, installed)
+            experiments = study.chosen(resolved, options.only, _index(options.index, installed))
             how.launch.check(world, resolved.manifest.machine)
             if how.launch.is_needed and len(experiments) == 1:
                 launch(how.launch, how.how.arguments_for(experiments[0]), how.interruption, concludes=True)
@@ -91,18 +93,15 @@ def run(options: argparse.Namespace) -> int:
 
 
 def study(options: argparse.Namespace) -> int:
-    """Run all phases of a folder in the order of their dependences, or show where they stand."""
+    """Run all phases of a folder in the order of their dependences."""
     with options.interruption.hearing():
         from imginav import registry, study
         from imginav.checking import check, report_faults
 
-        if options.status:
-            study.show_status(options.folder, registry.installed(), _study_options(options))
-            return 0
         study.phases_in_order(options.folder)
         # What is wrong with the last phase is better known before the first one trains for a night.
-        report_faults(check([options.folder], registry.installed(), _study_options(options)))
-        return 0 if study.run_study(options.folder, registry.installed(), _study_options(options)) else FAILED
+        report_faults(check([options.folder], registry.installed(), study_options(options)))
+        return 0 if study.run_study(options.folder, registry.installed(), study_options(options)) else FAILED
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -136,7 +135,7 @@ def winner(options: argparse.Namespace) -> int:
     """Show the winner of a phase, or decide who it is."""
     from imginav import registry, study
 
-    phase = study.open_phase(_study_options(options).load(options.phase, registry.installed()))
+    phase = study.open_phase(study_options(options).load(options.phase, registry.installed()))
     if options.set_to:
         phase.set_winner(options.set_to, options.because)
     else:
@@ -149,7 +148,7 @@ def check(options: argparse.Namespace) -> int:
     from imginav import registry
     from imginav.checking import check, report_faults
 
-    checked = check(options.paths, registry.installed(), _study_options(options))
+    checked = check(options.paths, registry.installed(), study_options(options))
     print("\n".join(line for phase in checked for line in phase.lines))
     report_faults(checked)
     return 0
@@ -160,7 +159,7 @@ def plan(options: argparse.Namespace) -> int:
     from imginav import registry, study
     from imginav.planning import show_plan
 
-    phase = study.open_phase(_study_options(options).load(options.phase, registry.installed()))
+    phase = study.open_phase(study_options(options).load(options.phase, registry.installed()))
     show_plan(phase, study.chosen(phase.phase, options.only), measure=options.measure)
     return 0
 
@@ -192,43 +191,19 @@ def schema(_: argparse.Namespace) -> int:
     return 0
 
 
-def _study_options(options: argparse.Namespace) -> study_module.Options:
-    from imginav import study
-    from imginav.launching import Launch
-
-    return study.Options(
-        site=options.site,
-        settings=tuple(options.settings),
-        scale=options.scale,
-        require_winners=getattr(options, "require_winners", False),
-        jobs=getattr(options, "jobs", 1),
-        resume=_resume(getattr(options, "resume", "auto")),
-        launch=Launch(
-            gpus=getattr(options, "gpus", 1),
-            nodes=getattr(options, "nodes", 1),
-            rendezvous=getattr(options, "rendezvous", ""),
-        ),
-        interruption=options.interruption,
-    )
-
-
 def _refuse_several_processes() -> None:
     if are_several():
         raise UserError("torchrun has started several processes, and only imginav run trains in several; leave it out")
 
 
-def _resume(text: str) -> Resume:
-    return "auto" if text == "auto" else "never" if text == "never" else Path(text)
-
-
-def _index(text: str | None) -> int | None:
-    from imginav import study
+def _index(text: str | None, registry: Registry) -> int | None:
+    from imginav.jobs import place_in_array
 
     if text is None or text.isdigit():
         return None if text is None else int(text)
     if text != "auto":
         raise UserError(f"--index {text}: expected a number from 1 on, or auto in a job array")
-    return study.index_of_array(os.environ)
+    return place_in_array(registry, os.environ)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -237,7 +212,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"imginav {version('imginav')}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    scale, loading, running = _scale_options(), _loading_options(), _running_options()
+    scale, loading, running = scale_options(), loading_options(), running_options()
 
     _add_training(commands, [scale, loading, running])
     command = commands.add_parser(
@@ -252,14 +227,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(command=evaluate)
 
+    job_commands.add_commands(commands, [scale, loading])
     handoff_commands.add_commands(commands, loading)
     command = commands.add_parser("watch", help="show what runs are doing", description=watch.__doc__)
     command.add_argument(
         "run", type=Path, nargs="?", metavar="RUN", help="a run folder, or one of several (default: the site's)"
     )
-    command.add_argument(
-        "--every", type=_seconds, default=2.0, metavar="SECONDS", help="between two looks (default: 2)"
-    )
+    command.add_argument("--every", type=seconds, default=2.0, metavar="SECONDS", help="between two looks (default: 2)")
     command.add_argument("--once", action="store_true", help="show it once, as where there is no terminal")
     command.add_argument("--site", type=Path, metavar="FILE", help="the site file (default: imginav.toml, if there)")
     command.set_defaults(command=watch)
@@ -320,7 +294,7 @@ def _add_training(
         metavar="auto|never|PATH",
         help="auto (default): what is not finished goes on; never: train anew; or a checkpoint to go on from",
     )
-    command.add_argument("--nodes", type=_positive, default=1, metavar="N", help="machines; give this command on each")
+    command.add_argument("--nodes", type=positive, default=1, metavar="N", help="machines; give this command on each")
     command.add_argument(
         "--rendezvous", default="", metavar="HOST:PORT", help="where several machines meet: a free port of one of them"
     )
@@ -328,7 +302,6 @@ def _add_training(
 
     command = commands.add_parser("study", parents=shared, help="run all phases in order", description=study.__doc__)
     command.add_argument("folder", type=Path, help="the folder of the phases, such as phases/")
-    command.add_argument("--status", action="store_true", help="show where it stands, and run nothing")
     command.add_argument(
         "--resume",
         default="auto",
@@ -336,59 +309,3 @@ def _add_training(
         help="auto (default): what is not finished goes on; never: train everything anew",
     )
     command.set_defaults(command=study)
-
-
-def _scale_options() -> argparse.ArgumentParser:
-    """Return the options that force a scale."""
-    options = argparse.ArgumentParser(add_help=False)
-    scale = options.add_mutually_exclusive_group()
-    scale.add_argument(
-        "--full", dest="scale", action="store_const", const="full", help="full scale, also on the embedded layouts"
-    )
-    scale.add_argument(
-        "--trial", dest="scale", action="store_const", const="trial", help="trial scale, also on layouts of your own"
-    )
-    options.set_defaults(scale="auto")
-    return options
-
-
-def _loading_options() -> argparse.ArgumentParser:
-    """Return the options of every command that reads manifests."""
-    options = argparse.ArgumentParser(add_help=False)
-    options.add_argument("--site", type=Path, metavar="FILE", help="the site file (default: imginav.toml, if there)")
-    options.add_argument(
-        "--set",
-        dest="settings",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="set any value of the manifest, such as train.epochs=20; may be repeated",
-    )
-    return options
-
-
-def _running_options() -> argparse.ArgumentParser:
-    """Return the options of the commands that train."""
-    options = argparse.ArgumentParser(add_help=False)
-    options.add_argument("--jobs", type=_positive, default=1, metavar="N", help="experiments at a time (default: 1)")
-    options.add_argument(
-        "--gpus", type=_positive, default=1, metavar="N", help="of this machine, for each experiment (default: 1)"
-    )
-    options.add_argument(
-        "--require-winners", action="store_true", help="refuse to run without the winners that a phase takes"
-    )
-    return options
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0.1 <= seconds <= 86400:
-        raise argparse.ArgumentTypeError(f"expected 0.1 to 86400 seconds, found {text}")
-    return seconds
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 1, found {text}")
-    return number

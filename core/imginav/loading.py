@@ -17,6 +17,7 @@ from imginav.errors import UserError, in_one_line
 from imginav.fingerprints import sha256_of_tables
 from imginav.layers import Keys, Layer, expand, leaves, merge, read_chain, setting, value_at
 from imginav.manifest import CARE, Manifest, Output, Plan
+from imginav.profiles import Profile, profiles_of
 from imginav.reading import MOST_VALUES, read_toml
 from imginav.registry import Registry
 from imginav.structuring import Fault, Structurer, StructuringError
@@ -26,10 +27,10 @@ from imginav.winners import Winner, find_winner, take
 SITE_FILE = Path("imginav.toml")
 """The site file that is read where it lies in the working folder and `--site` names no other."""
 
-SITE_TABLES = ("data", "callbacks", "evaluation", "machine", "output")
+SITE_TABLES = ("data", "callbacks", "evaluation", "machine", "output", "cluster")
 """What a site may say: where things are, what accompanies a run and what is measured of it, never what is tried."""
 
-PLAN_TABLES = ("sweep", "winners")
+PLAN_TABLES = ("sweep", "winners", "cluster")
 """What a phase says about its experiments; the manifest of a single one has no such tables."""
 
 LINEAGE = "lineage"
@@ -102,6 +103,7 @@ class ResolvedPhase:
     varied: tuple[str, ...]  # the dotted keys in which the experiments differ
     winners: dict[str, tuple[str, ...]]  # the dotted keys that it takes from which phase
     lineage: dict[str, Winner]  # the recorded ones of these
+    profiles: tuple[Profile, ...]  # where its jobs run, the cluster as it is last; empty: they can run nowhere
     structurer: Structurer
 
     @property
@@ -184,7 +186,7 @@ def load_phase(
     below.insert(0, _installed_metrics(registry))
     command_line = [setting(text) for text in settings]
     below, in_trial = _with_trial(below, command_line, scale, registry, path)
-    plan, output = _plan([*below, *command_line], structurer, faults)
+    plan, output, profiles = _plan([*below, *command_line], structurer, faults)
     below, command_line = _without_plan(below), _without_plan(command_line)
     lineage = _lineage(path, plan, output, structurer, require_winners=require_winners)
     below += [
@@ -233,6 +235,7 @@ def load_phase(
         varied=varied,
         winners=plan.winners,
         lineage=lineage,
+        profiles=profiles,
         structurer=structurer,
     )
 
@@ -320,8 +323,8 @@ class Faults:
             raise UserError("\n".join([heading, *(f"  {fault}" for fault in faults)]), faults)
 
 
-def _plan(layers: Sequence[Layer], structurer: Structurer, faults: Faults) -> tuple[Plan, Output]:
-    """Return what a phase says about its experiments, and where files go; what is wrong goes to the faults."""
+def _plan(layers: Sequence[Layer], structurer: Structurer, faults: Faults) -> tuple[Plan, Output, tuple[Profile, ...]]:
+    """Return what a phase says about its experiments, where files go and where jobs run; faults go to the faults."""
     tables, origins = merge(layers)
     said = {key: tables[key] for key in PLAN_TABLES if tables.get(key, False) is not False}
     # `false` takes out what a file further down has put in.
@@ -331,11 +334,13 @@ def _plan(layers: Sequence[Layer], structurer: Structurer, faults: Faults) -> tu
         kept = {name: changed for name, changed in experiments.items() if changed is not False}
         said["sweep"] = {**sweep, "experiments": kept}
     plan, output = Plan(), Output()
+    profiles: tuple[Profile, ...] = ()
     with faults.gathered(origins):
         plan = structurer.structure(said, Plan)
+        profiles = profiles_of(plan.cluster, said.get("cluster", {}), structurer)
     with faults.gathered(origins, ("output",)):
         output = structurer.structure(tables.get("output", {}), Output)
-    return plan, output
+    return plan, output, profiles
 
 
 def _without_plan(layers: Sequence[Layer]) -> list[Layer]:

@@ -65,7 +65,9 @@ class Holder:
 
     def is_gone(self) -> bool | None:
         """Whether its process is gone; none: nobody can tell from here."""
-        return self.process != _process(int(self.process.partition(" ")[0])) if self.machine == _machine() else None
+        return (
+            self.process != living_process(int(self.process.partition(" ")[0])) if self.machine == _machine() else None
+        )
 
 
 class RunLock:
@@ -88,7 +90,7 @@ class RunLock:
             self._holder = Holder(
                 host=socket.gethostname(),
                 machine=_machine(),
-                process=_process(os.getpid()) or str(os.getpid()),
+                process=living_process(os.getpid()) or str(os.getpid()),
                 nonce=uuid.uuid4().hex,
                 beat=0,
             )
@@ -242,7 +244,7 @@ def _machine() -> str:
         return socket.gethostname()
 
 
-def _process(number: int) -> str | None:
+def living_process(number: int) -> str | None:
     """Return a living process by its number and when it started, or none where there is no such process."""
     try:
         os.kill(number, 0)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from attrs import field, frozen
 
 from imginav.checks import FILE_NAME, at_least, between, duration, entry_names, file_name, from_to, one_line
+from imginav.cluster import Cluster
 from imginav.components import Callback, Dataset, Decoder, Encoder, Loss, LRSchedule, Metric, Optimizer, Selector
 
 CARE = ("train.time_limit", "train.on_non_finite", "train.non_finite_limit", "data.on_bad")
@@ -139,19 +140,26 @@ class Sweep:
 
 @frozen(kw_only=True)
 class Plan:
-    """What a phase says about its experiments, beside what they have in common."""
+    """What a phase and its site say about its experiments, beside what they have in common."""
 
     sweep: Sweep | None = None  # none: the phase is one experiment
     winners: dict[str, tuple[str, ...]] = field(
         factory=dict
     )  # the dotted keys that it takes, by the phase it takes from
+    cluster: Cluster | None = None  # where its jobs run; none: it cannot be submitted
 
 
 @frozen(kw_only=True)
 class Manifest:
     """Everything that a run is made from."""
 
-    beside: ClassVar[tuple[str, ...]] = ("sweep", "winners", "trial", "extends")  # what else a phase's file may have
+    beside: ClassVar[tuple[str, ...]] = (
+        "sweep",
+        "winners",
+        "cluster",
+        "trial",
+        "extends",
+    )  # what else a phase's file may have
 
     phase: Phase
     data: Dataset

@@ -23,6 +23,9 @@ from imginav.registry import Registry
 from imginav.rundir import write_text
 from imginav.structuring import Structurer, StructuringError
 
+JOB = "IMGINAV_JOB"
+"""The environment variable that says which job of a cluster a process is in."""
+
 State = Literal["running", "finished", "failed", "interrupted", "cut off"]
 
 
@@ -45,6 +48,7 @@ class RunRecord:
     error: str = ""  # why it failed
     batch: int = 0  # of the epoch that runs, the last that is done; 0 between two epochs
     batches: int = 0  # of that epoch
+    job: str = ""  # the last that it ran in: kind of cluster, id, and of an array the element's number
 
     def save(self, path: Path, *, patient: bool = True) -> None:
         """Write the file, whole or not at all; see `write_bytes`."""
@@ -99,6 +103,7 @@ class Recorder:
                 code_version=code_version(),
                 host=socket.gethostname(),
                 process=os.getpid(),
+                job=os.environ.get(JOB, ""),
             ),
         )
         recorder.write("running")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import graphlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from attrs import field, frozen
 
@@ -218,18 +217,6 @@ def chosen(phase: ResolvedPhase, only: Sequence[str] = (), index: int | None = N
     return [e for e in phase.experiments if not only or {e.name, e.manifest.phase.experiment} & set(only)]
 
 
-def index_of_array(variables: Any) -> int:
-    """Return this job's number in a job array of LSF or Slurm, from environment variables."""
-    for name in ("LSB_JOBINDEX", "SLURM_ARRAY_TASK_ID"):
-        value = variables.get(name, "")
-        # LSF sets 0 for a job that is in no array.
-        if value.isdigit() and (name, int(value)) != ("LSB_JOBINDEX", 0):
-            return int(value)
-    raise UserError(
-        "--index auto: neither LSB_JOBINDEX nor SLURM_ARRAY_TASK_ID is set; submit a job array, or name one"
-    )
-
-
 def phases_in_order(folder: Path) -> list[Path]:
     """Return the phases of a folder, each after those whose winners it takes; without such, by their number.
 
@@ -276,7 +263,7 @@ def run_study(folder: Path, registry: Registry, options: Options, say: Say = pri
             failed[phase.id] = fault
         if phase.id in failed:
             say(f"phase {phase.id} has no winner: {failed[phase.id]}")
-    show_status(folder, registry, options)
+    show_phases([options.load(path, registry) for path in phases_in_order(folder)])
     return not failed
 
 
@@ -291,11 +278,10 @@ def _run_whole(phase: ResolvedPhase, options: Options, say: Say) -> str:
     return "; ".join(f"{name}: {reason}" for name, reason in failures.items())
 
 
-def show_status(folder: Path, registry: Registry, options: Options) -> None:
+def show_phases(phases: Sequence[ResolvedPhase]) -> None:
     """Show where a study stands: one row for each phase."""
     rows = []
-    for path in phases_in_order(folder):
-        phase = options.load(path, registry)
+    for phase in phases:
         evidence = gather(phase)
         states = [e.state for e in evidence]
         running = [f"{e.run} {e.record.epoch}/{e.record.epochs}" for e in evidence if e.state == "running" and e.record]
@@ -313,4 +299,4 @@ def show_status(folder: Path, registry: Registry, options: Options) -> None:
             ]
         )
     headings = ["phase", "title", "done", "running", "failed or cut off", "winner", "time"]
-    print_table(f"Study {folder}", headings, rows, [False] * len(rows))
+    print_table("Phases", headings, rows, [False] * len(rows))

@@ -231,22 +231,28 @@ def _style(run: Watched) -> str:
 def _cells(run: Watched) -> list[str]:
     """Return what is said of a run, what matters most first."""
     last: Row = run.rows[-1] if run.rows else {}
-    best, left = run.best, run.seconds_left
+    left = run.seconds_left
     speed = last.get("images_per_second", math.nan)
     return [
         run.state,
-        _place(run),
-        _figure(last.get(run.monitor)),
+        progress(run),
+        figure(last.get(run.monitor)),
         f"≤ {duration(left)}" if left is not None else "",
-        f"{_figure(best[run.monitor])} @ {best.get('epoch', math.nan):.0f}" if best else "",
+        best_so_far(run),
         trend([row.get(run.monitor, math.nan) for row in run.rows]),
-        _figure(last.get("train_loss")),
+        figure(last.get("train_loss")),
         f"{speed:.0f}" if math.isfinite(speed) else "",
         in_one_line(run.record.host) if run.record else "",
     ]
 
 
-def _place(run: Watched) -> str:
+def best_so_far(run: Watched) -> str:
+    """Return the best value of the monitored metric, and its epoch."""
+    best = run.best
+    return f"{figure(best[run.monitor])} @ {best.get('epoch', math.nan):.0f}" if best else ""
+
+
+def progress(run: Watched) -> str:
     """Return how far a run has come: a bar, and `12/50` with the share of the epoch that runs."""
     record = run.record
     if record is None:
@@ -264,7 +270,7 @@ def _terms(run: Watched, width: int) -> Table:
         table.add_column(heading, no_wrap=True)
     for term in run.terms:
         parts = [[row.get(f"{part}_{term}", math.nan) for row in run.rows] for part in ("train", "val")]
-        cells = [in_one_line(term), *(_figure(values[-1]) for values in parts)]
+        cells = [in_one_line(term), *(figure(values[-1]) for values in parts)]
         table.add_row(*map(Text, [*cells, *(map(trend, parts) if width >= MEDIUM else ())]))
     return table
 
@@ -277,11 +283,11 @@ def _epochs(run: Watched, width: int) -> Table:
     for name in known:
         table.add_column(name, no_wrap=True, justify="right")
     for row in run.rows[-EPOCHS_SHOWN:]:
-        table.add_row(*(Text(_figure(row.get(name))) for name in known), style="bold" if row is best else "")
+        table.add_row(*(Text(figure(row.get(name))) for name in known), style="bold" if row is best else "")
     return table
 
 
-def _figure(value: float | None) -> str:
+def figure(value: float | None) -> str:
     """Return a figure with digits enough to see it change."""
     return "" if value is None or math.isnan(value) else f"{value:.5g}"
 

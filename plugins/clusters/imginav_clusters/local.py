@@ -1,0 +1,95 @@
+"""Jobs on this machine, which go on when the terminal is closed."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import ClassVar
+
+from attrs import frozen
+
+from imginav.cluster import Cluster, JobState, Place, Work
+from imginav.lock import living_process
+from imginav_clusters import shell
+
+AFTER = "IMGINAV_AFTER"
+"""The environment variable with the processes that a script waits for."""
+
+JOB = "IMGINAV_LOCAL_JOB"
+
+
+@frozen(kw_only=True)
+class Local(Cluster):
+    """The machine itself: a process for each phase, which goes on when the terminal is closed."""
+
+    has_arrays: ClassVar[bool] = False
+
+    def script(self, work: Work) -> str:
+        lines = [
+            *shell.heading(work, "", [], f"bash {work.script}"),
+            f"# After the jobs before it, which are processes: {AFTER}.",
+            f'for job in ${AFTER}; do while kill -0 "$job" 2>/dev/null; do sleep 2; done; done',
+            "",
+            *shell.setting_up(self),
+            f"export {JOB}=$$",
+            f"{self._run_line(work)} &",
+            *shell.waiting("USR1 USR2"),
+            "exit $status",
+        ]
+        return "\n".join(lines) + "\n"
+
+    def _run_line(self, work: Work) -> str:
+        # One command trains all of them, several at a time.
+        names = () if work.whole else tuple(f"--only {shlex.quote(name)}" for name in work.elements.values())
+        jobs = (f"--jobs {self.concurrency}",) if self.concurrency and work.is_array else ()
+        return shell.run_line(self, work, *names, *jobs, chooses=False)
+
+    def submission(self, work: Work, after: Sequence[str]) -> list[str]:
+        return ["bash", str(work.script)]
+
+    def submit(self, work: Work, after: Sequence[str]) -> str:
+        work.folder.mkdir(parents=True, exist_ok=True)
+        environment = {**os.environ, AFTER: " ".join(job.partition("-")[0] for job in after)}
+        beside = work.folder / f"{work.name}.log"
+        with beside.open("ab") as log:
+            process = subprocess.Popen(  # noqa: S603  # the script that was just written
+                self.submission(work, after),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+        job = (living_process(process.pid) or str(process.pid)).replace(" ", "-")
+        beside.rename(self.log(work.folder, Place(job=job)))
+        return job
+
+    def states(self, jobs: Sequence[str]) -> Mapping[Place, JobState]:
+        living = {job: living_process(_number(job)) == job.replace("-", " ") for job in jobs}
+        return {
+            Place(job=job): JobState(word="runs" if lives else "ended", is_active=lives)
+            for job, lives in living.items()
+        }
+
+    def cancel(self, places: Sequence[Place]) -> None:
+        for place in places:
+            with suppress(ProcessLookupError):
+                os.kill(_number(place.job), signal.SIGTERM)
+
+    def log(self, folder: Path, place: Place) -> Path:
+        return folder / f"{place.job}.log"
+
+    @classmethod
+    def place_of(cls, environment: Mapping[str, str]) -> Place | None:
+        number = environment.get(JOB, "")
+        process = living_process(int(number)) if number.isdigit() else None
+        return Place(job=process.replace(" ", "-")) if process else None
+
+
+def _number(job: str) -> int:
+    return int(job.partition("-")[0])
