@@ -79,7 +79,12 @@ class Place:
     """Which job, and which element of it, a process is."""
 
     job: str
-    index: int = 0  # of an array; 0: it is none
+    index: int | None = None  # in an array; none: it is in none
+
+    @property
+    def name(self) -> str:
+        """The id, as people write it for an array's element."""
+        return self.job if self.index is None else f"{self.job}[{self.index}]"
 
 
 @frozen(kw_only=True)

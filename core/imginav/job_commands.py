@@ -22,7 +22,11 @@ def submit(options: argparse.Namespace) -> int:
     from imginav.submitting import submit as submit_phases
 
     request = Request(
-        paths=tuple(options.paths), only=tuple(options.only), profile=options.profile, dry_run=options.dry_run
+        paths=tuple(options.paths),
+        only=tuple(options.only),
+        profile=options.profile,
+        require_winners=options.winners_required,
+        dry_run=options.dry_run,
     )
     submit_phases(request, registry.installed(), study_options(options))
     return 0
@@ -65,7 +69,12 @@ def add_commands(
     _add_only(command)
     command.add_argument("--profile", metavar="NAME", help="of [cluster.profiles], for all of them")
     command.add_argument("--dry-run", action="store_true", help="print the scripts, and submit nothing")
-    command.add_argument("--require-winners", action="store_true", help="jobs refuse to run without the winners taken")
+    command.add_argument(
+        "--require-winners",
+        dest="winners_required",
+        action="store_true",
+        help="jobs refuse to run without the winners that their phase takes, as those of a chain do",
+    )
     command.set_defaults(command=submit)
 
     command = commands.add_parser("status", parents=shared, help="show jobs and runs", description=status.__doc__)

@@ -50,7 +50,7 @@ class RunJob:
     @property
     def name(self) -> str:
         """The id, as schedulers write it for an array's element."""
-        return f"{self.place.job}[{self.place.index}]" if self.place.index else self.place.job
+        return self.place.name
 
     @property
     def is_active(self) -> bool:
@@ -65,7 +65,7 @@ def jobs_folder(phase: ResolvedPhase) -> Path:
 def place_in_array(registry: Registry, environment: Mapping[str, str]) -> int:
     """Return this process's number in a job array; raises UserError where it is in none."""
     for _, place in _places(registry, environment):
-        if place.index:
+        if place.index is not None:
             return place.index
     raise UserError(
         "--index auto: this process is no element of a job array of the installed clusters "
@@ -76,7 +76,7 @@ def place_in_array(registry: Registry, environment: Mapping[str, str]) -> int:
 def note_own_job(registry: Registry, environment: MutableMapping[str, str]) -> None:
     """Let the records of runs say which job they are in; processes that are started from here know it as well."""
     for name, place in _places(registry, environment):
-        environment[JOB] = " ".join(filter(None, (name, place.job, str(place.index or ""))))
+        environment[JOB] = " ".join([name, place.job, *([] if place.index is None else [str(place.index)])])
 
 
 def _clusters(registry: Registry) -> dict[str, type[Cluster]]:
@@ -128,7 +128,7 @@ def _submitted(phase: ResolvedPhase, registry: Registry) -> dict[str, RunJob]:
     folder = jobs_folder(phase)
     records = sorted(map(_load, folder.glob("*.json")), key=lambda record: record.submitted)
     return {
-        run: _run_job(record.cluster, Place(job=record.job, index=index), folder, registry)
+        run: _run_job(record.cluster, Place(job=record.job, index=index or None), folder, registry)
         for record in records
         for run, index in record.elements.items()
     }
@@ -140,7 +140,7 @@ def _own(experiment: ResolvedManifest, phase: ResolvedPhase, registry: Registry)
     if record is None or not record.job:
         return None
     kind, job, *index = record.job.split(" ")
-    return _run_job(kind, Place(job=job, index=int(index[0]) if index else 0), jobs_folder(phase), registry)
+    return _run_job(kind, Place(job=job, index=int(index[0]) if index else None), jobs_folder(phase), registry)
 
 
 def _run_job(kind: str, place: Place, folder: Path, registry: Registry) -> RunJob:

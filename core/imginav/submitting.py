@@ -30,6 +30,7 @@ class Request:
     paths: tuple[Path, ...]  # phases, or folders of them
     only: tuple[str, ...] = ()  # experiments of the one phase; empty: all
     profile: str | None = None  # of the cluster, for all of them; none: the one that is for each
+    require_winners: bool = False  # whether jobs refuse to run without the winners that their phase takes
     dry_run: bool = False  # whether scripts are shown and nothing is written or submitted
 
     def phases(self) -> Iterator[tuple[Path, bool]]:
@@ -126,7 +127,7 @@ class Submitter:
         return next(profile for profile in phase.profiles if profile.name == wanted)
 
     def _arguments(self, phase: ResolvedPhase, in_chain: bool) -> tuple[str, ...]:
-        needs_winners = bool(phase.winners) and (in_chain or self.options.require_winners)
+        needs_winners = bool(phase.winners) and (in_chain or self.request.require_winners)
         # What a cluster is told is no matter of what runs there.
         settings = tuple(setting for setting in self.options.settings if not setting.startswith("cluster."))
         return evolve(self.options, settings=settings, require_winners=needs_winners).arguments

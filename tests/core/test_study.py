@@ -11,7 +11,7 @@ from attrs import evolve
 from imginav import UserError
 from imginav.loading import ResolvedPhase
 from imginav.selection import data_prints
-from imginav.study import OpenPhase, chosen, index_of_array, phases_in_order
+from imginav.study import OpenPhase, chosen, phases_in_order
 
 Load = Callable[..., ResolvedPhase]
 
@@ -93,25 +93,6 @@ def test_experiments_are_chosen_by_name_run_or_number(load_text: Load) -> None:
 def test_what_is_not_there_cannot_be_chosen(load_text: Load, how: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         chosen(load_text(SWEEP), **how)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("variables", "index"),
-    [
-        ({"LSB_JOBINDEX": "3"}, 3),
-        ({"SLURM_ARRAY_TASK_ID": "2"}, 2),
-        ({"LSB_JOBINDEX": "0", "SLURM_ARRAY_TASK_ID": "2"}, 2),
-        ({"SLURM_ARRAY_TASK_ID": "0"}, 0),
-    ],
-)
-def test_the_number_in_a_job_array_is_that_of_the_scheduler(variables: dict[str, str], index: int) -> None:
-    assert index_of_array(variables) == index
-
-
-@pytest.mark.parametrize("variables", [{}, {"LSB_JOBINDEX": "0"}, {"SLURM_ARRAY_TASK_ID": ""}])
-def test_outside_of_a_job_array_there_is_no_number(variables: dict[str, str]) -> None:
-    with pytest.raises(UserError, match="neither LSB_JOBINDEX nor SLURM_ARRAY_TASK_ID is set"):
-        index_of_array(variables)
 
 
 def test_layouts_and_split_have_fingerprints_of_their_own(load_text: Load) -> None:

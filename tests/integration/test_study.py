@@ -161,8 +161,12 @@ def test_a_study_runs_the_chain_and_a_second_time_trains_nothing(imginav: Run, p
     assert "· rule smallest_good_enough 10 %" in explained.stdout
 
     weights = {path: path.read_bytes() for path in (tmp_path / "outputs").rglob("*.pt")}
-    status = imginav("study", phases, "--status")
+    status = imginav("status", phases)
     assert [line.split()[:2] for line in status.stdout.splitlines() if line.strip().startswith("1.")] == [
+        ["1.1", "L1"],
+        ["1.1", "L2"],
+        ["1.1", "L3"],
+        ["1.5", "final_ae"],
         ["1.1", "Channels"],
         ["1.5", "Final"],
     ]
@@ -183,9 +187,9 @@ def test_a_sweep_that_is_killed_in_its_third_experiment_goes_on_there(
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
-    status = imginav("study", phases, "--status")
+    status = imginav("status", phases)
     assert "2 of 5" in status.stdout
-    assert "ae_L3" in status.stdout
+    assert ["1.1", "L3", "-", "-", "cut", "off"] in [line.split()[:6] for line in status.stdout.splitlines()]
     finished = (tmp_path / "outputs" / "ae_L2" / "ae_L2_checkpoint_best.pt").read_bytes()
     done = imginav("run", "phases/channels.toml")
     assert done.returncode == 0, done.stderr
@@ -246,9 +250,11 @@ def test_one_experiment_by_name_or_as_an_element_of_a_job_array_and_the_last_dec
     first = imginav("run", "phases/channels.toml", "--only", "L2")
     assert first.returncode == 0, first.stderr
     assert "1 of 3 experiments of phase 1.1 are finished" in first.stdout
+    monkeypatch.setenv("LSB_JOBID", "77")
     monkeypatch.setenv("LSB_JOBINDEX", "1")
     assert imginav("run", "phases/channels.toml", "--index", "auto").returncode == 0
     assert record(tmp_path, "ae_L1")["state"] == "finished"
+    assert record(tmp_path, "ae_L1")["job"] == "lsf 77 1"
     assert not (tmp_path / "outputs" / "channels" / "winner.toml").exists()
     assert imginav("run", "phases/channels.toml", "--index", "3").returncode == 0
     assert (tmp_path / "outputs" / "channels" / "winner.toml").exists()

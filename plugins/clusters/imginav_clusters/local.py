@@ -31,7 +31,7 @@ class Local(Cluster):
 
     def script(self, work: Work) -> str:
         lines = [
-            *shell.heading(work, "", [], f"bash {work.script}"),
+            *shell.heading(work, "", [], "bash FILE"),
             f"# After the jobs before it, which are processes: {AFTER}.",
             f'for job in ${AFTER}; do while kill -0 "$job" 2>/dev/null; do sleep 2; done; done',
             "",

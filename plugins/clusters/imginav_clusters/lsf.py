@@ -56,7 +56,7 @@ class LSF(Cluster):
         ]
         own_log = f"{work.folder}/{'${LSB_JOBID}_$LSB_JOBINDEX' if work.is_array else '$LSB_JOBID'}.log"
         lines = [
-            *shell.heading(work, "BSUB", directives, f"bsub < {work.script}"),
+            *shell.heading(work, "BSUB", directives, "bsub < FILE"),
             "# LSF itself brings the output when a job has ended, and drops that of one which is queued again.",
             f'mkdir -p {work.folder} && exec >> "{own_log}" 2>&1',
             "",
@@ -117,15 +117,15 @@ class LSF(Cluster):
 
     def cancel(self, places: Sequence[Place]) -> None:
         for place in places:
-            answer(["bkill", f"{place.job}[{place.index}]" if place.index else place.job])
+            answer(["bkill", place.name])
 
     def log(self, folder: Path, place: Place) -> Path:
-        return folder / f"{place.job}{f'_{place.index}' if place.index else ''}.log"
+        return folder / f"{place.name.replace('[', '_').removesuffix(']')}.log"
 
     @classmethod
     def place_of(cls, environment: Mapping[str, str]) -> Place | None:
         job, index = environment.get("LSB_JOBID", ""), environment.get("LSB_JOBINDEX", "0")
-        return Place(job=job, index=int(index)) if job.isdigit() and index.isdigit() else None
+        return Place(job=job, index=_index(index)) if job.isdigit() else None
 
 
 def _state(record: Mapping[str, str]) -> tuple[Place, JobState]:
@@ -134,13 +134,18 @@ def _state(record: Mapping[str, str]) -> tuple[Place, JobState]:
     reason = " ".join(record.get("PEND_REASON", "").split())
     word = record["STAT"]
     hosts = dict.fromkeys(re.sub(r"^\d+\*", "", host) for host in record.get("EXEC_HOST", "").split(":") if host)
-    return Place(job=job, index=int(index) if index.isdigit() else 0), JobState(
+    return Place(job=job, index=_index(index)), JobState(
         word=word,
         is_active=word in ACTIVE,
         is_stuck=word == "PEND" and bool(NEVER.search(reason)),
         node=" ".join(hosts),
         reason=reason,
     )
+
+
+def _index(text: str) -> int | None:
+    """Return an element's number; LSF says 0 for a job that is in no array."""
+    return int(text) or None if text.isdigit() else None
 
 
 def _minutes(duration: str | None) -> str:

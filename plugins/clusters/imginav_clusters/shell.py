@@ -19,7 +19,8 @@ def heading(work: Work, directive: str, directives: Sequence[str], submission: s
     several = f", {len(work.elements)} experiments" if work.is_array else ""
     return [
         "#!/bin/bash",
-        f"# {work.heading}{several}. Submit it by: {submission}",
+        f"# {work.heading}{several}, as imginav submit has written it.",
+        f"# Submit this file by: {submission}",
         *(f"#{directive} {line}" for line in directives),
         "",
     ]

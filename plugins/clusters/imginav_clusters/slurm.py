@@ -46,7 +46,7 @@ class Slurm(Cluster):
             f"--output={work.folder}/{'%A_%a' if work.is_array else '%j'}.log",
             *self.directives,
         ]
-        submission = f"mkdir -p {work.folder} && sbatch {work.script}"
+        submission = f"mkdir -p {work.folder} && sbatch FILE"
         lines = [
             *shell.heading(work, "SBATCH", directives, submission),
             *shell.setting_up(self),
@@ -86,27 +86,31 @@ class Slurm(Cluster):
         return {place: state for place, state in known if place.job in jobs}
 
     def cancel(self, places: Sequence[Place]) -> None:
-        answer(["scancel", *(f"{place.job}_{place.index}" if place.index else place.job for place in places)])
+        answer(["scancel", *map(_name, places)])
 
     def log(self, folder: Path, place: Place) -> Path:
-        return folder / f"{place.job}{f'_{place.index}' if place.index else ''}.log"
+        return folder / f"{_name(place)}.log"
 
     @classmethod
     def place_of(cls, environment: Mapping[str, str]) -> Place | None:
         job = environment.get("SLURM_ARRAY_JOB_ID") or environment.get("SLURM_JOB_ID", "")
-        index = environment.get("SLURM_ARRAY_TASK_ID", "0")
-        return Place(job=job, index=int(index)) if job.isdigit() and index.isdigit() else None
+        index = environment.get("SLURM_ARRAY_TASK_ID", "")
+        return Place(job=job, index=int(index) if index.isdigit() else None) if job.isdigit() else None
 
 
 def _state(line: str) -> tuple[Place, JobState]:
     job, index, word, nodes, reason = (part.strip() for part in line.split("|"))
-    return Place(job=job, index=int(index) if index.isdigit() else 0), JobState(
+    return Place(job=job, index=int(index) if index.isdigit() else None), JobState(
         word=word,
         is_active=word in ACTIVE,
         is_stuck=reason == NEVER,
         node=nodes,
         reason="" if reason == "None" else re.sub(r"[()]", "", reason),
     )
+
+
+def _name(place: Place) -> str:
+    return place.job if place.index is None else f"{place.job}_{place.index}"
 
 
 def _time(duration: str) -> str:

@@ -1,0 +1,30 @@
+#!/bin/bash
+# Phase 1.4 · Loss tuning, 4 experiments, as imginav submit has written it. Submit this file by: bsub < FILE
+#BSUB -J "phase1_4_loss_tuning[1-4]%4"
+#BSUB -q gpuv100
+#BSUB -n 4
+#BSUB -R "span[hosts=1]"
+#BSUB -R "rusage[mem=8GB]"
+#BSUB -M 8GB
+#BSUB -gpu "num=1"
+#BSUB -W 24:00
+#BSUB -wt 5
+#BSUB -wa USR2
+#BSUB -Q "85"
+#BSUB -r
+#BSUB -o outputs/phase1_4_loss_tuning/jobs/%J_%I.lsf.log
+
+# LSF itself brings the output when a job has ended, and drops that of one which is queued again.
+mkdir -p outputs/phase1_4_loss_tuning/jobs && exec >> "outputs/phase1_4_loss_tuning/jobs/${LSB_JOBID}_$LSB_JOBINDEX.log" 2>&1
+
+source .venv/bin/activate
+
+imginav run phases/1_4.toml --require-winners --index auto &
+run=$! heard=yes cancelled=
+trap 'heard=yes; kill -USR1 $run' USR2
+trap 'heard=yes; cancelled=yes; kill -USR1 $run' INT TERM
+while [ "$heard" ]; do heard=; wait $run; status=$?; done
+
+# A run that has left (status 85) is queued again, as -Q says; one that bkill ended is not.
+[ -z "$cancelled" ] || status=143
+exit $status
