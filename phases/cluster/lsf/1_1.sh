@@ -1,5 +1,6 @@
 #!/bin/bash
-# Phase 1.1 · Latent channels, 5 experiments, as imginav submit has written it. Submit this file by: bsub < FILE
+# Phase 1.1 · Latent channels, 5 experiments, as imginav submit has written it.
+# Submit this file by: bsub < FILE
 #BSUB -J "phase1_1_latent_channels[1-5]%4"
 #BSUB -q gpuv100
 #BSUB -n 4

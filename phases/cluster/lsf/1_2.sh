@@ -1,5 +1,6 @@
 #!/bin/bash
-# Phase 1.2 · Spatial resolution, 3 experiments, as imginav submit has written it. Submit this file by: bsub < FILE
+# Phase 1.2 · Spatial resolution, 3 experiments, as imginav submit has written it.
+# Submit this file by: bsub < FILE
 #BSUB -J "phase1_2_spatial_resolution[1-3]%4"
 #BSUB -q gpuv100
 #BSUB -n 4

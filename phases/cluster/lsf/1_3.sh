@@ -1,5 +1,6 @@
 #!/bin/bash
-# Phase 1.3 · Variational or not, 2 experiments, as imginav submit has written it. Submit this file by: bsub < FILE
+# Phase 1.3 · Variational or not, 2 experiments, as imginav submit has written it.
+# Submit this file by: bsub < FILE
 #BSUB -J "phase1_3_vae_test[1-2]%4"
 #BSUB -q gpuv100
 #BSUB -n 4

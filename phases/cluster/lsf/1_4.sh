@@ -1,5 +1,6 @@
 #!/bin/bash
-# Phase 1.4 · Loss tuning, 4 experiments, as imginav submit has written it. Submit this file by: bsub < FILE
+# Phase 1.4 · Loss tuning, 4 experiments, as imginav submit has written it.
+# Submit this file by: bsub < FILE
 #BSUB -J "phase1_4_loss_tuning[1-4]%4"
 #BSUB -q gpuv100
 #BSUB -n 4

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Phase 1.5 · Final training, as imginav submit has written it. Submit this file by: bsub < FILE
+# Phase 1.5 · Final training, as imginav submit has written it.
+# Submit this file by: bsub < FILE
 #BSUB -J "phase1_5_AE_final"
 #BSUB -q gpul40s
 #BSUB -n 8

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Phase 1.1 · Latent channels, 5 experiments, as imginav submit has written it. Submit this file by: mkdir -p outputs/phase1_1_latent_channels/jobs && sbatch FILE
+# Phase 1.1 · Latent channels, 5 experiments, as imginav submit has written it.
+# Submit this file by: mkdir -p outputs/phase1_1_latent_channels/jobs && sbatch FILE
 #SBATCH --job-name=phase1_1_latent_channels
 #SBATCH --array=1-5%4
 #SBATCH --partition=gpu

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Phase 1.2 · Spatial resolution, 3 experiments, as imginav submit has written it. Submit this file by: mkdir -p outputs/phase1_2_spatial_resolution/jobs && sbatch FILE
+# Phase 1.2 · Spatial resolution, 3 experiments, as imginav submit has written it.
+# Submit this file by: mkdir -p outputs/phase1_2_spatial_resolution/jobs && sbatch FILE
 #SBATCH --job-name=phase1_2_spatial_resolution
 #SBATCH --array=1-3%4
 #SBATCH --partition=gpu

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Phase 1.3 · Variational or not, 2 experiments, as imginav submit has written it. Submit this file by: mkdir -p outputs/phase1_3_vae_test/jobs && sbatch FILE
+# Phase 1.3 · Variational or not, 2 experiments, as imginav submit has written it.
+# Submit this file by: mkdir -p outputs/phase1_3_vae_test/jobs && sbatch FILE
 #SBATCH --job-name=phase1_3_vae_test
 #SBATCH --array=1-2%4
 #SBATCH --partition=gpu

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Phase 1.4 · Loss tuning, 4 experiments, as imginav submit has written it. Submit this file by: mkdir -p outputs/phase1_4_loss_tuning/jobs && sbatch FILE
+# Phase 1.4 · Loss tuning, 4 experiments, as imginav submit has written it.
+# Submit this file by: mkdir -p outputs/phase1_4_loss_tuning/jobs && sbatch FILE
 #SBATCH --job-name=phase1_4_loss_tuning
 #SBATCH --array=1-4%4
 #SBATCH --partition=gpu

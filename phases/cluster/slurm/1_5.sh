@@ -1,5 +1,6 @@
 #!/bin/bash
-# Phase 1.5 · Final training, as imginav submit has written it. Submit this file by: mkdir -p outputs/phase1_5_final_training/jobs && sbatch FILE
+# Phase 1.5 · Final training, as imginav submit has written it.
+# Submit this file by: mkdir -p outputs/phase1_5_final_training/jobs && sbatch FILE
 #SBATCH --job-name=phase1_5_AE_final
 #SBATCH --partition=gpu
 #SBATCH --account=my_account

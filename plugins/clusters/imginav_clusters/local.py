@@ -22,6 +22,9 @@ AFTER = "IMGINAV_AFTER"
 
 JOB = "IMGINAV_LOCAL_JOB"
 
+DETACHED = 'nohup "$@" < /dev/null >> "$0" 2>&1 & echo $!'
+"""Starts what it is given as a child of nobody here, with its lines in a file, and prints the process's number."""
+
 
 @frozen(kw_only=True)
 class Local(Cluster):
@@ -56,16 +59,15 @@ class Local(Cluster):
         work.folder.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, AFTER: " ".join(job.partition("-")[0] for job in after)}
         beside = work.folder / f"{work.name}.log"
-        with beside.open("ab") as log:
-            process = subprocess.Popen(  # noqa: S603  # the script that was just written
-                self.submission(work, after),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                start_new_session=True,
-            )
-        job = (living_process(process.pid) or str(process.pid)).replace(" ", "-")
+        started = subprocess.run(  # noqa: S603  # the script that was just written
+            ["/bin/sh", "-c", DETACHED, str(beside), *self.submission(work, after)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        number = int(started.stdout)
+        job = (living_process(number) or str(number)).replace(" ", "-")
         beside.rename(self.log(work.folder, Place(job=job)))
         return job
 

@@ -1,0 +1,294 @@
+"""What the clusters make of a job: scripts that people read, and what they hear of schedulers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from imginav import Cluster, JobState, Place, UserError, Work, cli
+from imginav.cluster import answer
+from imginav_clusters import LSF, Local, Slurm
+from imginav_clusters.local import AFTER
+from imginav_tests import lsf
+
+ROOT = Path(__file__).parents[3]
+
+KINDS = {"lsf": LSF, "slurm": Slurm, "local": Local}
+
+
+def work(*numbers: int, whole: bool = True, folder: Path = Path("outputs/group/jobs")) -> Work:
+    return Work(
+        name="group" if len(numbers) > 1 else f"run_{numbers[0]}",
+        heading="Phase 1 · Title",
+        phase=Path("phases/1.toml"),
+        arguments=("--set", "data.manifest=a b.csv"),
+        elements={number: f"run_{number}" for number in numbers},
+        whole=whole,
+        folder=folder,
+    )
+
+
+def directives(script: str) -> list[str]:
+    return [line for line in script.splitlines() if line.startswith(("#BSUB", "#SBATCH"))]
+
+
+def run_lines(script: str) -> list[str]:
+    return [line for line in script.splitlines() if "imginav run" in line]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("numbers", [(1,), (2,), (1, 2, 3), (1, 3, 4)])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"gpus": 4}, {"gpus": 0}, {"nodes": 2, "gpus": 4}, {"wall_time": "24h", "memory": "32GB", "queue": "long"}],
+    ids=str,
+)
+def test_scripts_are_bash_and_what_lsf_documents(
+    kind: str, numbers: tuple[int, ...], settings: dict[str, object]
+) -> None:
+    script = KINDS[kind](**settings).script(work(*numbers, whole=len(numbers) == 3))
+    done = subprocess.run(["/bin/bash", "-n"], input=script, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert max(map(len, script.splitlines())) < 200
+    (line,) = run_lines(script)
+    assert "'data.manifest=a b.csv'" in line
+    if kind == "lsf":
+        lsf._options([], script)  # raises for what is not documented
+
+
+def test_a_job_of_lsf_has_what_it_is_given() -> None:
+    cluster = LSF(
+        queue="gpuv100",
+        wall_time="23h30m",
+        notice="10m",
+        gpus=2,
+        gpu_type="TeslaV100",
+        cores=8,
+        memory="64GB",
+        project="plan",
+        concurrency=4,
+        modules=("cuda/12", "gcc"),
+        setup=("source venv/bin/activate",),
+        directives=('-R "select[gpu32gb]"',),
+    )
+    script = cluster.script(work(1, 2, 3, 5, whole=False))
+    assert directives(script) == [
+        '#BSUB -J "group[1-3,5]%4"',
+        "#BSUB -q gpuv100",
+        "#BSUB -P plan",
+        "#BSUB -n 8",
+        '#BSUB -R "span[hosts=1]"',
+        '#BSUB -R "rusage[mem=64GB]"',
+        "#BSUB -M 64GB",
+        '#BSUB -gpu "num=2:gmodel=TeslaV100"',
+        "#BSUB -W 23:30",
+        "#BSUB -wt 10",
+        "#BSUB -wa USR2",
+        '#BSUB -Q "85"',
+        "#BSUB -r",
+        "#BSUB -o outputs/group/jobs/%J_%I.lsf.log",
+        '#BSUB -R "select[gpu32gb]"',
+    ]
+    lines = script.splitlines()
+    assert lines[lines.index("module load cuda/12") :][:3] == [
+        "module load cuda/12",
+        "module load gcc",
+        "source venv/bin/activate",
+    ]
+    assert run_lines(script) == ["imginav run phases/1.toml --set 'data.manifest=a b.csv' --index auto --gpus 2 &"]
+
+
+def test_a_job_of_slurm_has_what_it_is_given() -> None:
+    cluster = Slurm(
+        queue="gpu",
+        wall_time="1d2h",
+        gpus=2,
+        gpu_type="a100",
+        cores=8,
+        memory="64GB",
+        project="plan",
+        concurrency=4,
+        directives=("--qos=high",),
+    )
+    assert directives(cluster.script(work(1, 2, 3))) == [
+        "#SBATCH --job-name=group",
+        "#SBATCH --array=1-3%4",
+        "#SBATCH --partition=gpu",
+        "#SBATCH --account=plan",
+        "#SBATCH --nodes=1",
+        "#SBATCH --ntasks-per-node=1",
+        "#SBATCH --cpus-per-task=8",
+        "#SBATCH --mem=65536M",
+        "#SBATCH --gres=gpu:a100:2",
+        "#SBATCH --time=26:00:00",
+        "#SBATCH --signal=B:USR1@300",
+        "#SBATCH --requeue",
+        "#SBATCH --open-mode=append",
+        "#SBATCH --output=outputs/group/jobs/%A_%a.log",
+        "#SBATCH --qos=high",
+    ]
+    single = cluster.script(work(3, whole=False))
+    assert "#SBATCH --array=1-3%4" not in directives(single)
+    assert "#SBATCH --output=outputs/group/jobs/%j.log" in directives(single)
+    assert run_lines(single)[0].endswith("--index 3 --gpus 2 &")
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, "32GB"),
+        ({"memory_per": "core"}, "8GB"),
+        ({"memory_per": "core", "cores": 5}, "6710887KB"),
+        ({"memory_unit": "MB"}, "32768"),
+        ({"memory_unit": "GB", "memory_per": "core", "cores": 5}, "7"),
+        ({"memory": "1500MB", "memory_unit": "GB"}, "2"),
+    ],
+)
+def test_memory_is_said_as_the_site_takes_it(settings: dict[str, object], expected: str) -> None:
+    script = LSF(**{"memory": "32GB", **settings}).script(work(1))
+    assert f"#BSUB -M {expected}" in directives(script)
+    assert f'#BSUB -R "rusage[mem={expected}]"' in directives(script)
+
+
+def test_a_single_experiment_is_chosen_only_where_there_are_others() -> None:
+    assert run_lines(Slurm().script(work(1)))[0].endswith("'data.manifest=a b.csv' &")
+    assert run_lines(Slurm().script(work(2, whole=False)))[0].endswith("--index 2 &")
+    assert run_lines(Slurm(gpus=0).script(work(1)))[0].endswith("--set machine.device=cpu &")
+    assert run_lines(Local(concurrency=2).script(work(1, 2, 3)))[0].endswith("--jobs 2 &")
+    assert run_lines(Local().script(work(1, 3, whole=False)))[0].endswith("--only run_1 --only run_3 &")
+
+
+@pytest.mark.parametrize("kind", ["lsf", "slurm"])
+def test_the_scripts_that_lie_ready_are_those_that_submit_writes(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "phases", "phases")
+    shutil.copy(f"phases/cluster/{kind}.toml", "imginav.toml")
+    for number in ("1_1", "1_2", "1_3", "1_4", "1_5"):
+        assert cli.main(["submit", f"phases/{number}.toml", "--require-winners", "--dry-run"]) == 0
+        script = Path(f"phases/cluster/{kind}/{number}.sh").read_text()
+        assert capsys.readouterr().out == script
+        if kind == "lsf":
+            lsf._options([], script)
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Let a program of a scheduler be a script."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+    def write(name: str, lines: str) -> None:
+        (folder / name).write_text(f"#!/bin/sh\n{lines}\n")
+        (folder / name).chmod(0o755)
+
+    return write
+
+
+def test_what_slurm_says_is_understood(program: Callable[[str, str], None]) -> None:
+    program(
+        "squeue",
+        "printf '%s\\n' '7|1|RUNNING|node1|None' '7|2|PENDING||(JobArrayTaskLimit)'"
+        " '8|N/A|PENDING||DependencyNeverSatisfied' '9|N/A|COMPLETED|node2|None'"
+        " '10|N/A|TIMEOUT|node2|TimeLimit' 'a line of a site'",
+    )
+    assert Slurm().states(["7", "8", "9"]) == {
+        Place(job="7", index=1): JobState(word="RUNNING", is_active=True, node="node1"),
+        Place(job="7", index=2): JobState(word="PENDING", is_active=True, reason="JobArrayTaskLimit"),
+        Place(job="8"): JobState(word="PENDING", is_active=True, is_stuck=True, reason="DependencyNeverSatisfied"),
+        Place(job="9"): JobState(word="COMPLETED", is_active=False, node="node2"),
+    }
+    assert Slurm().states([]) == {}
+
+
+def test_what_lsf_says_is_understood(program: Callable[[str, str], None]) -> None:
+    records = """{"COMMAND":"bjobs","JOBS":3,"RECORDS":[
+        {"JOBID":"7[1]","JOBINDEX":"1","STAT":"RUN","EXEC_HOST":"4*node1:4*node2","PEND_REASON":""},
+        {"JOBID":"8","JOBINDEX":"0","STAT":"PEND","EXEC_HOST":"",
+         "PEND_REASON":"Dependency condition invalid or never satisfied;"},
+        {"JOBID":"9","ERROR":"Job <9> is not found"}]}"""
+    program("bjobs", f"cat <<'END'\n{records}\nEND\nexit 255")
+    assert LSF().states(["7", "8", "9"]) == {
+        Place(job="7", index=1): JobState(word="RUN", is_active=True, node="node1 node2"),
+        Place(job="8"): JobState(
+            word="PEND", is_active=True, is_stuck=True, reason="Dependency condition invalid or never satisfied;"
+        ),
+    }
+
+
+def test_an_answer_that_is_none_is_one_sentence(program: Callable[[str, str], None], tmp_path: Path) -> None:
+    program("bjobs", "echo 'bjobs: LSF is down'; exit 1")
+    with pytest.raises(UserError, match=r"did not answer as LSF 10.1 does: 'bjobs: LSF is down'"):
+        LSF().states(["7"])
+    program("bsub", "echo 'Request queued'")
+    job = work(1, folder=tmp_path)
+    job.script.write_text("true\n")
+    with pytest.raises(UserError, match="bsub did not say which job it has made, but 'Request queued'; look by bjobs"):
+        LSF().submit(job, [])
+    program("sbatch", "echo 'sbatch: error: invalid partition' >&2; exit 1")
+    with pytest.raises(UserError, match=r"sbatch --parsable .*was refused: sbatch: error: invalid partition; change"):
+        Slurm().submit(work(1), [])
+
+
+def test_a_scheduler_that_is_not_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="squeue cannot be found on this machine; give the command where jobs are sub"):
+        Slurm().states(["7"])
+    with pytest.raises(UserError, match="bkill cannot be found"):
+        answer(["bkill", "7"])
+
+
+@pytest.mark.parametrize(
+    ("cluster", "environment", "place"),
+    [
+        (LSF, {"LSB_JOBID": "7", "LSB_JOBINDEX": "3"}, Place(job="7", index=3)),
+        (LSF, {"LSB_JOBID": "7", "LSB_JOBINDEX": "0"}, Place(job="7")),
+        (LSF, {}, None),
+        (Slurm, {"SLURM_JOB_ID": "8", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}, Place(job="7", index=2)),
+        (Slurm, {"SLURM_JOB_ID": "8", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "0"}, Place(job="7", index=0)),
+        (Slurm, {"SLURM_JOB_ID": "8"}, Place(job="8")),
+        (Slurm, {"SLURM_JOB_ID": ""}, None),
+        (Local, {}, None),
+    ],
+)
+def test_a_process_knows_which_job_it_is(
+    cluster: type[Cluster], environment: Mapping[str, str], place: Place | None
+) -> None:
+    assert cluster.place_of(environment) == place
+
+
+def test_a_job_on_this_machine_waits_for_the_one_before_it_and_can_be_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(AFTER, raising=False)
+    (tmp_path / "sleeper").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "sleeper").chmod(0o755)
+    sleeping = Local(command=str(tmp_path / "sleeper"))
+    first, second = work(1, folder=tmp_path / "jobs"), work(2, folder=tmp_path / "jobs")
+    (tmp_path / "jobs").mkdir()
+    first.script.write_text(sleeping.script(first))
+    second.script.write_text(evolve(sleeping, command="echo").script(second))
+    before = sleeping.submit(first, [])
+    after = sleeping.submit(second, [before])
+    assert sleeping.states([before, after]) == {
+        Place(job=before): JobState(word="runs", is_active=True),
+        Place(job=after): JobState(word="runs", is_active=True),
+    }
+    log = sleeping.log(tmp_path / "jobs", Place(job=after))
+    assert log.read_text() == ""
+    sleeping.cancel([Place(job=before)])
+    until = time.monotonic() + 30
+    while "phases/1.toml" not in log.read_text():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert not sleeping.states([before])[Place(job=before)].is_active
+    sleeping.cancel([Place(job=before)])
