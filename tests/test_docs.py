@@ -54,8 +54,9 @@ def test_toml_blocks_fit(path: str, block: str, tmp_path: Path, monkeypatch: pyt
         return
     if not loading.no_matter_of_a_site(tables):
         Path("imginav.toml").write_text(block)
-        resolved = loading.load(ROOT / "phases" / "1_5.toml", installed())
-        assert "imginav.toml" in resolved.origins.values()
+        phase = loading.load_phase(ROOT / "phases" / "1_5.toml", installed())
+        assert "imginav.toml" in phase.experiments[0].origins.values() or set(tables) == {"cluster"}
+        assert bool(phase.profiles) == ("cluster" in tables)
         return
     # A part of a phase stands upon the rest of one.
     shutil.copy(ROOT / "phases" / "base.toml", "base.toml")
@@ -120,9 +121,8 @@ def test_every_hook_and_its_arguments_are_documented() -> None:
     "registration", list(installed()), ids=lambda r: f"{r.kind}-{r.name}" if isinstance(r, Registration) else ""
 )
 def test_every_component_and_its_keys_are_documented(registration: Registration) -> None:
-    text = "".join(
-        (ROOT / "docs" / name).read_text() for name in ("evaluation.md", "manifest.md", "phase2.md", "study.md")
-    )
+    pages = ("cluster.md", "evaluation.md", "manifest.md", "phase2.md", "study.md")
+    text = "".join((ROOT / "docs" / name).read_text() for name in pages)
     assert f"`{registration.name}`" in text
     assert [f.name for f in attrs.fields(registration.component) if f.init and f"`{f.name}`" not in text] == []
 
@@ -163,3 +163,15 @@ def test_links_between_documents_lead_somewhere() -> None:
     for path in DOCUMENTS:
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
             assert (path.parent / link).exists(), f"{path.name}: {link}"
+
+
+def test_the_script_in_the_documents_is_what_submit_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "phases", "phases")
+    text = (ROOT / "docs" / "cluster.md").read_text()
+    site = next(block for path, block in blocks("toml") if path == "docs/cluster.md")
+    Path("imginav.toml").write_text(site.partition("\n[cluster.profiles")[0])
+    assert cli.main(["submit", "phases/1_5.toml", "--dry-run"]) == 0
+    assert f"```text\n{capsys.readouterr().out}```" in text
