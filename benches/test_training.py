@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from imginav import loading, registry
 from imginav.device import open_device
@@ -19,6 +15,7 @@ from imginav.run import build_trainer
 from imginav.rundir import RunFolder
 from imginav.trainer import Trainer
 from imginav_benches import measure_in_turns
+from imginav_benches.bare_loop import BareLoop
 from imginav_benches.subjects import FINAL
 
 EPOCHS = {
@@ -52,46 +49,6 @@ def open_trainer(settings: Sequence[str], folder: Path) -> Trainer:
     run.begin()
     trainer.hooks.run_started(trainer, run, resolved)
     return trainer
-
-
-class BareLoop:
-    """The same model, data, losses and optimizer, in the fewest lines that a researcher would write."""
-
-    def __init__(self, trainer: Trainer, path: Path) -> None:
-        self.device = trainer.device.device
-        self.dtype = trainer.device.dtype
-        # Not one more of the trainer's modules, which callbacks may have changed.
-        self.model = copy.deepcopy(trainer.model)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
-        # The same batches: what is compared is the loop, not the reading of layouts.
-        self.data = trainer.data
-        self.path = path
-
-    def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        images = batch["rgb"].to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() / 127.5 - 1
-        classes = batch["segmentation"].to(self.device, non_blocking=True).long()
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
-            outputs = self.model(images)
-        rgb, segmentation = outputs["rgb"].float(), outputs["segmentation"].float()
-        return F.mse_loss(rgb, images) + 0.05 * F.cross_entropy(segmentation, classes)
-
-    def step(self, batch: dict[str, Tensor]) -> float:
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(batch)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        return loss.item()
-
-    def epoch(self) -> None:
-        self.model.train()
-        for batch in self.data.train_batches(1):
-            self.step(batch)
-        self.model.eval()
-        with torch.no_grad():
-            for batch in self.data.validation_batches():
-                self.loss(batch).item()
-        torch.save({"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}, self.path)
 
 
 @pytest.fixture

@@ -165,6 +165,8 @@ def _train(experiment: ResolvedManifest, how: How, log: Path | None, reason: Con
     try:
         with interruption.hearing():
             if how.launch.is_needed:
+                cores = len(os.sched_getaffinity(0))
+                os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // (how.jobs * how.launch.gpus))))
                 launch(how.launch, how.arguments_for(experiment), interruption, concludes=False)
             else:
                 outcome = run_experiment(experiment, resume=how.resume, interruption=interruption, timed=how.jobs == 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -136,6 +137,8 @@ class Submitter:
         """Submit a job, and return its id."""
         script = cluster.script(work)
         if self.request.dry_run:
+            if any(self._jobs.values()):  # not the first one
+                print(f"\n# ==> {work.script}: {shlex.join(cluster.submission(work, after))}")
             print(script, end="")
             return [f"JOB_OF_{work.name}"]
         if work.script.is_file() and work.script.read_text() != script:

@@ -135,7 +135,7 @@ class Trainer:
         """Train to the last epoch, or until a callback stops it; raises Interrupted where it is asked to leave."""
         self._interruption = interruption or self._interruption
         self._training = True
-        self._network = self.world.parallel(self.model, self.device.device, self._unreached)
+        self.connect()
         while self.tally or (self.epoch < self.epochs and not self.stop_reason):
             if self.tally is None:
                 self.epoch += 1
@@ -147,6 +147,10 @@ class Trainer:
             self._leave_if_asked()
         self._training = False
         self.hooks.training_finished(self)
+
+    def connect(self) -> None:
+        """Bring the gradients of all processes together in each step from now on."""
+        self._network = self.world.parallel(self.model, self.device.device, self._unreached)
 
     def stop(self, reason: str) -> None:
         """End the training after the epoch that runs; the reason is for people."""

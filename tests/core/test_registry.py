@@ -51,6 +51,7 @@ def test_every_kind_of_component_is_installed_through_the_entry_points() -> None
     kinds = {registration.kind for registration in installed()}
     assert kinds == {
         "callback",
+        "cluster",
         "dataset",
         "decoder",
         "encoder",

@@ -31,7 +31,8 @@ selector = { type = "best" }
 
 
 @pytest.fixture
-def phase(tmp_path: Path) -> Path:
+def phase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("IMGINAV_DISABLE_PLUGINS", "metrics")  # whose library takes seconds to import
     path = tmp_path / "shared.toml"
     path.write_text(PHASE)
     return path
