@@ -32,13 +32,17 @@ from imginav.launcher import Ending, Launcher, are_several
 
 T = TypeVar("T")
 
+MEETING = timedelta(minutes=30)
+"""In which all processes have to come: those of several machines may start one after the other."""
+
 PATIENCE = timedelta(days=7)
 """For how long processes wait for the first one, which may wait for a disk; one that is gone is noticed at once."""
 
 ANNOUNCED_SECONDS = 3.0
 """For how long it is looked why another process is gone: it has said so, unless it was ended from outside."""
 
-FAREWELL_SECONDS = 20.0
+FAREWELL_SECONDS = 20
+"""For how long a process that has nothing left to do waits for others, or for torch to let it end."""
 
 FAILED, USER_ERROR = 1, 2
 
@@ -145,7 +149,7 @@ class Processes(World):
         self.launcher = launcher
         self.local_rank = int(os.environ["LOCAL_RANK"])
         self.local_size = int(os.environ["LOCAL_WORLD_SIZE"])
-        store, self.rank, self.size = next(rendezvous("env://", timeout=PATIENCE))
+        store, self.rank, self.size = next(rendezvous("env://", timeout=MEETING))
         self._store = PrefixStore("imginav", store)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
         dist.init_process_group(backend, store=self._store, rank=self.rank, world_size=self.size, timeout=PATIENCE)
@@ -294,6 +298,9 @@ def _end(world: Processes, error: BaseException) -> None:
         world.take_leave()
     if told == own and not known:
         traceback.print_exception(error)
+    # At the program's end NCCL may wait for what never comes; the system's own answer to this signal ends it.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(2 * FAREWELL_SECONDS)
     if world.launcher is not None:
         world.launcher.tell(told)
     elif told == own and known:

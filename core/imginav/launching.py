@@ -73,15 +73,15 @@ class Launch:
             )
 
 
-def launch(launch: Launch, arguments: Sequence[str], interruption: Interruption, *, concludes: bool) -> None:
+def launch(how: Launch, arguments: Sequence[str], interruption: Interruption, *, concludes: bool) -> None:
     """Give `imginav` these arguments in several processes, and wait for their end.
 
     Asked to leave, it asks them. Raises UserError and Interrupted as a single process would.
     """
     with tempfile.TemporaryDirectory(prefix="imginav-") as folder:
         launcher = Launcher(process=os.getpid(), began=interruption.began, folder=Path(folder), concludes=concludes)
-        agent = Agent(launch, arguments)
-        with _environment(launcher, launch), interruption.deferred():
+        agent = Agent(how, arguments)
+        with _environment(launcher, how), interruption.deferred():
             agent.start()
             _await(agent, launcher, interruption)
         if agent.error is not None:
@@ -166,7 +166,8 @@ def _why(error: Exception, launcher: Launcher) -> BaseException:
         reason = " ".join(str(error).split())[:300]
         return UserError(f"the processes of the run could not be started ({type(error).__name__}: {reason})")
     rank, failure = error.get_first_failure()
-    if failure.exitcode < 0:
+    ended_by_itself = failure.exitcode >= 0 or failure.exitcode == -signal.SIGALRM
+    if not ended_by_itself:
         name = signal.Signals(-failure.exitcode).name
         out_of_memory = ", as the system does when memory runs out" if name == "SIGKILL" else ""
         return UserError(f"process {rank} of the run was ended by {name}{out_of_memory}; give the same command again")
