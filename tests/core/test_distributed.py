@@ -62,6 +62,7 @@ def test_several_processes_train_what_one_does_with_the_same_global_batch(
     # All of them know the metrics of all layouts, and hold the same weights, bit for bit.
     for end in ended[1:]:
         assert end.value["validated"] == ended[0].value["validated"]
+        assert end.value["history"] == ended[0].value["history"]  # also by the first one's clock
         assert end.value["weights"] == ended[0].value["weights"]
     line = f"{size} processes: each global batch of 5 layouts is shared out, {5 / size:g} to each"
     assert [end.value["lines"].count(line) for end in ended] == [1] + [0] * (size - 1)
@@ -71,6 +72,12 @@ def test_a_part_that_comes_in_later_is_refused(tmp_path: Path) -> None:
     ended = trained(tmp_path, 2, "decoder.heads.rgb.type='coming'")
     assert [end.status for end in ended] == [2, 2]
     assert "networks whose parts come and go from step to step are trained by one process" in _told(ended)
+
+
+def test_what_the_first_process_stops_is_stopped_for_all(tmp_path: Path) -> None:
+    ended = trained(tmp_path, 2, "callbacks.acting={rank=0,step=2,act='stop'}")
+    assert [end.status for end in ended] == [0, 0], ended
+    assert len(metrics(tmp_path)) == 1
 
 
 def test_running_means_are_the_first_processs_in_all(tmp_path: Path) -> None:

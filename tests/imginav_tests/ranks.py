@@ -85,7 +85,7 @@ class Acting(Callback):
 
     rank: int
     step: int
-    act: str  # leave, die, fail, draw
+    act: str  # leave, die, stop, fail, break, draw
 
     def build(self) -> object:
         return Actor(self)
@@ -110,6 +110,8 @@ class Actor:
             os.kill(os.getpid(), signal.SIGTERM)
         elif self._config.act == "die":
             os.kill(os.getpid(), signal.SIGKILL)
+        elif self._config.act == "stop":
+            trainer.stop("one of them has had enough")
         elif self._config.act == "fail":
             raise UserError("it fails; mend it")
         elif self._config.act == "break":
@@ -201,10 +203,11 @@ def train(folder: Path, settings: tuple[str, ...], evaluated: bool = False) -> d
     validate = Trainer.validate
 
     def validating(trainer: Trainer) -> dict[str, float]:
-        known["validated"] = validate(trainer)
+        known |= {"validated": validate(trainer), "history": trainer.history}
         known["buffers"] = {name: buffer.clone().tolist() for name, buffer in trainer.model.named_buffers()}
         known["weights"] = [parameter.detach().double().sum().item() for parameter in trainer.model.parameters()]
-        return known["validated"]
+        validated: dict[str, float] = known["validated"]
+        return validated
 
     def finish(trainer: Trainer, *_: Any, **__: Any) -> Any:
         return SimpleNamespace(metrics={}, notes=(*trainer.notes, *trainer.data.left_out))
@@ -234,7 +237,7 @@ class Ended:
     said: str = ""  # the error that it raised
 
 
-def in_processes(size: int, function: Callable[..., Any], *arguments: Any, timeout: float = 120) -> list[Ended]:
+def in_processes(size: int, function: Callable[..., Any], *arguments: Any, timeout: float = 60) -> list[Ended]:
     """Call a function in so many processes of a run; return how each of them ended, by rank."""
     context = multiprocessing.get_context("forkserver")
     # The process that others are forked from imports nothing from where this one has looked beside.

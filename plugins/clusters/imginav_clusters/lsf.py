@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from attrs import frozen
+from attrs import field, frozen
 
-from imginav.checks import seconds_of
+from imginav.checks import one_line, seconds_of
 from imginav.cluster import MEMORY_UNITS, Cluster, JobState, Place, Work, answer, ask, bytes_of, ranges
 from imginav.errors import UserError
 from imginav_clusters import shell
@@ -35,6 +35,7 @@ class LSF(Cluster):
     memory_unit: Literal["written", "KB", "MB", "GB", "TB"] = "written"  # of bare numbers, as LSF_UNIT_FOR_LIMITS says;
     # written: the unit stands behind each number
     memory_per: Literal["host", "core"] = "host"  # what the site takes -M and rusage[mem=] for
+    gpu_options: str | None = field(default=None, validator=one_line)  # further parts of -gpu, such as j_exclusive=yes
 
     def script(self, work: Work) -> str:
         name, log = (f"{work.name}[{ranges(list(work.elements))}]", "%J_%I") if work.is_array else (work.name, "%J")
@@ -47,7 +48,7 @@ class LSF(Cluster):
             f"-n {self.cores * self.nodes}",
             f'-R "{span}"',
             *([f'-R "rusage[mem={self._memory}]"', f"-M {self._memory}"] if self.memory else []),
-            *([f'-gpu "num={self.gpus}{f":gmodel={self.gpu_type}" if self.gpu_type else ""}"'] if self.gpus else []),
+            *([f'-gpu "{self._gpu}"'] if self.gpus else []),
             *([f"-W {_minutes(self.wall_time)}", f"-wt {_minutes(self.notice)}", "-wa USR2"] if self.wall_time else []),
             f'-Q "{shell.LEFT}"',
             "-r",
@@ -83,6 +84,11 @@ class LSF(Cluster):
             *shell.waiting("USR2"),
             "wait  # for the other machines: the process that writes the files may be on one of them",
         ]
+
+    @property
+    def _gpu(self) -> str:
+        parts = [f"num={self.gpus}", f"gmodel={self.gpu_type}" if self.gpu_type else "", self.gpu_options]
+        return ":".join(filter(None, parts))
 
     @property
     def _memory(self) -> str:

@@ -65,7 +65,9 @@ class Slurm(Cluster):
         return [
             "# srun starts the command on each machine, and hands on signals; they meet on the first one.",
             'first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
-            f"srun --kill-on-bad-exit=0 {shell.run_line(self, work, meeting)} &",
+            f"train=({shell.run_line(self, work, meeting)})",
+            # Since Slurm 22.05, srun does not ask for the cores of the job by itself.
+            'srun --kill-on-bad-exit=0 --cpus-per-task="$SLURM_CPUS_PER_TASK" "${train[@]}" &',
             *shell.waiting("USR1"),
         ]
 
