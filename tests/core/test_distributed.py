@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from imginav.records import load_record
-from imginav_tests.ranks import Ended, in_processes, train
+from imginav.run import build_trainer
+from imginav_tests.ranks import Ended, in_processes, resolve, train
 
 UNTIMED = ("seconds", "images_per_second")
 
@@ -59,6 +60,9 @@ def test_several_processes_train_what_one_does_with_the_same_global_batch(
     same(tmp_path / "one", tmp_path / "several")
     # The first one has evaluated all layouts by itself.
     assert ended[0].value["metrics"] == pytest.approx(alone.value["metrics"], rel=1e-4, abs=1e-7, nan_ok=True)
+    # Each layout is validated once, by one of them, in batches for a share of the memory.
+    assert sum(sum(end.value["sizes"]) for end in ended) == sum(alone.value["sizes"])
+    assert all(max(end.value["sizes"]) <= max(1, max(alone.value["sizes"]) // size) for end in ended)
     # All of them know the metrics of all layouts, and hold the same weights, bit for bit.
     for end in ended[1:]:
         assert end.value["validated"] == ended[0].value["validated"]
@@ -192,6 +196,19 @@ def test_layouts_that_cannot_be_read_are_left_out_by_all_as_by_one(tmp_path: Pat
     same(tmp_path / "one", tmp_path / "several")
     assert len(SOME) == len(alone.value["notes"])
     assert sorted(ended[0].value["notes"]) == sorted(alone.value["notes"])
+
+
+def test_a_process_that_can_read_nothing_leaves_it_to_the_others(tmp_path: Path) -> None:
+    size = "train.batch_size=2"
+    data = build_trainer(resolve(tmp_path, size), lambda _: None).data
+    second = [data.names_of_batch(1, number)[1] for number in range(data.steps_per_epoch - 1)]
+    torn = sorted({int(name.split()[-1]) for name in second} | set(data.split.validation[1::2]))
+    settings = (f"data={{type='torn',torn={torn},image_size=32,count=28,on_bad='skip'}}", size, "train.epochs=1")
+    (alone,) = trained(tmp_path / "one", 1, *settings)
+    ended = trained(tmp_path / "several", 2, *settings)
+    assert [end.status for end in (alone, *ended)] == [0, 0, 0], ended
+    assert ended[1].value["sizes"] == []
+    assert ended[1].value["validated"] == pytest.approx(alone.value["validated"], rel=1e-4)
 
 
 @pytest.mark.parametrize("on_bad", ["error", "skip"])

@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import signal
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +23,9 @@ from torch import nn
 from torch.distributed import TCPStore
 
 from imginav import Callback, Encoder, Head, LayoutSource, UserError, distributed, hookimpl, run
+from imginav.batches import layouts_in
 from imginav.components import DataSpec, Sample
+from imginav.data import Data
 from imginav.interruption import Interrupted, Interruption
 from imginav.loading import ResolvedManifest, load
 from imginav.registry import Registry, installed
@@ -209,10 +211,19 @@ def train(folder: Path, settings: tuple[str, ...], evaluated: bool = False) -> d
         validated: dict[str, float] = known["validated"]
         return validated
 
+    batches = Data.validation_batches
+
+    def counting(data: Data) -> Iterator[dict[str, torch.Tensor]]:
+        known["sizes"] = []
+        for batch in batches(data):
+            known["sizes"].append(layouts_in(batch))
+            yield batch
+
     def finish(trainer: Trainer, *_: Any, **__: Any) -> Any:
         return SimpleNamespace(metrics={}, notes=(*trainer.notes, *trainer.data.left_out))
 
     Trainer.validate = validating  # type: ignore[method-assign]
+    Data.validation_batches = counting  # type: ignore[method-assign]
     if not evaluated:
         run._finish = finish
     interruption = Interruption()
