@@ -94,6 +94,9 @@ def test_running_means_are_the_first_processs_in_all(tmp_path: Path) -> None:
 def test_one_process_writes(tmp_path: Path) -> None:
     ended = trained(tmp_path, 2)
     assert [end.status for end in ended] == [0, 0]
+    first, other = (end.value["callbacks"] for end in ended)
+    assert {"checkpoint", "metrics_csv", "ema", "early_stopping", "the run's record"} <= set(first)
+    assert other == ["ema", "early_stopping"]
     assert len(metrics(tmp_path)) == 2
     assert not list(tmp_path.rglob("*.1"))
     assert not list(tmp_path.rglob(".*"))
@@ -129,6 +132,14 @@ def test_a_run_goes_on_in_another_number_of_processes(tmp_path: Path, variationa
         for line in ended[0].value["lines"]
     )
     same(tmp_path / "unbroken", broken)
+
+
+def test_a_callback_that_comes_in_where_a_run_goes_on_begins_with_the_same_weights_in_all(tmp_path: Path) -> None:
+    for name, size in (("one", 1), ("several", 2)):
+        leaving = ("callbacks.ema=false", "callbacks.acting={rank=0,step=3,act='leave'}")
+        assert [end.status for end in trained(tmp_path / name, size, *leaving)] == [85] * size
+        assert [end.status for end in trained(tmp_path / name, size)] == [0] * size
+    same(tmp_path / "one", tmp_path / "several")
 
 
 def test_what_plugins_draw_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def train(folder: Path, settings: tuple[str, ...], evaluated: bool = False) -> d
     validate = Trainer.validate
 
     def validating(trainer: Trainer) -> dict[str, float]:
-        known.update(validated=validate(trainer), history=trainer.history)
+        known.update(validated=validate(trainer), history=trainer.history, callbacks=list(trainer.hooks.callbacks))
         known["buffers"] = {name: buffer.clone().tolist() for name, buffer in trainer.model.named_buffers()}
         known["weights"] = [parameter.detach().double().sum().item() for parameter in trainer.model.parameters()]
         validated: dict[str, float] = known["validated"]
