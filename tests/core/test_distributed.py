@@ -134,6 +134,12 @@ def test_a_run_goes_on_in_another_number_of_processes(tmp_path: Path, variationa
     same(tmp_path / "unbroken", broken)
 
 
+def test_processes_leave_together_since_torchrun_ends_those_that_are_left(tmp_path: Path) -> None:
+    ended = trained(tmp_path, 2, "callbacks.acting={rank=0,step=2,act='leave slowly'}")
+    assert [end.status for end in ended] == [85, 85], ended
+    assert ended[1].at > ended[0].at - 1
+
+
 def test_a_callback_that_comes_in_where_a_run_goes_on_begins_with_the_same_weights_in_all(tmp_path: Path) -> None:
     for name, size in (("one", 1), ("several", 2)):
         leaving = ("callbacks.ema=false", "callbacks.acting={rank=0,step=3,act='leave'}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
@@ -28,6 +29,7 @@ from imginav.components import DataSpec, Sample
 from imginav.data import Data
 from imginav.interruption import Interrupted, Interruption
 from imginav.loading import ResolvedManifest, load
+from imginav.records import RunRecord
 from imginav.registry import Registry, installed
 from imginav.trainer import Trainer
 from imginav_datasets import Procedural
@@ -87,7 +89,7 @@ class Acting(Callback):
 
     rank: int
     step: int
-    act: str  # leave, die, stop, fail, break, draw
+    act: str  # leave, leave slowly, die, stop, fail, break, draw
 
     def build(self) -> object:
         return Actor(self)
@@ -108,7 +110,9 @@ class Actor:
     def step_finished(self, trainer: Trainer) -> None:
         if (trainer.world.rank, trainer.step) != (self._config.rank, self._config.step):
             return
-        if self._config.act == "leave":
+        if self._config.act.startswith("leave"):
+            if self._config.act == "leave slowly":
+                _write_slowly()
             os.kill(os.getpid(), signal.SIGTERM)
         elif self._config.act == "die":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -118,6 +122,16 @@ class Actor:
             raise UserError("it fails; mend it")
         elif self._config.act == "break":
             raise ZeroDivisionError("division by zero")
+
+
+def _write_slowly() -> None:
+    save = RunRecord.save
+
+    def slowly(record: RunRecord, path: Path, *, patient: bool = True) -> None:
+        time.sleep(1.5)
+        save(record, path, patient=patient)
+
+    RunRecord.save = slowly  # type: ignore[method-assign]
 
 
 @frozen(kw_only=True)
@@ -246,6 +260,7 @@ class Ended:
     status: int
     value: Any = None  # what its function returned
     said: str = ""  # the error that it raised
+    at: float = 0.0  # when, by time.monotonic()
 
 
 def in_processes(size: int, function: Callable[..., Any], *arguments: Any, timeout: float = 60) -> list[Ended]:
@@ -266,14 +281,14 @@ def in_processes(size: int, function: Callable[..., Any], *arguments: Any, timeo
     ended = []
     for process, (receives, _) in zip(processes, ends, strict=True):
         try:
-            value, said = receives.recv() if receives.poll(timeout) else (None, "it hangs")
+            value, said, at = receives.recv() if receives.poll(timeout) else (None, "it hangs", 0.0)
         except EOFError:
-            value, said = None, ""
+            value, said, at = None, "", 0.0
         process.join(10)
         if process.is_alive():
             process.kill()
             process.join()
-        ended.append(Ended(process.exitcode or 0, value, said))
+        ended.append(Ended(process.exitcode or 0, value, said, at))
     return ended
 
 
@@ -291,7 +306,10 @@ def _be(rank: int, size: int, port: int, sends: Connection, function: Callable[.
     }
     os.environ.update({name: str(value) for name, value in told.items()})
     try:
-        sends.send((function(*arguments), ""))
+        sends.send((function(*arguments), "", time.monotonic()))
+    except SystemExit:
+        sends.send((None, "", time.monotonic()))
+        raise
     except (UserError, Interrupted) as error:
-        sends.send((None, str(error)))
+        sends.send((None, str(error), time.monotonic()))
         raise SystemExit(85 if isinstance(error, Interrupted) else 2) from None

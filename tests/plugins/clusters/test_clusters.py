@@ -173,9 +173,13 @@ def test_the_scripts_that_lie_ready_are_those_that_submit_writes(
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "phases", "phases")
     shutil.copy(f"phases/cluster/{kind}.toml", "imginav.toml")
-    for number in ("1_1", "1_2", "1_3", "1_4", "1_5"):
-        assert cli.main(["submit", f"phases/{number}.toml", "--require-winners", "--dry-run"]) == 0
-        script = Path(f"phases/cluster/{kind}/{number}.sh").read_text()
+    wide = ("--set", "cluster.nodes=2", "--set", "cluster.gpus=4")
+    names = dict.fromkeys(("1_1", "1_2", "1_3", "1_4", "1_5"), ()) | {"1_5_two_nodes": wide}
+    assert {path.stem for path in Path(f"phases/cluster/{kind}").iterdir()} == set(names)
+    for name, settings in names.items():
+        phase = f"phases/{name.removesuffix('_two_nodes')}.toml"
+        assert cli.main(["submit", phase, "--require-winners", "--dry-run", *settings]) == 0
+        script = Path(f"phases/cluster/{kind}/{name}.sh").read_text()
         assert capsys.readouterr().out == script
         if kind == "lsf":
             lsf._options([], script)
