@@ -52,14 +52,14 @@ class LSF(Cluster):
             *([f"-W {_minutes(self.wall_time)}", f"-wt {_minutes(self.notice)}", "-wa USR2"] if self.wall_time else []),
             f'-Q "{shell.LEFT}"',
             "-r",
-            f"-o {work.folder}/{log}.lsf.log",
+            f"-o {shell.quoted(f'{work.folder}/{log}.lsf.log')}",
             *self.directives,
         ]
         own_log = f"{work.folder}/{'${LSB_JOBID}_$LSB_JOBINDEX' if work.is_array else '$LSB_JOBID'}.log"
         lines = [
             *shell.heading(work, "BSUB", directives, "bsub < FILE"),
             "# LSF itself brings the output when a job has ended, and drops that of one which is queued again.",
-            f'mkdir -p {work.folder} && exec >> "{own_log}" 2>&1',
+            f'mkdir -p {shell.quoted(str(work.folder))} && exec >> "{own_log}" 2>&1',
             "",
             *shell.setting_up(self),
             *self._run(work),

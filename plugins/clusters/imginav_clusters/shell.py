@@ -26,6 +26,11 @@ def heading(work: Work, directive: str, directives: Sequence[str], submission: s
     ]
 
 
+def quoted(path: str) -> str:
+    """Return a path as a directive or a line of shell takes it."""
+    return f'"{path}"' if any(map(str.isspace, path)) else path
+
+
 def setting_up(cluster: Cluster) -> list[str]:
     """Return the lines that make a machine ready."""
     lines = [*(f"module load {module}" for module in cluster.modules), *cluster.setup]

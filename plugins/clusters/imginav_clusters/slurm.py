@@ -29,6 +29,7 @@ class Slurm(Cluster):
 
     def script(self, work: Work) -> str:
         limit = f"%{self.concurrency}" if self.concurrency else ""
+        log = "%A_%a" if work.is_array else "%j"
         directives = [
             f"--job-name={work.name}",
             *([f"--array={ranges(list(work.elements))}{limit}"] if work.is_array else []),
@@ -43,10 +44,10 @@ class Slurm(Cluster):
             *([f"--signal=B:USR1@{seconds_of(self.notice)}"] if self.wall_time else []),
             "--requeue",
             "--open-mode=append",
-            f"--output={work.folder}/{'%A_%a' if work.is_array else '%j'}.log",
+            f"--output={shell.quoted(f'{work.folder}/{log}.log')}",
             *self.directives,
         ]
-        submission = f"mkdir -p {work.folder} && sbatch FILE"
+        submission = f"mkdir -p {shell.quoted(str(work.folder))} && sbatch FILE"
         lines = [
             *shell.heading(work, "SBATCH", directives, submission),
             *shell.setting_up(self),

@@ -63,6 +63,15 @@ def test_scripts_are_bash_and_what_lsf_documents(
         lsf._options([], script)  # raises for what is not documented
 
 
+@pytest.mark.parametrize("kind", ["lsf", "slurm"])
+def test_a_folder_may_have_a_space_in_its_name(kind: str) -> None:
+    script = KINDS[kind]().script(work(1, folder=Path("my outputs/jobs")))
+    assert '"my outputs/jobs' in directives(script)[-1]
+    assert subprocess.run(["/bin/bash", "-n"], input=script, text=True, check=False).returncode == 0
+    if kind == "lsf":
+        assert lsf._options([], script)["-o"].startswith("my outputs/jobs/")
+
+
 def test_a_job_of_lsf_has_what_it_is_given() -> None:
     cluster = LSF(
         queue="gpuv100",
