@@ -72,7 +72,7 @@ PriorityType=priority/basic
 JobRequeue=1
 ReturnToService=2
 InactiveLimit=30
-KillWait=5
+KillWait=20
 MinJobAge=300
 OverTimeLimit=0
 

@@ -69,7 +69,7 @@ def folder(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
             yield work
         return
     try:
-        for name, value in lsf.install(tmp_path / "lsf", minute=10, hosts=("localhost", "127.0.0.1")).items():
+        for name, value in lsf.install(tmp_path / "lsf", minute=15, hosts=("localhost", "127.0.0.1")).items():
             monkeypatch.setenv(name, value)
         yield work
     finally:
@@ -153,7 +153,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 def test_a_job_is_queued_again_before_its_wall_time_and_ends_as_an_unbroken_run(
     kind: str, folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    # Slurm looks at its time limits every half minute; a minute of what stands in for LSF has 10 seconds.
+    # Slurm looks at its time limits every half minute; a minute of what stands in for LSF has 15 seconds.
     times = ("1m", "59s") if kind == "slurm" else ("2m", "1m")
     site = folder / "imginav.toml"
     site.write_text(f"{site.read_text()}wall_time = '{times[0]}'\nnotice = '{times[1]}'\n")
