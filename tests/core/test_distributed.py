@@ -134,8 +134,9 @@ def test_a_run_goes_on_in_another_number_of_processes(tmp_path: Path, variationa
     same(tmp_path / "unbroken", broken)
 
 
-def test_processes_leave_together_since_torchrun_ends_those_that_are_left(tmp_path: Path) -> None:
-    ended = trained(tmp_path, 2, "callbacks.acting={rank=0,step=2,act='leave slowly'}")
+@pytest.mark.parametrize("act", ["record slowly", "save slowly"])
+def test_processes_leave_together_since_torchrun_ends_those_that_are_left(tmp_path: Path, act: str) -> None:
+    ended = trained(tmp_path, 2, f"callbacks.acting={{rank=0,step=2,act='{act}'}}")
     assert [end.status for end in ended] == [85, 85], ended
     assert ended[1].at > ended[0].at - 1
 

@@ -24,6 +24,7 @@ from imginav import LayoutSource, UserError, hookimpl, rundir
 from imginav.checkpoint import load_checkpoint, sha256_of
 from imginav.components import Sample
 from imginav.data import Data, split_as
+from imginav.distributed import World
 from imginav.interruption import Interrupted, Interruption
 from imginav.loading import ResolvedManifest
 from imginav.outcome import Outcome
@@ -226,6 +227,42 @@ class Drawing:
         for parameter in trainer.model.parameters():
             assert parameter.grad is not None
             parameter.grad += push
+
+
+class Noting:
+    """A callback of a plugin that notes what it draws from what all share."""
+
+    def __init__(self) -> None:
+        self.drawn: list[float] = []
+
+    def draw(self) -> None:
+        self.drawn += [torch.rand(()).item(), np.random.rand(), random.random()]  # noqa: NPY002, S311  # as above
+
+    @hookimpl
+    def epoch_started(self) -> None:
+        self.draw()
+
+    @hookimpl
+    def step_finished(self) -> None:
+        self.draw()
+
+    @hookimpl
+    def validation_started(self) -> None:
+        self.draw()
+
+
+class Second(World):
+    rank = 1
+
+
+def test_each_step_and_each_process_draws_other_numbers(make_trainer: MakeTrainer) -> None:
+    first, second = Noting(), Noting()
+    make_trainer(callbacks={"noting": first}).fit()
+    other = make_trainer(callbacks={"noting": second})
+    other.device = evolve(other.device, world=Second())
+    other.fit()
+    assert len(first.drawn) == 3 * 2 * (1 + 3 + 1)
+    assert len({*first.drawn, *second.drawn}) == 2 * len(first.drawn)
 
 
 @pytest.mark.parametrize("boundary", [1, 4])

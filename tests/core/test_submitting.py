@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 
 from imginav import Cluster, JobState, Place, UserError, Work
 from imginav.job_status import cancel_jobs, show_log, show_status
-from imginav.jobs import jobs_of, note_own_job, place_in_array
+from imginav.jobs import JobRecord, jobs_of, note_own_job, place_in_array
 from imginav.loading import ResolvedPhase, load_phase
 from imginav.records import JOB, load_record
 from imginav.registry import Registry, installed
@@ -204,12 +204,13 @@ def test_what_waits_or_runs_is_not_submitted_again_and_is_waited_for(submitted: 
 
 
 def test_what_waits_in_vain_is_ended_and_submitted_again(submitted: Submit) -> None:
-    path = write("1.1")
-    submitted(path)
+    write("1.1", SWEEP)
+    write("1.5", '[winners]\n"1.1" = ["encoder.latent_channels"]\n')
+    submitted(Path("phases/1.1.toml"), only=("A",))
     Noting.told[Place(job="1")] = STUCK
-    assert submitted(path)[0] == "p1_tiny waited in vain in noting job 1, which is ended"
+    assert submitted(Path("phases"))[0] == "A waited in vain in noting job 1, which is ended"
     assert Noting.cancelled == [Place(job="1")]
-    assert len(Noting.submitted) == 2
+    assert [after for _, _, after in Noting.submitted] == [[], [], ["2"]]
 
 
 PROFILES = """
@@ -294,6 +295,21 @@ def test_a_scheduler_that_cannot_be_asked_is_not_given_jobs(submitted: Submit, m
     assert len(Noting.submitted) == 1
 
 
+def test_what_the_cluster_is_told_is_no_matter_of_the_run(known: Registry) -> None:
+    options = Options(settings=("cluster.queue=long", "train.epochs=1"), scale="full")
+    path = write("1.1", '[trial]\n"train.epochs" = 1\n')
+    submit(Request(paths=(path,)), known, options, lambda _: None)
+    work, queue, _ = Noting.submitted[0]
+    assert (queue, work.arguments) == ("long", ("--set", "train.epochs=1", "--full"))
+
+
+def test_the_machine_that_submits_need_not_have_what_computes(submitted: Submit) -> None:
+    Path("imginav.toml").write_text(SITE + '[machine]\ndevice = "cuda:63"\n')
+    path = write("1.1")
+    path.write_text(path.read_text().replace('device = "cpu"\n', ""))
+    assert len(submitted(path)) == 1
+
+
 def test_only_is_for_one_phase(submitted: Submit) -> None:
     write("1.1", SWEEP)
     write("1.2")
@@ -356,12 +372,12 @@ def test_status_without_a_scheduler_is_that_of_the_files(
 
 def test_the_last_job_of_a_run_counts(submitted: Submit, known: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write("1.1")
-    times = iter(["2026-01-01T00:00:00+00:00", "2026-01-02T00:00:00+00:00"])
+    times = iter(["2026-01-02T00:00:00+00:00", "2026-01-01T00:00:00+00:00"])  # ids need not rise
     monkeypatch.setattr("imginav.submitting.utc_now", lambda: next(times))
     submitted(path)
     submitted(path)
     jobs, _ = jobs_of([load(path, known)], known)
-    assert jobs["p1_tiny"].name == "2"
+    assert jobs["p1_tiny"].name == "1"
 
 
 def test_a_run_says_itself_which_job_it_was_in(
@@ -379,6 +395,12 @@ def test_a_run_says_itself_which_job_it_was_in(
     assert record.job == "noting 77 3"
     jobs, _ = jobs_of([load(path, known)], known)
     assert jobs["p1_tiny"].name == "77[3]"
+    # What was submitted later by imginav counts.
+    JobRecord(cluster="noting", job="78", submitted="2026-01-01", elements={"p1_tiny": 0}).save(
+        Path("outputs/p1_tinies/jobs")
+    )
+    assert jobs_of([load(path, known)], known)[0]["p1_tiny"].name == "78"
+    Path("outputs/p1_tinies/jobs/noting_78.json").unlink()
     evolve(record, job="pbs 5").save(run_folder(experiment).record)
     with pytest.raises(
         UserError, match="a job was submitted to a cluster of kind 'pbs'; install its plugin: there are l"

@@ -25,6 +25,7 @@ from torch.distributed import TCPStore
 
 from imginav import Callback, Encoder, Head, LayoutSource, UserError, distributed, hookimpl, run
 from imginav.batches import layouts_in
+from imginav.checkpoint import Checkpoint
 from imginav.components import DataSpec, Sample
 from imginav.data import Data
 from imginav.interruption import Interrupted, Interruption
@@ -89,7 +90,7 @@ class Acting(Callback):
 
     rank: int
     step: int
-    act: str  # leave, leave slowly, die, stop, fail, break, draw
+    act: str  # leave, record slowly, save slowly, die, stop, fail, break, draw
 
     def build(self) -> object:
         return Actor(self)
@@ -108,11 +109,14 @@ class Actor:
 
     @hookimpl
     def step_finished(self, trainer: Trainer) -> None:
+        if self._config.act == "save slowly":
+            distributed.Processes.take_leave = lambda world: None  # type: ignore[method-assign]
         if (trainer.world.rank, trainer.step) != (self._config.rank, self._config.step):
             return
-        if self._config.act.startswith("leave"):
-            if self._config.act == "leave slowly":
-                _write_slowly()
+        if self._config.act in ("leave", "record slowly", "save slowly"):
+            slow = {"record slowly": RunRecord, "save slowly": Checkpoint}.get(self._config.act)
+            if slow is not None:
+                _let_save_slowly(slow)
             os.kill(os.getpid(), signal.SIGTERM)
         elif self._config.act == "die":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -124,14 +128,14 @@ class Actor:
             raise ZeroDivisionError("division by zero")
 
 
-def _write_slowly() -> None:
-    save = RunRecord.save
+def _let_save_slowly(written: Any) -> None:
+    save = written.save
 
-    def slowly(record: RunRecord, path: Path, *, patient: bool = True) -> None:
+    def slowly(*arguments: Any, **named: Any) -> None:
         time.sleep(1.5)
-        save(record, path, patient=patient)
+        save(*arguments, **named)
 
-    RunRecord.save = slowly  # type: ignore[method-assign]
+    written.save = slowly
 
 
 @frozen(kw_only=True)

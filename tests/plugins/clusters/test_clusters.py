@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -280,6 +281,55 @@ def test_a_process_knows_which_job_it_is(
     assert cluster.place_of(environment) == place
 
 
+RUN = """#!/bin/bash
+echo $$ > started
+trap 'echo USR1 > heard; exit 85' USR1
+trap 'echo TERM > heard; exit 99' TERM
+while :; do sleep 0.05; done
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent", "status", "requeued"),
+    [
+        ("lsf", signal.SIGUSR2, 85, False),  # LSF queues it again by itself
+        ("lsf", signal.SIGTERM, 143, False),
+        ("slurm", signal.SIGUSR1, 85, True),
+        ("slurm", signal.SIGTERM, 85, False),
+    ],
+)
+def test_a_script_hands_on_signals_and_asks_to_be_queued_again_unless_it_was_cancelled(
+    kind: str, sent: signal.Signals, status: int, requeued: bool, program: Callable[[str, str], None], tmp_path: Path
+) -> None:
+    program("scontrol", f'echo "$@" > {tmp_path}/requeued')
+    (tmp_path / "run").write_text(RUN)
+    (tmp_path / "run").chmod(0o755)
+    script = tmp_path / "job.sh"
+    script.write_text(KINDS[kind](command=str(tmp_path / "run")).script(work(1)))
+    environment = {**os.environ, "LSB_JOBID": "7", "SLURM_JOB_ID": "7"}
+    process = subprocess.Popen(["/bin/bash", script], cwd=tmp_path, env=environment)
+    until = time.monotonic() + 30
+    while not (tmp_path / "started").exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    time.sleep(0.2)
+    process.send_signal(sent)
+    assert process.wait(30) == status
+    assert (tmp_path / "heard").read_text() == "USR1\n"
+    assert (tmp_path / "requeued").exists() == requeued
+    if requeued:
+        assert (tmp_path / "requeued").read_text() == "requeue 7\n"
+
+
+@pytest.mark.parametrize("kind", ["lsf", "slurm"])
+def test_a_script_ends_as_its_run(kind: str, program: Callable[[str, str], None], tmp_path: Path) -> None:
+    program("train", "exit 3")
+    script = tmp_path / "job.sh"
+    script.write_text(KINDS[kind](command="train").script(work(1)))
+    environment = {**os.environ, "LSB_JOBID": "7", "SLURM_JOB_ID": "7"}
+    assert subprocess.run(["/bin/bash", script], cwd=tmp_path, env=environment, check=False).returncode == 3
+
+
 def test_a_job_on_this_machine_waits_for_the_one_before_it_and_can_be_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,6 +348,7 @@ def test_a_job_on_this_machine_waits_for_the_one_before_it_and_can_be_ended(
         Place(job=after): JobState(word="runs", is_active=True),
     }
     log = sleeping.log(tmp_path / "jobs", Place(job=after))
+    time.sleep(1.5)
     assert log.read_text() == ""
     sleeping.cancel([Place(job=before)])
     until = time.monotonic() + 30
