@@ -218,4 +218,6 @@ def test_what_waits_in_vain_is_told_and_submitted_again(
     site.write_text(good)
     text = shown(capsys, "submit", "phases")
     assert "follower waited in vain in" in text
-    wait_until(lambda: record("follower")["state"] == "finished", "the chain does not end")
+    assert text.count(" its script is ") == 2
+    wait_until(lambda: record("shared_one")["state"] == "running", "what was mended does not start")
+    shown(capsys, "cancel", "phases")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -131,18 +130,6 @@ def test_processes_leave_where_the_one_that_has_started_them_is_gone(phase: Path
         wait_until(lambda: record(folder)["epoch"] >= 1, "it does not train")
         process.kill()
         wait_until(lambda: record(folder)["state"] == "interrupted", "it goes on without anybody")
-
-
-def test_two_machines_meet(phase: Path) -> None:
-    folder = phase.parent
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    command = [*CLI, "run", "shared.toml", "--nodes", "2", "--rendezvous", f"localhost:{port}"]
-    with started(folder, *command) as one, started(folder, *command) as other:
-        told = [process.communicate(timeout=120) for process in (one, other)]
-    assert [one.returncode, other.returncode] == [0, 0], told
-    assert sum(output.count("2 processes: each global batch") for output, _ in told) == 1
-    assert record(folder)["state"] == "finished"
 
 
 def test_a_sweep_trains_each_experiment_in_two_processes(phase: Path) -> None:
