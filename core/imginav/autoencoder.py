@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias, cast
 
 import torch
+from attrs import frozen
 from torch import Tensor, nn
 
 from imginav.components import Dataset, DataSpec, Decoder, Encoder, Head
@@ -20,6 +21,21 @@ Noise: TypeAlias = Callable[[Tensor], Tensor]
 
 LATENT_OUTPUTS = ("latent", "mean", "log_variance")
 """Outputs that are the encoder's, not a head's; the last two of a variational encoder only."""
+
+
+@frozen
+class LatentNoise:
+    """Draws for some rows of a batch: the same in whichever parts, and by whichever processes, it is computed."""
+
+    generator: torch.Generator
+    seed: int
+    rows: slice
+    total: int  # of the whole batch
+
+    def __call__(self, mean: Tensor) -> Tensor:
+        shape = self.total, *mean.shape[1:]
+        self.generator.manual_seed(self.seed)
+        return torch.randn(shape, generator=self.generator, device=mean.device, dtype=torch.float32)[self.rows]
 
 
 class Autoencoder(nn.Module):

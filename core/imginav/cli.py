@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imginav import handoff_commands, job_commands
-from imginav.command_options import loading_options, positive, running_options, scale_options, seconds, study_options
+from imginav.command_options import (
+    add_only,
+    loading_options,
+    positive,
+    running_options,
+    scale_options,
+    seconds,
+    study_options,
+)
 from imginav.errors import UserError
 from imginav.interruption import LEFT, Interrupted, Interruption
 from imginav.launcher import are_several
@@ -259,7 +267,7 @@ def _parser() -> argparse.ArgumentParser:
         "plan", parents=[scale, loading], help="show what a phase will need", description=plan.__doc__
     )
     command.add_argument("phase", type=Path, help="the phase's manifest, such as phases/1_5.toml")
-    command.add_argument("--only", action="append", default=[], metavar="NAME", help="this experiment; may be repeated")
+    add_only(command)
     command.add_argument("--measure", action="store_true", help="take a few training steps, to estimate the time")
     command.set_defaults(command=plan)
 
@@ -286,7 +294,7 @@ def _add_training(
     command = commands.add_parser("run", parents=shared, help="train a phase", description=run.__doc__)
     command.add_argument("phase", type=Path, help="the phase's manifest, such as phases/1_5.toml")
     one = command.add_mutually_exclusive_group()
-    one.add_argument("--only", action="append", default=[], metavar="NAME", help="this experiment; may be repeated")
+    add_only(one)
     one.add_argument("--index", metavar="N", help="the Nth experiment, from 1 on; auto: this element of a job array")
     command.add_argument(
         "--resume",

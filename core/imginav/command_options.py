@@ -78,6 +78,11 @@ def running_options() -> argparse.ArgumentParser:
     return options
 
 
+def add_only(command: argparse._ActionsContainer) -> None:
+    """Add the option that names experiments of a phase."""
+    command.add_argument("--only", action="append", default=[], metavar="NAME", help="this experiment; may be repeated")
+
+
 def seconds(text: str) -> float:
     """Return a number of seconds that can be waited."""
     number = float(text)

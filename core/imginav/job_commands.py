@@ -9,7 +9,7 @@ import argparse
 from contextlib import suppress
 from pathlib import Path
 
-from imginav.command_options import study_options
+from imginav.command_options import add_only, study_options
 
 PHASES = Path("phases")
 """Where the phases of a study lie unless they are named."""
@@ -66,7 +66,7 @@ def add_commands(
     """Add the commands, with the options of all that load phases."""
     command = commands.add_parser("submit", parents=shared, help="submit phases as jobs", description=submit.__doc__)
     command.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="phases, or folders of them: a chain")
-    _add_only(command)
+    add_only(command)
     command.add_argument("--profile", metavar="NAME", help="of [cluster.profiles], for all of them")
     command.add_argument("--dry-run", action="store_true", help="print the scripts, and submit nothing")
     command.add_argument(
@@ -83,15 +83,11 @@ def add_commands(
 
     command = commands.add_parser("cancel", parents=shared, help="end jobs", description=cancel.__doc__)
     command.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="phases, or folders of them")
-    _add_only(command)
+    add_only(command)
     command.set_defaults(command=cancel)
 
     command = commands.add_parser("logs", parents=shared, help="print a job's log", description=logs.__doc__)
     command.add_argument("path", type=Path, metavar="PHASE", help="the phase's manifest, such as phases/1_5.toml")
-    _add_only(command)
+    add_only(command)
     command.add_argument("-f", "--follow", action="store_true", help="go on until the job has ended")
     command.set_defaults(command=logs)
-
-
-def _add_only(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--only", action="append", default=[], metavar="NAME", help="this experiment; may be repeated")

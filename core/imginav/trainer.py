@@ -12,7 +12,7 @@ from attrs import asdict, define, evolve, field, frozen
 from torch import Tensor, nn
 
 from imginav import randomness
-from imginav.autoencoder import Autoencoder
+from imginav.autoencoder import Autoencoder, LatentNoise
 from imginav.batches import layouts_in
 from imginav.best import Best
 from imginav.data import Data
@@ -68,21 +68,6 @@ class Unread:
     batch: int  # of its epoch, from 0
     terms: dict[str, Tensor]  # scalars on the device
     gradient_norm: Tensor
-
-
-@frozen
-class LatentNoise:
-    """Draws for some rows of a batch: the same in whichever parts, and by whichever processes, it is computed."""
-
-    generator: torch.Generator
-    seed: int
-    rows: slice
-    total: int  # of the whole batch
-
-    def __call__(self, mean: Tensor) -> Tensor:
-        shape = self.total, *mean.shape[1:]
-        self.generator.manual_seed(self.seed)
-        return torch.randn(shape, generator=self.generator, device=mean.device, dtype=torch.float32)[self.rows]
 
 
 class Trainer:

@@ -111,13 +111,17 @@ def row(text: str, name: str) -> list[str]:
     return [cell for cell in line.split("  ") if cell]
 
 
-def test_a_chain_of_an_array_and_what_takes_its_winner(
-    kind: str, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    phases = folder / "phases"
+def write_chain(phases: Path) -> None:
+    """Write a sweep, and a phase that takes its winner."""
     phases.mkdir()
     (phases / "1.toml").write_text(SHORT.replace('"9"', '"9.1"') + SWEEP)
     (phases / "2.toml").write_text(FOLLOWER)
+
+
+def test_a_chain_of_an_array_and_what_takes_its_winner(
+    kind: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_chain(folder / "phases")
     text = shown(capsys, "submit", "phases")
     array, follower = (line.split(" job ")[1].split(":")[0] for line in text.splitlines() if " job " in line)
     assert f"{kind} job {array}: 2 experiments; its script is outputs/shares/jobs/shares.sh" in text
@@ -206,10 +210,7 @@ def test_machines_of_a_job_train_together(kind: str, folder: Path, capsys: pytes
 def test_what_waits_in_vain_is_told_and_submitted_again(
     kind: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    phases = folder / "phases"
-    phases.mkdir()
-    (phases / "1.toml").write_text(SHORT.replace('"9"', '"9.1"') + SWEEP)
-    (phases / "2.toml").write_text(FOLLOWER)
+    write_chain(folder / "phases")
     site = folder / "imginav.toml"
     good = site.read_text()
     site.write_text(good.replace("setup = [", "setup = ['exit 3', "))
