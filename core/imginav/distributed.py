@@ -6,6 +6,7 @@ torch.distributed: on GPUs by NCCL, and by gloo whatever lies in the memory of t
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # imported later, as DistributedDataParallel does, it would hold the group for good
 from attrs import asdict, frozen
 from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore
@@ -282,6 +284,9 @@ def joined(interruption: Interruption) -> Iterator[World]:
     except Interrupted as error:
         _end(world, error)
     dist.destroy_process_group()
+    # gloo's threads end with the group, which networks hold, some until they are collected. One that lets go of its
+    # last tensor only while the program ends would abort it, on machines with much to do (pytorch issue 190489).
+    gc.collect()
 
 
 def _end(world: Processes, error: BaseException) -> None:

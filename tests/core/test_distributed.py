@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import csv
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed import TCPStore
 
 from imginav.records import load_record
 from imginav.run import build_trainer
@@ -191,6 +195,49 @@ def test_a_process_that_is_killed_ends_all(tmp_path: Path) -> None:
 def test_a_fault_of_the_program_in_one_process_ends_all(tmp_path: Path) -> None:
     ended = trained(tmp_path, 2, "callbacks.acting={rank=1,step=2,act='break'}")
     assert [end.status for end in ended] == [1, 1], ended
+
+
+JOINING = """
+from pathlib import Path
+
+import torch
+
+from imginav.distributed import joined
+from imginav.interruption import Interruption
+
+
+def gloo_threads():
+    return sum("gloo" in path.read_text() for path in Path("/proc/self/task").glob("*/comm"))
+
+
+with joined(Interruption()) as world:
+    network = world.parallel(torch.nn.Linear(2, 2), torch.device("cpu"), list)
+    network.cycle = [network]
+    network(torch.zeros(1, 2)).sum().backward()
+    world.wait()
+    del network
+    print(gloo_threads() > 0)
+print(gloo_threads())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the names of threads are read from /proc")
+def test_no_thread_of_the_group_outlives_it() -> None:
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    told = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+    told |= {"TORCHELASTIC_USE_AGENT_STORE": "True"}
+    processes = [  # not those that others are forked from: what torch imports late is part of it
+        subprocess.Popen(
+            [sys.executable, "-c", JOINING],
+            env=os.environ | told | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [process.communicate(timeout=60)[0].split() for process in processes]
+
+    assert said == [["True", "0"]] * 2
 
 
 def test_what_all_refuse_is_told_once(tmp_path: Path) -> None:
