@@ -26,7 +26,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from imginav.distributed import World
 from imginav.errors import UserError
-from imginav.interruption import Interrupted, Interruption
+from imginav.interruption import LEFT, Interrupted, Interruption
 from imginav.launcher import LAUNCHER, Launcher
 from imginav.manifest import Machine
 
@@ -165,11 +165,13 @@ def _why(error: Exception, launcher: Launcher) -> BaseException:
     if not isinstance(error, ChildFailedError):
         reason = " ".join(str(error).split())[:300]
         return UserError(f"the processes of the run could not be started ({type(error).__name__}: {reason})")
+    ending = launcher.ending()
+    if ending is not None and ending.status == LEFT:
+        return ending.error()  # it is saved and goes on, however its processes ended after that
     rank, failure = error.get_first_failure()
     ended_by_itself = failure.exitcode >= 0 or failure.exitcode == -signal.SIGALRM
     if not ended_by_itself:
         name = signal.Signals(-failure.exitcode).name
         out_of_memory = ", as the system does when memory runs out" if name == "SIGKILL" else ""
         return UserError(f"process {rank} of the run was ended by {name}{out_of_memory}; give the same command again")
-    ending = launcher.ending()
     return ending.error() if ending else UserError(f"process {rank} of the run ended with status {failure.exitcode}")
