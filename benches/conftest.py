@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from imginav import UserError
-from imginav.device import open_device
-from imginav.manifest import Machine
+from imginav.manifest.tables import Machine
+from imginav.training.device import open_device
 from imginav_benches import Pace, Subject, arms, cases_of, chosen, measure_in_turns, same_network_once
 from imginav_benches.cases import base_case
 from imginav_benches.measuring import QUICK, THOROUGH

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from imginav import loading
-from imginav.checkpoint import Checkpoint, load_checkpoint
-from imginav.registry import installed
-from imginav.run import build_trainer
+from imginav.manifest import loading
+from imginav.plugin.checkpoint import Checkpoint, load_checkpoint
+from imginav.plugin.registry import installed
+from imginav.runs.experiment import build_trainer
 from imginav_benches.subjects import FINAL
 
 
@@ -21,7 +21,7 @@ def checkpoint(request: pytest.FixtureRequest) -> Checkpoint:
     """What a run goes on from: weights, and the optimizer's state after a step."""
     settings = [f"encoder.base_channels={request.param}", "data.count=8", "data.crop=64", "machine.device=cpu"]
     resolved = loading.load(FINAL, installed(), settings=settings, scale="full", use_site=False)
-    trainer = build_trainer(resolved, say=lambda _: None)
+    trainer = build_trainer(resolved, log=lambda _: None)
     trainer.train_step(trainer.device.batch(next(iter(trainer.data.train_batches(1)))))
     return Checkpoint(
         model=trainer.model.state_dict(),

@@ -10,7 +10,7 @@ import pytest
 from attrs import asdict
 from torch import Tensor
 
-from imginav.device import Device
+from imginav.training.device import Device
 from imginav_benches import Case, Coder, Pace, Subject, measure_passes, missing, peak_bytes_of
 from imginav_benches.cases import base_case
 

@@ -14,14 +14,14 @@ import torch
 from PIL import Image
 
 import imginav
-from imginav import loading
-from imginav.checkpoint import Checkpoint
-from imginav.evaluation import evaluate
-from imginav.latent_embedding import EmbedRequest, embed
-from imginav.registry import installed
-from imginav.run import build_trainer
-from imginav.rundir import EVALUATION
+from imginav.manifest import loading
+from imginav.plugin.checkpoint import Checkpoint
+from imginav.plugin.registry import installed
+from imginav.runs.experiment import build_trainer
+from imginav.runs.run_folder import EVALUATION
 from imginav_benches.subjects import FINAL
+from imginav_evaluation.evaluate import Weights, evaluate
+from imginav_handoff.latent_cache import EmbedRequest, embed
 
 LAYOUTS, BATCH, LATENTS = 64, 16, 512
 
@@ -31,7 +31,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Leave the network of Phase 1.5 as it is initialised, and what it is worth."""
     settings = ["data.count=8", "data.crop=64", "evaluation.sampled_layouts=1", "evaluation.pairs=1"]
     resolved = loading.load(FINAL, installed(), settings=settings, scale="full", use_site=False)
-    trainer = build_trainer(resolved, say=lambda _: None)
+    trainer = build_trainer(resolved, log=lambda _: None)
     path = tmp_path_factory.mktemp("run") / "checkpoint_best.pt"
     Checkpoint(
         model=trainer.model.state_dict(),
@@ -41,7 +41,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         origins=resolved.origins,
         spec=trainer.data.source.spec,
     ).save(path)
-    evaluate(trainer, resolved, path.parent, timed=False).save(path.parent / EVALUATION)
+    evaluate(Weights.of(trainer), resolved, path.parent, timed=False).save(path.parent / EVALUATION)
     return path
 
 
@@ -69,7 +69,7 @@ def test_embed(
     def ours() -> None:
         to = tmp_path / f"latents {next(numbers)}"
         request = EmbedRequest(checkpoint=checkpoint, to=to, data=listed, settings=(cache,))
-        embed(request, registry, say=lambda _: None)
+        embed(request, registry, log=lambda _: None)
 
     def bare() -> None:
         model = imginav.load(checkpoint).encoder
@@ -90,7 +90,7 @@ def test_read(checkpoint: Path, tmp_path: Path, benchmark: Any, interleaved: Cal
     """In random order, scaled, beside torch.load of a file for each, as many trainers keep them."""
     to = tmp_path / "latents"
     settings = (f"data.count={LATENTS}", "machine.cache=false", "data.image_size=64")
-    embed(EmbedRequest(checkpoint=checkpoint, to=to, settings=settings), installed(), say=lambda _: None)
+    embed(EmbedRequest(checkpoint=checkpoint, to=to, settings=settings), installed(), log=lambda _: None)
     latents = imginav.LatentDataset(to)
     for index in range(LATENTS):
         torch.save(latents[index]["latents"].half(), tmp_path / f"{index}.pt")

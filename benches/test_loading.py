@@ -14,9 +14,9 @@ from attrs import frozen
 from PIL import Image
 
 from imginav import LayoutSource
-from imginav.data import Data, everything
-from imginav.manifest import Train
-from imginav.registry import installed
+from imginav.data.loader import Data, everything
+from imginav.manifest.tables import Train
+from imginav.plugin.registry import installed
 from imginav.seeds import Seeds
 
 IMAGES = 32

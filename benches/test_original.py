@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from imginav.autoencoder import parameter_count
+from imginav.model.autoencoder import parameter_count
 from imginav_benches import ORIGINAL, Case, Coder, Subject, chosen
 from imginav_benches.cases import base_case
 

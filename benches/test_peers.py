@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from imginav.device import open_device
-from imginav.manifest import Machine
+from imginav.manifest.tables import Machine
+from imginav.training.device import open_device
 from imginav_benches import Subject
 
 SIZES = {"cpu": 256, "cuda": 512}

@@ -24,11 +24,11 @@ def test_steps_of_two_processes(tmp_path: Path, benchmark: Any, interleaved: Cal
         own, peer = turns(world, tmp_path)
 
         def turn(name: str, steps: Callable[[], None]) -> None:
-            world.first(name)
+            world.broadcast(name)
             steps()
 
         benchmark.extra_info["images"] = STEPS_A_TURN * 8
         interleaved(lambda: turn("own", own), lambda: turn("peer", peer), peer="a bare DDP loop")
-        world.first("")
+        world.broadcast("")
     second.join(30)
     assert second.exitcode == 0

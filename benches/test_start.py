@@ -33,8 +33,8 @@ def test_command(
 
 @pytest.mark.benchmark(group="start")
 def test_loading_a_phase(benchmark: Any) -> None:
-    from imginav.loading import load_phase
-    from imginav.registry import installed
+    from imginav.manifest.loading import load_phase
+    from imginav.plugin.registry import installed
 
     registry = installed()
     resolved = benchmark(lambda: load_phase(FINAL, registry, use_site=False))

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from imginav import loading, registry
-from imginav.device import open_device
-from imginav.manifest import Machine
-from imginav.run import build_trainer
-from imginav.rundir import RunFolder
-from imginav.trainer import Trainer
+from imginav.manifest import loading
+from imginav.manifest.tables import Machine
+from imginav.plugin import registry
+from imginav.runs.experiment import build_trainer
+from imginav.runs.run_folder import RunFolder
+from imginav.training.device import open_device
+from imginav.training.trainer import Trainer
 from imginav_benches import measure_in_turns
 from imginav_benches.bare_loop import BareLoop
 from imginav_benches.subjects import FINAL
@@ -44,7 +45,7 @@ def open_trainer(settings: Sequence[str], folder: Path) -> Trainer:
     resolved = loading.load(
         FINAL, registry.installed(), settings=[*output, *endless, *settings], scale="full", use_site=False
     )
-    trainer = build_trainer(resolved, say=lambda _: None)
+    trainer = build_trainer(resolved, log=lambda _: None)
     run = RunFolder(folder / "own" / "run", folder / "shared" / "group", "run")
     run.begin()
     trainer.hooks.run_started(trainer, run, resolved)

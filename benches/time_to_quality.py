@@ -19,10 +19,11 @@ import torch
 from attrs import evolve
 
 from imginav import UserError
-from imginav.device import open_device
-from imginav.interruption import LEFT, Interrupted, Interruption
-from imginav.listing import print_table, stream_lines
-from imginav.records import code_version
+from imginav.exit_status import REQUEUE
+from imginav.processes.stop_request import Interrupted, StopRequest
+from imginav.runs.records import code_version
+from imginav.terminal import print_table, stream_lines
+from imginav.training.device import open_device
 from imginav_benches.arm_files import Contest, Entry, entries, named_arms, of_data, read_arms
 from imginav_benches.quality_report import SIDE_BY_SIDE, Comparison, draw_side_by_side, write_report
 from imginav_benches.quality_runs import epochs_of, rebuilt, train_all
@@ -34,20 +35,20 @@ USER_ERROR = 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train and compare; the exit status is 2 for what a user can mend, and 85 where it left and goes on."""
-    interruption = Interruption()
+    stop_request = StopRequest()
     try:
-        with interruption.hearing():
-            compare(_parser().parse_args(arguments), interruption)
+        with stop_request.install_handlers():
+            compare(_parser().parse_args(arguments), stop_request)
     except UserError as error:
         print(f"time_to_quality: {error}", file=sys.stderr)
         return USER_ERROR
     except Interrupted as error:
         print(f"time_to_quality: left ({error}); the same command goes on where it was", file=sys.stderr)
-        return LEFT
+        return REQUEUE
     return 0
 
 
-def compare(options: argparse.Namespace, interruption: Interruption) -> None:
+def compare(options: argparse.Namespace, stop_request: StopRequest) -> None:
     """Train all arms with all seeds, and write what came of it into the folder."""
     stream_lines()
     contest = _contest(options)
@@ -59,7 +60,7 @@ def compare(options: argparse.Namespace, interruption: Interruption) -> None:
     if options.minutes is not None:
         epochs = epochs_of(runs[: len(contest.arms)], options.minutes, options.to, print)
         runs = entries(contest, options.seeds, options.to, epochs=epochs, **how)
-    comparison = Comparison(tuple(train_all(runs, interruption, print)))
+    comparison = Comparison(tuple(train_all(runs, stop_request, print)))
     notes = [" ".join(f"{line}." for line in _conditions(runs))]
     tables, verdicts = write_report(options.to, comparison, contest.targets, notes, contest.evaluate_on)
     firsts = zip(runs[: len(contest.arms)], comparison.runs, strict=False)

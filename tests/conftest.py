@@ -6,6 +6,7 @@ import csv
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,19 @@ from hypothesis import settings
 from PIL import Image
 
 from imginav import DataSpec
+from imginav.manifest.fingerprints import DataFingerprint
+from imginav.manifest.loading import load, load_phase
+from imginav.manifest.resolved import ResolvedManifest, ResolvedPhase
+from imginav.plugin.checkpoint import Checkpoint
+from imginav.plugin.registry import Registry, installed
+from imginav.runs.evaluation_result import Outcome
+from imginav.runs.experiment import build_trainer, run_folder
+from imginav.runs.records import Recorder, load_record
+from imginav.runs.run_folder import EVALUATION
+from imginav.training.trainer import Trainer
 from imginav_datasets.classes import LABELS, PALETTE
+from imginav_evaluation.evaluate import Weights, evaluate
+from imginav_tests.tiny import LATENCY, PHASE, Blocks
 
 # A machine that does other things at the same time is no fault.
 settings.register_profile("untimed", deadline=None)
@@ -70,3 +83,113 @@ def _all_classes() -> Image.Image:
     """Return stripes of the ten classes, background at the bottom."""
     rows = np.minimum(np.arange(32) // 3, len(PALETTE) - 1).astype(np.uint8)
     return Image.fromarray(PALETTE.colour(np.repeat(rows[:, None], 32, axis=1)))
+
+
+@pytest.fixture(scope="session")
+def registry() -> Registry:
+    """The installed components and the data set `blocks`."""
+    registry = installed()
+    registry.add("dataset", "blocks", Blocks)
+    return registry
+
+
+@pytest.fixture
+def load_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registry: Registry) -> Callable[..., ResolvedPhase]:
+    """Load the tiny phase under a number, with more text and settings, in an empty working folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def load(text: str = "", *settings: str, number: str = "1.1", **options: Any) -> ResolvedPhase:
+        Path("phase.toml").write_text(PHASE.replace('"0"', f'"{number}"').replace("tin", f"p{number[-1]}_tin") + text)
+        return load_phase(Path("phase.toml"), registry, settings=settings, **options)
+
+    return load
+
+
+Resolve = Callable[..., ResolvedManifest]
+
+
+@pytest.fixture
+def resolve(tmp_path: Path, registry: Registry) -> Resolve:
+    """Resolve the tiny phase with settings over it."""
+
+    def resolve(*settings: str) -> ResolvedManifest:
+        path = tmp_path / "tiny.toml"
+        path.write_text(PHASE)
+        folders = [f"output.{root}={str(tmp_path / root)!r}" for root in ("experiments", "shared")]
+        return load(path, registry, settings=[*folders, *settings])
+
+    return resolve
+
+
+@pytest.fixture
+def make_trainer(resolve: Resolve) -> Callable[..., Trainer]:
+    """Build the trainer of the tiny phase with settings over it, and with callbacks beside it."""
+
+    def make(*settings: str, callbacks: Mapping[str, object] | None = None) -> Trainer:
+        trainer = build_trainer(resolve(*settings), log=lambda _: None)
+        if callbacks:
+            trainer.hooks = type(trainer.hooks)({**trainer.hooks.callbacks, **callbacks})
+        return trainer
+
+    return make
+
+
+@pytest.fixture
+def make_checkpoint(resolve: Resolve, tmp_path: Path) -> Callable[..., Path]:
+    """Leave a checkpoint of the tiny phase with settings over it, as initialised, and beside it what it is worth."""
+
+    def make(*settings: str, evaluated: bool = True, spec: bool = True, name: str = "run") -> Path:
+        resolved = resolve(*settings)
+        trainer = build_trainer(resolved, log=lambda _: None)
+        path = tmp_path / name / "tiny_checkpoint_best.pt"
+        Checkpoint(
+            model=trainer.model.state_dict(),
+            epoch=2,
+            metrics={},
+            manifest=resolved.to_toml(),
+            origins=resolved.origins,
+            spec=trainer.data.source.spec if spec else None,
+        ).save(path)
+        if evaluated:
+            evaluate(Weights.of(trainer), resolved, path.parent, timed=False).save(path.parent / EVALUATION)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def finish() -> Callable[..., None]:
+    """Leave what finished runs of a phase leave: records and figures, by the labels of the experiments."""
+
+    def finish(phase: ResolvedPhase, fingerprints: Sequence[DataFingerprint], **figures: float) -> None:
+        for resolved, data in zip(phase.experiments, fingerprints, strict=True):
+            if phase.label(resolved) not in figures:
+                continue
+            folder = run_folder(resolved)
+            earlier = load_record(folder.record)
+            with Recorder.start(folder.record, folder.experiment, resolved.sha256, data, 2, earlier).until_finished():
+                value = figures[phase.label(resolved)]
+                channels = resolved.manifest.encoder.latent_channels
+                outcome = Outcome(
+                    title="",
+                    experiment=folder.experiment,
+                    weights_epoch=2,
+                    epochs=2,
+                    stop_reason="",
+                    best_epoch=2,
+                    monitor="val_loss",
+                    metrics={"val_mse": value, "val_loss": value},
+                    flat_background_mse=1.0,
+                    latent=(8, 8, channels),
+                    downsampling_factor=4,
+                    encoder_parameters=10,
+                    decoder_parameters=10,
+                    train_layouts=12,
+                    validation_layouts=4,
+                    split_by="scene",
+                    trial=False,
+                    latency=LATENCY,
+                )
+                outcome.save(folder.evaluation)
+
+    return finish

@@ -15,9 +15,11 @@ import attrs
 import pytest
 import tomli
 
-from imginav import cli, hookimpl, loading, manifest, study
-from imginav.hookspecs import PluginSpecs, RunSpecs
-from imginav.registry import Registration, Registry, installed
+from imginav import cli, hookimpl
+from imginav.manifest import loading, tables
+from imginav.plugin.hookspecs import PluginSpecs, RunSpecs
+from imginav.plugin.registry import Registration, Registry, installed
+from imginav.study import phases
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("*/*.md"))]
@@ -52,7 +54,7 @@ def test_toml_blocks_fit(path: str, block: str, tmp_path: Path, monkeypatch: pyt
     if "project" in tables:
         assert tables["project"]["entry-points"]["imginav"]
         return
-    if not loading.no_matter_of_a_site(tables):
+    if not loading.keys_not_allowed_in_site(tables):
         Path("imginav.toml").write_text(block)
         phase = loading.load_phase(ROOT / "phases" / "1_5.toml", installed())
         assert "imginav.toml" in phase.experiments[0].origins.values() or set(tables) == {"cluster"}
@@ -86,9 +88,9 @@ def test_commands_are_understood(command: str, tmp_path: Path, monkeypatch: pyte
     if "phase" in options:
         phase = loading.load_phase(options.phase, installed(), settings=options.settings, scale=options.scale)
         assert phase.id.replace(".", "_") == options.phase.stem
-        assert study.chosen(phase, getattr(options, "only", ()))
+        assert phases.chosen(phase, getattr(options, "only", ()))
     elif "folder" in options:
-        assert len(study.phases_in_order(options.folder)) == 5
+        assert len(phases.phases_in_order(options.folder)) == 5
     assert callable(options.command)
 
 
@@ -127,13 +129,13 @@ def test_every_component_and_its_keys_are_documented(registration: Registration)
     assert [f.name for f in attrs.fields(registration.component) if f.init and f"`{f.name}`" not in text] == []
 
 
-@pytest.mark.parametrize("table", [manifest.Phase, manifest.Train, manifest.Machine, manifest.Output])
+@pytest.mark.parametrize("table", [tables.Phase, tables.Train, tables.Machine, tables.Output])
 def test_every_key_of_the_core_is_documented(table: type) -> None:
     text = (ROOT / "docs" / "manifest.md").read_text()
     assert [f.name for f in attrs.fields(table) if f"| `{f.name}` |" not in text] == []
 
 
-@pytest.mark.parametrize("table", [manifest.Sweep, manifest.Plan])
+@pytest.mark.parametrize("table", [tables.Sweep, tables.Plan])
 def test_every_key_of_a_study_is_documented(table: type) -> None:
     text = (ROOT / "docs" / "study.md").read_text()
     assert [f.name for f in attrs.fields(table) if f"`{f.name}`" not in text and f"[{f.name}]" not in text] == []

@@ -10,13 +10,14 @@ from typing import Any
 from attrs import evolve, field, frozen
 
 from imginav import UserError
-from imginav.checks import FILE_NAME, above, file_name
-from imginav.data import open_print
-from imginav.layers import leaves, setting
-from imginav.loading import ResolvedManifest, Scale, load
-from imginav.reading import read_toml
-from imginav.registry import Registry, installed
-from imginav.structuring import Structurer, StructuringError
+from imginav.data.loader import open_fingerprint
+from imginav.manifest.config_layers import leaves, setting
+from imginav.manifest.loading import Scale, load
+from imginav.manifest.reading import read_toml
+from imginav.manifest.resolved import ResolvedManifest
+from imginav.manifest.structuring import Structurer, StructuringError
+from imginav.plugin.registry import Registry, installed
+from imginav.plugin.validators import FILE_NAME, above, file_name
 from imginav_benches.quality import Quality
 from imginav_benches.subjects import Subject
 
@@ -187,12 +188,12 @@ def measured(resolved: ResolvedManifest, quality: Quality) -> ResolvedManifest:
 
 
 def _refuse_other_layouts(arms: Sequence[Entry]) -> None:
-    prints = [open_print(arm.resolved.manifest.data, arm.resolved.manifest.train) for arm in arms]
-    for arm, own in zip(arms, prints, strict=True):
-        if not own.same(prints[0]):
+    fingerprints = [open_fingerprint(arm.resolved.manifest.data, arm.resolved.manifest.train) for arm in arms]
+    for arm, own in zip(arms, fingerprints, strict=True):
+        if not own.same(fingerprints[0]):
             raise UserError(
                 f"{arm.arm} has other layouts than {arms[0].arm} ({own.layouts.description}; there "
-                f"{prints[0].layouts.description}), or another split; give both the same [data] and train.split"
+                f"{fingerprints[0].layouts.description}), or another split; give both the same [data] and train.split"
             )
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from imginav.trainer import Trainer
+from imginav.training.trainer import Trainer
 
 
 class BareLoop:

@@ -9,8 +9,8 @@ import shutil
 import torch
 from attrs import evolve, frozen
 
-from imginav.device import Device, open_device
-from imginav.manifest import Machine
+from imginav.manifest.tables import Machine
+from imginav.training.device import Device, open_device
 
 BATCHES, SIZES, PRECISIONS = (1, 4, 16), (256, 512, 1024), ("fp32", "bf16", "fp16")
 

@@ -9,8 +9,8 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from imginav.autoencoder import Autoencoder
-from imginav.device import Device
+from imginav.model.autoencoder import Autoencoder
+from imginav.training.device import Device
 from imginav_benches.cases import Case
 from imginav_benches.subjects import Subject
 

@@ -13,11 +13,13 @@ import attrs
 from attrs import field, frozen
 
 from imginav import Callback, UserError, hookimpl
-from imginav.checks import above
-from imginav.reconstruction import PART, Reconstructions
-from imginav.rundir import RunFolder, write_text
-from imginav.trainer import Trainer
-from imginav.validation import validate
+from imginav.files import write_text
+from imginav.plugin.validators import above
+from imginav.runs.run_folder import RunFolder
+from imginav.training.metric_definitions import PART
+from imginav.training.trainer import Trainer
+from imginav.training.validation import validate
+from imginav_evaluation.reconstruction import Reconstructions
 from imginav_metrics import PaletteClasses
 
 POINTS = "quality.csv"
@@ -81,13 +83,13 @@ class QualityMeter:
 
     @hookimpl
     def step_finished(self, trainer: Trainer) -> None:
-        tally = trainer.tally
-        if tally is None:
+        totals = trainer.totals
+        if totals is None:
             return
-        self._seconds += tally.seconds - self._seen_seconds - self._paused
-        self._images += tally.images - self._seen_images
-        self._seen_seconds, self._seen_images, self._paused = tally.seconds, tally.images, 0.0
-        last = tally.batches == trainer.data.steps_per_epoch
+        self._seconds += totals.seconds - self._seen_seconds - self._paused
+        self._images += totals.images - self._seen_images
+        self._seen_seconds, self._seen_images, self._paused = totals.seconds, totals.images, 0.0
+        last = totals.batches == trainer.data.steps_per_epoch
         if self._seconds < self._next and not last:
             return
         # A GPU may not be done with the steps yet; the rest of them is training, and counted here at once.
@@ -134,7 +136,7 @@ class QualityMeter:
         seen = Reconstructions(
             {"palette": PaletteClasses()}, data.source.spec, model.output_names, data.image_size, trainer.device
         )
-        batches = trainer.unless_asked(data.validation_batches())
+        batches = trainer.unless_stopped(data.validation_batches())
         metrics = validate(model, trainer.objective, batches, trainer.device, seen.see)
         figures = seen.figures()
         return Point(

@@ -16,22 +16,23 @@ from attrs import frozen
 from torch import Tensor
 
 from imginav import UserError
-from imginav.checkpoint import load_checkpoint
-from imginav.device import to_bytes
-from imginav.evaluating import Request, evaluate_checkpoint
-from imginav.fingerprints import sha256_of_tables
-from imginav.interruption import Interruption
-from imginav.loading import ResolvedManifest
-from imginav.outcome import Outcome, load_outcome
+from imginav.files import write_text
+from imginav.manifest.fingerprints import sha256_of_tables
+from imginav.manifest.resolved import ResolvedManifest
 from imginav.pictures import Pixels
-from imginav.registry import installed
-from imginav.run import build_trainer, is_finished, run_experiment, run_folder
-from imginav.rundir import EVALUATION, RunFolder, write_text
-from imginav.trainer import Trainer
+from imginav.pixels import to_bytes
+from imginav.plugin.checkpoint import load_checkpoint
+from imginav.plugin.registry import installed
+from imginav.processes.stop_request import StopRequest
+from imginav.runs.evaluation_result import Outcome, load_outcome
+from imginav.runs.experiment import build_trainer, is_finished, run_experiment, run_folder
+from imginav.runs.run_folder import EVALUATION, RunFolder
+from imginav.training.trainer import Trainer
 from imginav_benches.arm_files import Entry
 from imginav_benches.quality import POINTS, Point, read_points
+from imginav_reports.evaluate_checkpoint import Request, evaluate_checkpoint
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 PACE = "pace.json"
 """How many epochs each arm is trained for, where they follow from minutes."""
@@ -58,31 +59,31 @@ class Trained:
         return self.points[-1].images / self.points[-1].seconds
 
 
-def train_all(runs: Sequence[Entry], interruption: Interruption, say: Say) -> list[Trained]:
+def train_all(runs: Sequence[Entry], stop_request: StopRequest, log: Log) -> list[Trained]:
     """Train what is not finished, in turns; raises Interrupted where it is asked to leave, saved."""
-    return [_train(run, f"{number} of {len(runs)}", interruption, say) for number, run in enumerate(runs, start=1)]
+    return [_train(run, f"{number} of {len(runs)}", stop_request, log) for number, run in enumerate(runs, start=1)]
 
 
-def _train(run: Entry, number: str, interruption: Interruption, say: Say) -> Trained:
+def _train(run: Entry, number: str, stop_request: StopRequest, log: Log) -> Trained:
     name, folder = run.resolved.manifest.phase.experiment, run_folder(run.resolved)
     if is_finished(run.resolved):
-        say(f"run {number}: {name} is finished")
+        log(f"run {number}: {name} is finished")
         outcome = load_outcome(folder.evaluation)
     else:
-        say(f"run {number}: {name}")
+        log(f"run {number}: {name}")
         warm_up(run.resolved)
         # Its latency is what the benches of encoding and decoding measure.
-        outcome = run_experiment(run.resolved, say, interruption=interruption, timed=False)
+        outcome = run_experiment(run.resolved, log, stop_request=stop_request, timed=False)
     return Trained(
         arm=run.arm,
         seed=run.seed,
         points=tuple(read_points(folder.root / POINTS)),
         outcome=outcome,
-        elsewhere=_evaluated_elsewhere(run, folder, outcome, say) if run.elsewhere else None,
+        elsewhere=_evaluated_elsewhere(run, folder, outcome, log) if run.elsewhere else None,
     )
 
 
-def _evaluated_elsewhere(run: Entry, folder: RunFolder, outcome: Outcome, say: Say) -> Outcome:
+def _evaluated_elsewhere(run: Entry, folder: RunFolder, outcome: Outcome, log: Log) -> Outcome:
     """Return what the weights that a run left are worth on other data, measured once."""
     # Of other settings, another folder.
     digest = hashlib.sha256("\n".join(run.elsewhere).encode()).hexdigest()[:8]
@@ -90,9 +91,9 @@ def _evaluated_elsewhere(run: Entry, folder: RunFolder, outcome: Outcome, say: S
     try:
         return load_outcome(to / EVALUATION)
     except UserError:
-        say(f"{folder.experiment} on data with {', '.join(run.elsewhere)}")
+        log(f"{folder.experiment} on data with {', '.join(run.elsewhere)}")
     request = Request(checkpoint=_left_by(folder, outcome), to=to, settings=run.elsewhere)
-    return evaluate_checkpoint(request, installed(), say)
+    return evaluate_checkpoint(request, installed(), log)
 
 
 def _left_by(folder: RunFolder, outcome: Outcome) -> Path:
@@ -106,7 +107,7 @@ def _left_by(folder: RunFolder, outcome: Outcome) -> Path:
     )
 
 
-def epochs_of(runs: Iterable[Entry], minutes: float, folder: Path, say: Say) -> dict[str, int]:
+def epochs_of(runs: Iterable[Entry], minutes: float, folder: Path, log: Log) -> dict[str, int]:
     """Return for how many epochs each arm trains in so many minutes, at least one; one run of each arm is enough.
 
     Its pace is measured once and noted, since a run that goes on must have as many epochs as it began with.
@@ -124,7 +125,7 @@ def epochs_of(runs: Iterable[Entry], minutes: float, folder: Path, say: Say) -> 
             noted[run.arm] = own
             write_text(path, json.dumps(noted, indent=2) + "\n")
         found[run.arm] = int(own["epochs"])
-        say(f"{run.arm}: {own['seconds_per_epoch']:.3g} s an epoch, and so {found[run.arm]} in {minutes:g} min")
+        log(f"{run.arm}: {own['seconds_per_epoch']:.3g} s an epoch, and so {found[run.arm]} in {minutes:g} min")
     return found
 
 

@@ -10,14 +10,15 @@ from attrs import evolve, field, frozen
 from torch import Tensor
 
 from imginav import UserError
-from imginav.autoencoder import Autoencoder, build_autoencoder
-from imginav.checkpoint import load_checkpoint
-from imginav.checkpoint_manifest import resolve
-from imginav.device import Device
-from imginav.loading import ResolvedManifest, load_phase
-from imginav.manifest import Manifest
-from imginav.registry import installed
+from imginav.manifest.loading import load_phase
+from imginav.manifest.resolved import ResolvedManifest
+from imginav.manifest.tables import Manifest
+from imginav.model.autoencoder import Autoencoder, build_autoencoder
+from imginav.plugin.checkpoint import load_checkpoint
+from imginav.plugin.registry import installed
+from imginav.runs.checkpoint_manifest import resolve
 from imginav.seeds import Seeds
+from imginav.training.device import Device
 
 PHASES = Path(__file__).parents[2] / "phases"
 

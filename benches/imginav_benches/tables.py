@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from imginav.listing import gigabytes
+from imginav.formatting import format_bytes
 from imginav_benches.planning import Coded, Diffusion, plans
 
 Bench = Any
@@ -55,7 +55,7 @@ def _coding(benches: Iterable[Bench]) -> Table:
             f"{1e3 * median:.4g}",
             f"{1e3 * info['p95_seconds']:.4g}",
             f"{info['batch'] / median:.4g}",
-            gigabytes(info["peak_bytes"]) if "peak_bytes" in info else "–",
+            format_bytes(info["peak_bytes"]) if "peak_bytes" in info else "–",
             f"{info['ratio_to_peer'] / info['batch']:.2f}",
         )
     table.caption = (
@@ -112,7 +112,7 @@ def _planning(benches: Sequence[Bench], diffusion: Diffusion) -> Table:
             f"{plan.encode_share:.1%}",
             f"{plan.decode_share:.1%}",
             f"{plan.images_per_second:.3g}",
-            gigabytes(one.peak_bytes) if one.peak_bytes else "–",
+            format_bytes(one.peak_bytes) if one.peak_bytes else "–",
         )
     table.caption = (
         "encode and decode: the ratio to the base case, measured in turns, times the median of that; a UNet step: "
@@ -173,7 +173,7 @@ def _rate(bench: Bench) -> str:
         return f"{info['images'] / median:,.4g} images/s"
     if "rows" in info:
         return f"{info['rows'] / median:,.0f} rows/s"
-    return gigabytes(info["bytes"]) if "bytes" in info else ""
+    return format_bytes(info["bytes"]) if "bytes" in info else ""
 
 
 def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:

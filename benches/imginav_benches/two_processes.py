@@ -10,10 +10,12 @@ from pathlib import Path
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from imginav import distributed, loading, registry
-from imginav.batches import layouts_in
-from imginav.interruption import Interruption
-from imginav.run import build_trainer
+from imginav.data.batches import layouts_in
+from imginav.manifest import loading
+from imginav.plugin import registry
+from imginav.processes import distributed
+from imginav.processes.stop_request import StopRequest
+from imginav.runs.experiment import build_trainer
 from imginav_benches.bare_loop import BareLoop
 from imginav_benches.subjects import FINAL
 
@@ -37,7 +39,7 @@ def as_process(rank: int, port: int) -> Iterator[distributed.World]:
     os.environ |= {**{name: str(value) for name, value in told.items()}, "MASTER_ADDR": "127.0.0.1"}
     torch.set_num_threads(max(1, threads // 2))
     try:
-        with distributed.joined(Interruption()) as world:
+        with distributed.joined(StopRequest()) as world:
             yield world
     finally:
         torch.set_num_threads(threads)
@@ -52,7 +54,7 @@ def turns(world: distributed.World, folder: Path) -> tuple[Callable[[], None], C
     resolved = loading.load(
         FINAL, registry.installed(), settings=[*SETTINGS, *output, *observers], scale="full", use_site=False
     )
-    trainer = build_trainer(resolved, say=lambda _: None, world=world)
+    trainer = build_trainer(resolved, log=lambda _: None, world=world)
     trainer.model.train()
     trainer.connect()
     bare = BareLoop(trainer, folder / "bare.pt")
@@ -77,5 +79,5 @@ def follow(port: int, folder: Path) -> None:
     """Be the second process: take the turns that the first one names."""
     with as_process(1, port) as world:
         own, peer = turns(world, folder)
-        while turn := world.first(""):
+        while turn := world.broadcast(""):
             (own if turn == "own" else peer)()

@@ -3,18 +3,17 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from imginav.cluster import Cluster, JobState, Place, Work
-from imginav.components import (
-    Arm,
+from imginav.errors import UserError
+from imginav.plugin.cluster import Cluster, JobId, JobSpec, JobState
+from imginav.plugin.components import (
     Callback,
+    Candidate,
     CannotMeasure,
     Choice,
     Component,
     Dataset,
-    DataSpec,
     Decoder,
     Encoder,
-    Exporter,
     Head,
     LayoutSource,
     Loss,
@@ -23,18 +22,18 @@ from imginav.components import (
     Metric,
     Optimizer,
     Selector,
-    TrainedAutoencoder,
 )
-from imginav.errors import UserError
-from imginav.hookspecs import hookimpl
+from imginav.plugin.data_spec import DataSpec
+from imginav.plugin.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from imginav.latent_set import LatentDataset
-    from imginav.pretrained import Pretrained, load
+    from imginav_handoff.exporter import Exporter, TrainedAutoencoder
+    from imginav_handoff.latent_set import LatentDataset
+    from imginav_handoff.pretrained import Pretrained, load
 
 __all__ = [
-    "Arm",
     "Callback",
+    "Candidate",
     "CannotMeasure",
     "Choice",
     "Cluster",
@@ -45,6 +44,8 @@ __all__ = [
     "Encoder",
     "Exporter",
     "Head",
+    "JobId",
+    "JobSpec",
     "JobState",
     "LRSchedule",
     "LatentDataset",
@@ -53,21 +54,31 @@ __all__ = [
     "Measurement",
     "Metric",
     "Optimizer",
-    "Place",
     "Pretrained",
     "Selector",
     "TrainedAutoencoder",
     "UserError",
-    "Work",
     "hookimpl",
     "load",
 ]
 
-_LATE = {"LatentDataset": "imginav.latent_set", "Pretrained": "imginav.pretrained", "load": "imginav.pretrained"}
-"""What needs torch, which takes seconds to import, and which most plugins and commands do not wait for."""
+_HANDED_ON = {
+    "Exporter": "imginav_handoff.exporter",
+    "LatentDataset": "imginav_handoff.latent_set",
+    "Pretrained": "imginav_handoff.pretrained",
+    "TrainedAutoencoder": "imginav_handoff.exporter",
+    "load": "imginav_handoff.pretrained",
+}
+"""Names of the hand-off, which is a plugin: imported when they are asked for, as they need torch."""
+
+
+_RENAMED = {"Arm": "Candidate", "Place": "JobId", "Work": "JobSpec"}
+"""Names of earlier versions, with those of today."""
 
 
 def __getattr__(name: str) -> object:
-    if name not in _LATE:
+    if name in _RENAMED:
+        raise AttributeError(f"imginav.{name} is called imginav.{_RENAMED[name]} now; change the plugin")
+    if name not in _HANDED_ON:
         raise AttributeError(f"module 'imginav' has no attribute {name!r}")
-    return getattr(import_module(_LATE[name]), name)
+    return getattr(import_module(_HANDED_ON[name]), name)

@@ -1,9 +1,8 @@
-"""Pictures of layouts: PNG files that are written, and image files that people name."""
+"""Pictures for people: layouts side by side, and figures, as PNG files."""
 
 from __future__ import annotations
 
 import io
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from imginav.errors import UserError
-from imginav.rundir import write_bytes
+from imginav.files import write_bytes
 
 Pixels = NDArray[np.uint8]
 
@@ -22,12 +20,6 @@ GAP = 4
 
 CAPTION_HEIGHT = 18
 """Pixels above the tiles that their captions take."""
-
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
-"""That are read; of Pillow's other formats some run programs on what they read."""
-
-DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, LookupError, Image.DecompressionBombError, struct.error)
-"""What Pillow's decoders raise on damaged bytes."""
 
 FRAME = (70, 70, 70)
 CAPTION = (235, 235, 235)
@@ -73,23 +65,3 @@ def write_figure(path: Path, figure: Figure) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     write_bytes(path, buffer.getbuffer())
-
-
-def read_picture(path: Path, background: tuple[int, int, int], size: int | None = None) -> Pixels:
-    """Return an image file as RGB bytes (H, W, 3), with `background` where it shows nothing.
-
-    With a `size` it is brought to a square of so many pixels, by taking the nearest pixel. Raises UserError where it
-    cannot be read as a whole.
-    """
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            opaque = Image.new("RGBA", image.size, (*background, 255))
-            opaque.alpha_composite(image.convert("RGBA"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such picture") from None
-    except DECODER_ERRORS as error:
-        raise UserError(f"{path}: cannot be read as a picture ({error}); take a whole PNG file") from None
-    picture = opaque.convert("RGB")
-    if size is not None:
-        picture = picture.resize((size, size), Image.Resampling.NEAREST)
-    return np.asarray(picture, dtype=np.uint8).copy()

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from imginav import UserError, loading
-from imginav.checkpoint import Checkpoint
-from imginav.registry import installed
+from imginav import UserError
+from imginav.manifest import loading
+from imginav.plugin.checkpoint import Checkpoint
+from imginav.plugin.registry import installed
 from imginav_benches import arms, chosen, same_network_once
 from imginav_benches.cases import base_case
 from imginav_benches.subjects import FINAL, Subject

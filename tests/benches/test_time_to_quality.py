@@ -16,8 +16,9 @@ from attrs import evolve
 from PIL import Image
 
 from imginav import UserError, hookimpl
-from imginav.interruption import LEFT, Interruption
-from imginav.run import build_trainer, run_experiment, run_folder
+from imginav.exit_status import REQUEUE
+from imginav.processes.stop_request import StopRequest
+from imginav.runs.experiment import build_trainer, run_experiment, run_folder
 from imginav_benches import quality, quality_runs
 from imginav_benches.arm_files import Entry, Targets, entries, named_arms, read_arms, settings_of
 from imginav_benches.quality import POINTS, Point, Quality, read_points
@@ -205,19 +206,19 @@ def test_the_clock_of_the_training_stands_while_a_point_is_taken(monkeypatch: py
         return evolve(curve((meter._seconds, 0.5))[0], step=trainer.step, images=meter._images)
 
     monkeypatch.setattr(meter, "_measured", measured)
-    tally = SimpleNamespace(seconds=0.0, images=0, batches=0)
+    totals = SimpleNamespace(seconds=0.0, images=0, batches=0)
     nothing = SimpleNamespace(validation_started=lambda *_: None, epoch_started=lambda *_: None)
     trainer: Any = SimpleNamespace(
-        tally=tally, step=0, epoch=1, hooks=nothing, model=SimpleNamespace(train=lambda: None),
+        totals=totals, step=0, epoch=1, hooks=nothing, model=SimpleNamespace(train=lambda: None),
         data=SimpleNamespace(steps_per_epoch=4), device=SimpleNamespace(wait=lambda: now.__setitem__(0, now[0] + 0.25)),
     )  # fmt: skip
     # A step takes a second, the last one half of it, and a GPU a quarter more where it is waited for. The trainer's own
     # clock counts the five seconds of a point as well.
     for shown in (1.0, 7.25, 13.5, 14.0):
         trainer.step += 1
-        tally.seconds, tally.images, tally.batches = shown, 4 * trainer.step, trainer.step
+        totals.seconds, totals.images, totals.batches = shown, 4 * trainer.step, trainer.step
         meter.step_finished(trainer)
-    trainer.tally = None
+    trainer.totals = None
     meter.epoch_finished(trainer)
     assert [(point.step, point.seconds, point.images) for point in meter._points] == [
         (1, 1.25, 4), (2, 2.5, 8), (4, 4.25, 16),
@@ -230,11 +231,11 @@ def test_the_clock_goes_on_where_a_run_was_left_within_an_epoch(monkeypatch: pyt
     assert isinstance(meter, quality.QualityMeter)
     assert isinstance(again, quality.QualityMeter)
     trainer: Any = SimpleNamespace(
-        tally=SimpleNamespace(seconds=3.0, images=8, batches=2), data=SimpleNamespace(steps_per_epoch=4)
+        totals=SimpleNamespace(seconds=3.0, images=8, batches=2), data=SimpleNamespace(steps_per_epoch=4)
     )
     meter.step_finished(trainer)
     again.load_state_dict(meter.state_dict())
-    trainer.tally = SimpleNamespace(seconds=4.5, images=12, batches=3)  # its own clock goes on as well
+    trainer.totals = SimpleNamespace(seconds=4.5, images=12, batches=3)  # its own clock goes on as well
     again.step_finished(trainer)
     assert (again._seconds, again._images) == (4.5, 12)
 
@@ -308,7 +309,7 @@ def test_a_run_that_was_killed_keeps_its_points_and_doubles_none(
 
     root = run_folder(broken.resolved).root
     with monkeypatch.context() as patched:
-        patched.setattr("imginav.run.build_trainer", killed)
+        patched.setattr("imginav.runs.experiment.build_trainer", killed)
         with pytest.raises(Killed):
             run_experiment(broken.resolved, lambda _: None, timed=False)
     # Killed within the second epoch, with points beyond the checkpoint of the first.
@@ -486,9 +487,9 @@ def test_arms_are_trained_compared_and_left_alone_when_they_are_finished(
 def test_a_comparison_that_is_asked_to_leave_says_that_it_goes_on(
     arms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def leaves(runs: Any, interruption: Interruption, say: Any) -> None:
-        interruption._hear(2, None)
+    def leaves(runs: Any, stop_request: StopRequest, log: Any) -> None:
+        stop_request._hear(2, None)
 
     monkeypatch.setattr(time_to_quality, "train_all", leaves)
-    assert time_to_quality.main(["--to", str(tmp_path), "--arms", str(arms)]) == LEFT
+    assert time_to_quality.main(["--to", str(tmp_path), "--arms", str(arms)]) == REQUEUE
     assert "left (SIGINT); the same command goes on where it was" in capsys.readouterr().err

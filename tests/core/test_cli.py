@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from imginav import study
 from imginav.cli import main
-from imginav.interruption import SIGNALS
+from imginav.processes.stop_request import SIGNALS
+from imginav.study import phases
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -48,7 +48,7 @@ def test_a_command_that_trains_hears_signals_from_its_start_to_its_end(
         os.kill(os.getpid(), number)
 
     before = signal.getsignal(number)
-    monkeypatch.setattr(study, "open_phase", opened)
+    monkeypatch.setattr(phases, "open_phase", opened)
     assert main(["run", str(Path(__file__).parents[2] / "phases" / "1_5.toml")]) == 85
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"imginav: left ({number.name}); the same command goes on where it was"
@@ -60,7 +60,7 @@ def test_a_command_that_trains_hears_signals_from_its_start_to_its_end(
 def test_a_command_that_would_begin_again_is_not_the_one_to_give_again(
     resume: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(study, "open_phase", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(phases, "open_phase", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     assert main(["run", str(Path(__file__).parents[2] / "phases" / "1_5.toml"), "--resume", resume]) == 85
     assert capsys.readouterr().err.splitlines()[-1] == (
         "imginav: left (SIGTERM); the same command without --resume goes on where it was"

@@ -23,16 +23,20 @@ from attrs import frozen
 from torch import nn
 from torch.distributed import TCPStore
 
-from imginav import Callback, Encoder, Head, LayoutSource, UserError, distributed, hookimpl, run
-from imginav.batches import layouts_in
-from imginav.checkpoint import Checkpoint
-from imginav.components import DataSpec, Sample
-from imginav.data import Data
-from imginav.interruption import Interrupted, Interruption
-from imginav.loading import ResolvedManifest, load
-from imginav.records import RunRecord
-from imginav.registry import Registry, installed
-from imginav.trainer import Trainer
+from imginav import Callback, Encoder, Head, LayoutSource, UserError, hookimpl
+from imginav.data.batches import layouts_in
+from imginav.data.loader import Data
+from imginav.manifest.loading import load
+from imginav.manifest.resolved import ResolvedManifest
+from imginav.plugin.checkpoint import Checkpoint
+from imginav.plugin.components import Sample
+from imginav.plugin.data_spec import DataSpec
+from imginav.plugin.registry import Registry, installed
+from imginav.processes import distributed
+from imginav.processes.stop_request import Interrupted, StopRequest
+from imginav.runs import experiment
+from imginav.runs.records import RunRecord
+from imginav.training.trainer import Trainer
 from imginav_datasets import Procedural
 
 PHASE = """
@@ -105,12 +109,12 @@ class Actor:
         if self._config.act == "draw":  # what plugins draw from, each process for itself
             for parameter in trainer.model.parameters():
                 if parameter.grad is not None:
-                    parameter.grad += trainer.world.first(torch.rand(()).item())
+                    parameter.grad += trainer.world.broadcast(torch.rand(()).item())
 
     @hookimpl
     def step_finished(self, trainer: Trainer) -> None:
         if self._config.act == "save slowly":
-            distributed.Processes.take_leave = lambda world: None  # type: ignore[method-assign]
+            distributed.Processes.wait_for_others = lambda world: None  # type: ignore[method-assign]
         if (trainer.world.rank, trainer.step) != (self._config.rank, self._config.step):
             return
         if self._config.act in ("leave", "record slowly", "save slowly"):
@@ -243,17 +247,17 @@ def train(folder: Path, settings: tuple[str, ...], evaluated: bool = False) -> d
     Trainer.validate = validating  # type: ignore[method-assign]
     Data.validation_batches = counting  # type: ignore[method-assign]
     if not evaluated:
-        run._finish = finish
-    interruption = Interruption()
-    with interruption.hearing(), distributed.joined(interruption) as world:
+        experiment._finish = finish
+    stop_request = StopRequest()
+    with stop_request.install_handlers(), distributed.joined(stop_request) as world:
         resolved = resolve(folder, *settings)
         if world.is_first:
-            outcome = run.run_experiment(
-                resolved, known["lines"].append, timed=False, interruption=interruption, world=world
+            outcome = experiment.run_experiment(
+                resolved, known["lines"].append, timed=False, stop_request=stop_request, world=world
             )
             known |= {"metrics": outcome.metrics, "notes": outcome.notes}
         else:
-            run.follow_experiment(resolved, world, interruption)
+            experiment.follow_experiment(resolved, world, stop_request)
     return known
 
 

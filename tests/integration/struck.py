@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from imginav import cli, rundir
-from imginav.device import Device
-from imginav.optimization import Optimization
+from imginav import cli, files
+from imginav.training.device import Device
+from imginav.training.optimization import Optimization
 
 
 class Strike:
@@ -40,7 +40,7 @@ class Strike:
 
 def watch(strike: Strike) -> None:
     """Let the moments be noticed where they happen."""
-    batch, step, write, replace = Device.batch, Optimization.step, rundir._write, Path.replace
+    batch, step, write, replace = Device.batch, Optimization.step, files._write, Path.replace
 
     def watched_batch(self: Device, sample: Any) -> Any:
         strike.now("batch")
@@ -53,7 +53,7 @@ def watch(strike: Strike) -> None:
 
     def watched_write(path: Path, content: bytes | memoryview, keep: Path | None) -> None:
         if strike.at(f"half of {path.name}"):
-            handle, _ = tempfile.mkstemp(prefix=f".{path.name}.", suffix=rundir.PART, dir=path.parent)
+            handle, _ = tempfile.mkstemp(prefix=f".{path.name}.", suffix=files.PART, dir=path.parent)
             os.write(handle, content[: len(content) // 2])
             os.kill(os.getpid(), signal.SIGKILL)
         write(path, content, keep)
@@ -67,7 +67,7 @@ def watch(strike: Strike) -> None:
     patches: list[tuple[object, str, Callable[..., Any]]] = [
         (Device, "batch", watched_batch),
         (Optimization, "step", watched_step),
-        (rundir, "_write", watched_write),
+        (files, "_write", watched_write),
         (Path, "replace", watched_replace),
     ]
     for place, name, function in patches:

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from imginav import cli
-from imginav.loading import load
-from imginav.registry import installed
-from imginav.run import run_experiment
+from imginav.manifest.loading import load
+from imginav.plugin.registry import installed
+from imginav.runs.experiment import run_experiment
 from imginav_tests import lsf, slurm
 from imginav_tests.ranks import PHASE
 

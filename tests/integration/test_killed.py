@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from imginav.checkpoint import load_checkpoint, sha256_of
-from imginav.lock import lock_file
+from imginav.plugin.checkpoint import load_checkpoint, sha256_of
+from imginav.runs.lock import lock_file
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

@@ -17,12 +17,12 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from imginav import report
-from imginav.loading import load, load_phase
-from imginav.outcome import RankedLayout, load_outcome
-from imginav.registry import installed
-from imginav.run import run_experiment
-from imginav.study import open_phase
+from imginav.manifest.loading import load, load_phase
+from imginav.plugin.registry import installed
+from imginav.runs.evaluation_result import RankedLayout, load_outcome
+from imginav.runs.experiment import run_experiment
+from imginav.study.phases import open_phase
+from imginav_reports import run_page
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -193,8 +193,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     roots.append(f"machine.cache={str(folder / 'cache')!r}")
     phase = load_phase(folder / "phase.toml", installed(), settings=roots)
     for experiment in phase.experiments:
-        run_experiment(experiment, say=lambda _: None)
-    open_phase(phase, say=lambda _: None).conclude()
+        run_experiment(experiment, log=lambda _: None)
+    open_phase(phase, installed().hooks, log=lambda _: None).conclude()
     outputs = folder / "outputs"
     return {
         "phase": outputs / "channels" / "report.html",
@@ -227,7 +227,7 @@ def write_strange(run: Path, to: Path) -> Path:
     ]
     resolved = load(to / "manifest.toml", installed())
     resolved = attrs.evolve(resolved, origins=dict.fromkeys(resolved.origins, STRANGE))
-    report.write(outcome, to, resolved, history)
+    run_page.write(outcome, to, resolved, history)
     return to / "report.html"
 
 

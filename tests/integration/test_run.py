@@ -18,13 +18,13 @@ import torch
 from PIL import Image
 
 from imginav import cli
-from imginav.autoencoder import build_autoencoder
-from imginav.checkpoint import load_checkpoint
-from imginav.loading import load
-from imginav.optimization import Optimization
-from imginav.registry import installed
-from imginav.run import build_trainer
+from imginav.manifest.loading import load
+from imginav.model.autoencoder import build_autoencoder
+from imginav.plugin.checkpoint import load_checkpoint
+from imginav.plugin.registry import installed
+from imginav.runs.experiment import build_trainer
 from imginav.seeds import Seeds
+from imginav.training.optimization import Optimization
 
 PHASE = Path(__file__).parents[2] / "phases" / "1_5.toml"
 
@@ -120,7 +120,7 @@ def test_the_last_word_of_a_run_is_true_of_the_weights_that_it_leaves(
     # A stranger rebuilds the model from the checkpoint alone, and measures the same.
     monkeypatch.chdir(tmp_path)
     Path("from_checkpoint.toml").write_text(checkpoint.manifest)
-    trainer = build_trainer(load(Path("from_checkpoint.toml"), installed()), say=lambda _: None)
+    trainer = build_trainer(load(Path("from_checkpoint.toml"), installed()), log=lambda _: None)
     trainer.model.load_state_dict(checkpoint.model)
     assert trainer.validate()["val_mse"] == pytest.approx(evaluation["metrics"]["val_mse"], rel=1e-5)
 

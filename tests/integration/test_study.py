@@ -18,7 +18,7 @@ import pytest
 import tomli
 from PIL import Image
 
-from imginav.checkpoint import load_checkpoint
+from imginav.plugin.checkpoint import load_checkpoint
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

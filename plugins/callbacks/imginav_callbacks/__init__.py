@@ -1,7 +1,7 @@
 """The callbacks that come with imginav."""
 
 from imginav import hookimpl
-from imginav.registry import Registry
+from imginav.plugin import Registry
 from imginav_callbacks.checkpoint import Checkpointing
 from imginav_callbacks.early_stopping import EarlyStopping
 from imginav_callbacks.ema import EMA

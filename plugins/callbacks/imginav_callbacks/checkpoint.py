@@ -8,11 +8,7 @@ from typing import ClassVar
 from attrs import evolve, field, frozen
 
 from imginav import Callback, UserError, hookimpl
-from imginav.checkpoint import Checkpoint, load_checkpoint
-from imginav.checks import at_least
-from imginav.loading import ResolvedManifest
-from imginav.rundir import RunFolder
-from imginav.trainer import Trainer
+from imginav.plugin import Checkpoint, ResolvedRun, RunFiles, TrainingRun, at_least, load_checkpoint
 
 
 @frozen(kw_only=True)
@@ -42,34 +38,34 @@ class Checkpointer:
 
     def __init__(self, config: Checkpointing) -> None:
         self._config = config
-        self._folder: RunFolder
-        self._resolved: ResolvedManifest
+        self._folder: RunFiles
+        self._resolved: ResolvedRun
         self._saved = time.monotonic()
         self._place: tuple[int, int | None] | None = None  # the epoch, and the batches within it, of the latest
 
     @hookimpl
-    def run_started(self, trainer: Trainer, folder: RunFolder, resolved: ResolvedManifest) -> None:
+    def run_started(self, trainer: TrainingRun, folder: RunFiles, resolved: ResolvedRun) -> None:
         self._folder, self._resolved = folder, resolved
         self._saved = time.monotonic()
         self._mend_best(trainer)
 
     @hookimpl(trylast=True)  # the trained weights are put back before
-    def epoch_started(self, trainer: Trainer) -> None:
+    def epoch_started(self, trainer: TrainingRun) -> None:
         # What it goes on from may lie elsewhere; killed before its first save, it would start anew.
         if trainer.step and not self._folder.latest_checkpoint.exists():
             self._save_latest(trainer)
 
     @hookimpl(trylast=True)
-    def step_finished(self, trainer: Trainer) -> None:
+    def step_finished(self, trainer: TrainingRun) -> None:
         if time.monotonic() - self._saved >= 60 * self._config.minutes:
             self._save_latest(trainer)
 
     @hookimpl(trylast=True)
-    def training_interrupted(self, trainer: Trainer) -> None:
+    def training_interrupted(self, trainer: TrainingRun) -> None:
         self._save_latest(trainer)
 
     @hookimpl(trylast=True)  # what it saves holds the state of all others after this epoch
-    def epoch_finished(self, trainer: Trainer) -> None:
+    def epoch_finished(self, trainer: TrainingRun) -> None:
         self._save_latest(trainer)
         if self._config.every and trainer.epoch % self._config.every == 0:
             self._checkpoint(trainer).save(self._folder.numbered_checkpoint(trainer.epoch))
@@ -80,25 +76,25 @@ class Checkpointer:
             self._save_best(trainer)
 
     @hookimpl(trylast=True)  # the best weights may be restored just before
-    def training_finished(self, trainer: Trainer) -> None:
+    def training_finished(self, trainer: TrainingRun) -> None:
         self._mend_best(trainer)
 
-    def _save_latest(self, trainer: Trainer) -> None:
-        place = trainer.epoch, trainer.tally.batches if trainer.tally else None
+    def _save_latest(self, trainer: TrainingRun) -> None:
+        place = trainer.epoch, trainer.totals.batches if trainer.totals else None
         if place != self._place:
             self._checkpoint(trainer).save(self._folder.latest_checkpoint, keep=self._folder.previous_checkpoint)
             self._place, self._saved = place, time.monotonic()
 
-    def _save_best(self, trainer: Trainer) -> None:
+    def _save_best(self, trainer: TrainingRun) -> None:
         """Write the model's weights, which are the best."""
         row = next(row for row in trainer.history if row["epoch"] == trainer.best.epoch)
         best = evolve(self._checkpoint(trainer), epoch=int(row["epoch"]), metrics=row, training=None)
         best.save(self._folder.best_checkpoint)
 
-    def _mend_best(self, trainer: Trainer) -> None:
+    def _mend_best(self, trainer: TrainingRun) -> None:
         """Write the best checkpoint, where the model holds the best weights and the file others, or none."""
         best = trainer.best
-        if trainer.tally is not None or best.epoch is None or trainer.weights_epoch != best.epoch:
+        if trainer.totals is not None or best.epoch is None or trainer.weights_epoch != best.epoch:
             return
         try:
             there = load_checkpoint(self._folder.best_checkpoint)
@@ -108,7 +104,7 @@ class Checkpointer:
             if (there.epoch, there.metrics.get(best.metric)) != (best.epoch, best.value):
                 self._save_best(trainer)
 
-    def _checkpoint(self, trainer: Trainer) -> Checkpoint:
+    def _checkpoint(self, trainer: TrainingRun) -> Checkpoint:
         return Checkpoint(
             model=trainer.model.state_dict(),
             epoch=trainer.epoch,

@@ -9,8 +9,7 @@ from attrs import field, frozen
 from torch import Tensor
 
 from imginav import Callback, hookimpl
-from imginav.checks import at_least
-from imginav.trainer import Trainer
+from imginav.plugin import TrainingRun, at_least
 
 
 @frozen(kw_only=True)
@@ -53,7 +52,7 @@ class EarlyStopper:
         self._weights: dict[str, Tensor] | None = None
 
     @hookimpl
-    def epoch_finished(self, trainer: Trainer, row: Mapping[str, float]) -> None:
+    def epoch_finished(self, trainer: TrainingRun, row: Mapping[str, float]) -> None:
         best = trainer.best
         if self._config.restore_best and best.improved:
             self._weights = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
@@ -69,7 +68,7 @@ class EarlyStopper:
             )
 
     @hookimpl
-    def training_finished(self, trainer: Trainer) -> None:
+    def training_finished(self, trainer: TrainingRun) -> None:
         if self._weights is not None and trainer.best.epoch is not None:
             trainer.model.load_state_dict(self._weights)
             trainer.weights_epoch = trainer.best.epoch

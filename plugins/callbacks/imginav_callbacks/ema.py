@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from imginav import Callback, hookimpl
-from imginav.checks import between
-from imginav.trainer import Trainer
+from imginav.plugin import TrainingRun, between
 
 
 @frozen(kw_only=True)
@@ -39,21 +38,21 @@ class WeightAverage:
         self._steps = 0
 
     @hookimpl
-    def run_started(self, trainer: Trainer) -> None:
+    def run_started(self, trainer: TrainingRun) -> None:
         parameters = _parameters(trainer.model)
         # A resumed run has got its average back already, but on the CPU.
         start = self._average or parameters
         self._average = [a.detach().to(p.device, copy=True) for a, p in zip(start, parameters, strict=True)]
 
     @hookimpl(tryfirst=True)
-    def epoch_started(self, trainer: Trainer) -> None:
+    def epoch_started(self, trainer: TrainingRun) -> None:
         if self._trained is not None:
             _copy(self._trained, _parameters(trainer.model))
             self._trained = None
 
     @hookimpl
     @torch.no_grad()
-    def step_finished(self, trainer: Trainer) -> None:
+    def step_finished(self, trainer: TrainingRun) -> None:
         self._steps += 1
         # The first steps move the average faster, or it would remember the initial weights for long.
         decay = min(self._config.decay, (1 + self._steps) / (10 + self._steps))
@@ -61,7 +60,7 @@ class WeightAverage:
         average(self._average, [p.detach() for p in _parameters(trainer.model)], None)
 
     @hookimpl(tryfirst=True)
-    def validation_started(self, trainer: Trainer) -> None:
+    def validation_started(self, trainer: TrainingRun) -> None:
         self._trained = [p.detach().clone() for p in _parameters(trainer.model)]
         _copy(self._average, _parameters(trainer.model))
 

@@ -6,8 +6,7 @@ from attrs import field, frozen
 from torch.nn.utils import clip_grad_norm_
 
 from imginav import Callback, hookimpl
-from imginav.checks import above
-from imginav.trainer import Trainer
+from imginav.plugin import TrainingRun, above
 
 
 @frozen(kw_only=True)
@@ -17,5 +16,5 @@ class GradientClipping(Callback):
     max_norm: float = field(default=1.0, validator=above(0))  # of all gradients together, Euclidean
 
     @hookimpl
-    def gradients_ready(self, trainer: Trainer) -> None:
+    def gradients_ready(self, trainer: TrainingRun) -> None:
         clip_grad_norm_(trainer.model.parameters(), self.max_norm)

@@ -10,8 +10,7 @@ from typing import ClassVar
 from attrs import frozen
 
 from imginav import Callback, hookimpl
-from imginav.rundir import RunFolder, write_text
-from imginav.trainer import Trainer
+from imginav.plugin import RunFiles, TrainingRun, write_text
 
 
 @frozen(kw_only=True)
@@ -31,16 +30,16 @@ class MetricsFile:
     """
 
     def __init__(self) -> None:
-        self._folder: RunFolder
+        self._folder: RunFiles
 
     @hookimpl
-    def run_started(self, trainer: Trainer, folder: RunFolder) -> None:
+    def run_started(self, trainer: TrainingRun, folder: RunFiles) -> None:
         self._folder = folder
         if trainer.history:
             self._write(trainer.history)
 
     @hookimpl
-    def epoch_finished(self, trainer: Trainer) -> None:
+    def epoch_finished(self, trainer: TrainingRun) -> None:
         self._write(trainer.history)
 
     def _write(self, rows: Sequence[Mapping[str, float]]) -> None:

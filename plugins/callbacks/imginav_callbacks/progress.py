@@ -13,9 +13,7 @@ from rich.progress import Progress as Bar
 from torch import Tensor
 
 from imginav import Callback, hookimpl
-from imginav.checks import above
-from imginav.listing import duration
-from imginav.trainer import Trainer
+from imginav.plugin import TrainingRun, above, format_duration
 
 REFRESH_SECONDS = 0.5
 """Between two readings of the loss for a live display; each reading makes a GPU wait."""
@@ -48,7 +46,7 @@ class ProgressDisplay:
         self._images = 0  # of the epoch, when this attempt came to it
 
     @hookimpl
-    def run_started(self, trainer: Trainer) -> None:
+    def run_started(self, trainer: TrainingRun) -> None:
         self._last = time.perf_counter()
         if self._live:
             columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
@@ -57,12 +55,12 @@ class ProgressDisplay:
             self._bar.start()
 
     @hookimpl
-    def epoch_started(self, trainer: Trainer) -> None:
+    def epoch_started(self, trainer: TrainingRun) -> None:
         self._epoch_start = time.perf_counter()
-        self._images = trainer.tally.images if trainer.tally else 0
+        self._images = trainer.totals.images if trainer.totals else 0
 
     @hookimpl
-    def step_finished(self, trainer: Trainer, terms: Mapping[str, Tensor]) -> None:
+    def step_finished(self, trainer: TrainingRun, terms: Mapping[str, Tensor]) -> None:
         now = time.perf_counter()
         if now - self._last >= self._interval:
             self._last = now
@@ -76,12 +74,12 @@ class ProgressDisplay:
         self._console.print(reason, soft_wrap=True)
 
     @hookimpl
-    def validation_started(self, trainer: Trainer) -> None:
+    def validation_started(self, trainer: TrainingRun) -> None:
         if self._live:
             self._show(trainer, "validating")
 
     @hookimpl(trylast=True)
-    def epoch_finished(self, trainer: Trainer, row: Mapping[str, float]) -> None:
+    def epoch_finished(self, trainer: TrainingRun, row: Mapping[str, float]) -> None:
         shown = [f"{name} {row[name]:.5g}" for name in ("train_loss", "val_loss", "val_mse") if name in row]
         if "val_psnr_db" in row:
             shown.append(f"PSNR {row['val_psnr_db']:.2f} dB")
@@ -95,27 +93,27 @@ class ProgressDisplay:
         if self._bar is not None:
             self._bar.stop()
 
-    def _show(self, trainer: Trainer, text: str) -> None:
+    def _show(self, trainer: TrainingRun, text: str) -> None:
         if self._bar is not None:
             self._bar.update(self._task, completed=trainer.step, description=_epoch(trainer), text=text)
         else:
             self._console.print(f"{_epoch(trainer)}  {text}", soft_wrap=True)
 
-    def _text(self, trainer: Trainer, terms: Mapping[str, Tensor], now: float) -> str:
+    def _text(self, trainer: TrainingRun, terms: Mapping[str, Tensor], now: float) -> str:
         steps = trainer.data.steps_per_epoch
-        step, images = (trainer.tally.batches, trainer.tally.images) if trainer.tally else (steps, self._images)
+        step, images = (trainer.totals.batches, trainer.totals.images) if trainer.totals else (steps, self._images)
         losses = "  ".join(f"{name} {float(term):.4g}" for name, term in terms.items())
         speed = (images - self._images) / max(now - self._epoch_start, 1e-9)
         # What is cut off where a terminal is narrow comes last.
         return f"step {step}/{steps}{self._left(trainer, now)}  {speed:.0f} img/s  {losses}"
 
-    def _left(self, trainer: Trainer, now: float) -> str:
+    def _left(self, trainer: TrainingRun, now: float) -> str:
         if self._measured_from is None:
             return ""
         start, first_step = self._measured_from
         steps_left = trainer.epochs * trainer.data.steps_per_epoch - trainer.step
-        return f"  {duration((now - start) / (trainer.step - first_step) * steps_left)} left"
+        return f"  {format_duration((now - start) / (trainer.step - first_step) * steps_left)} left"
 
 
-def _epoch(trainer: Trainer) -> str:
+def _epoch(trainer: TrainingRun) -> str:
     return f"epoch {trainer.epoch}/{trainer.epochs}"

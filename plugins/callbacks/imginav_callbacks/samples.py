@@ -10,12 +10,8 @@ from attrs import field, frozen
 from torch import Tensor
 
 from imginav import Callback, hookimpl
-from imginav.checks import at_least, from_to
-from imginav.components import DataSpec
-from imginav.device import to_bytes
-from imginav.pictures import Pixels, grid, write_png
-from imginav.rundir import RunFolder
-from imginav.trainer import Trainer
+from imginav.plugin import Pixels, RunFiles, TrainingRun, at_least, from_to, grid, to_bytes, write_png
+from imginav.plugin.data_spec import DataSpec
 
 MOST_PIXELS = 100_000_000
 """Of the layouts in a picture; with what is made of each, it has 0.9 GB while it is drawn."""
@@ -52,23 +48,23 @@ class SamplePictures:
 
     def __init__(self, config: Samples) -> None:
         self._config = config
-        self._folder: RunFolder
+        self._folder: RunFiles
 
     @hookimpl
-    def run_started(self, folder: RunFolder) -> None:
+    def run_started(self, folder: RunFiles) -> None:
         self._folder = folder
 
     @hookimpl
-    def epoch_finished(self, trainer: Trainer) -> None:
+    def epoch_finished(self, trainer: TrainingRun) -> None:
         if trainer.epoch % self._config.every == 0:
             self._draw(trainer)
 
     @hookimpl(trylast=True)  # the weights that a run leaves may be restored just before
-    def training_finished(self, trainer: Trainer) -> None:
+    def training_finished(self, trainer: TrainingRun) -> None:
         if not self._folder.samples(trainer.weights_epoch).exists():
             self._draw(trainer)
 
-    def _draw(self, trainer: Trainer) -> None:
+    def _draw(self, trainer: TrainingRun) -> None:
         layouts = trainer.data.validation_samples(self._config.count)
         blocks = [tiles(layouts, i, trainer) for i in range(len(layouts["rgb"]))]
         columns = min(self._config.columns, len(blocks))
@@ -83,7 +79,7 @@ class SamplePictures:
 
 
 @torch.no_grad()
-def tiles(layouts: dict[str, Tensor], index: int, trainer: Trainer) -> dict[str, Pixels]:
+def tiles(layouts: dict[str, Tensor], index: int, trainer: TrainingRun) -> dict[str, Pixels]:
     """Return the input of one layout and what the model makes of it by caption, each RGB (H, W, 3)."""
     images = trainer.device.batch({"rgb": layouts["rgb"][index : index + 1]})["rgb"]
     trainer.model.eval()

@@ -10,8 +10,7 @@ from attrs import frozen
 from PIL import Image
 
 from imginav import Callback, UserError, hookimpl
-from imginav.rundir import RunFolder
-from imginav.trainer import Trainer
+from imginav.plugin import RunFiles, TrainingRun
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -41,16 +40,16 @@ class TensorBoardWriter:
             ) from error
         self._open = tensorboard.SummaryWriter
         self._writer: SummaryWriter | None = None
-        self._folder: RunFolder
+        self._folder: RunFiles
 
     @hookimpl
-    def run_started(self, trainer: Trainer, folder: RunFolder) -> None:
+    def run_started(self, trainer: TrainingRun, folder: RunFiles) -> None:
         self._folder = folder
         # Where a run goes on, what was written after its checkpoint is not shown.
         self._writer = self._open(str(folder.root / "tensorboard"), purge_step=len(trainer.history) + 1)
 
     @hookimpl(trylast=True)  # after the epoch's samples were drawn
-    def epoch_finished(self, trainer: Trainer, row: Mapping[str, float]) -> None:
+    def epoch_finished(self, trainer: TrainingRun, row: Mapping[str, float]) -> None:
         if self._writer is None:
             return
         for name, value in row.items():

@@ -1,7 +1,7 @@
 """Where jobs run: schedulers of clusters, and this machine."""
 
 from imginav import hookimpl
-from imginav.registry import Registry
+from imginav.plugin import Registry
 from imginav_clusters.local import Local
 from imginav_clusters.lsf import LSF
 from imginav_clusters.slurm import Slurm

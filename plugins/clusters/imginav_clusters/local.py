@@ -13,8 +13,8 @@ from typing import ClassVar
 
 from attrs import frozen
 
-from imginav.cluster import Cluster, JobState, Place, Work
-from imginav.lock import living_process
+from imginav.plugin import living_process
+from imginav.plugin.cluster import Cluster, JobId, JobSpec, JobState
 from imginav_clusters import shell
 
 AFTER = "IMGINAV_AFTER"
@@ -32,7 +32,7 @@ class Local(Cluster):
 
     has_arrays: ClassVar[bool] = False
 
-    def script(self, work: Work) -> str:
+    def script(self, work: JobSpec) -> str:
         lines = [
             *shell.heading(work, "", [], "bash FILE"),
             f"# After the jobs before it, which are processes: {AFTER}.",
@@ -46,16 +46,16 @@ class Local(Cluster):
         ]
         return "\n".join(lines) + "\n"
 
-    def _run_line(self, work: Work) -> str:
+    def _run_line(self, work: JobSpec) -> str:
         # One command trains all of them, several at a time.
         names = () if work.whole else tuple(f"--only {shlex.quote(name)}" for name in work.elements.values())
         jobs = (f"--jobs {self.concurrency}",) if self.concurrency and work.is_array else ()
         return shell.run_line(self, work, *names, *jobs, chooses=False)
 
-    def submission(self, work: Work, after: Sequence[str]) -> list[str]:
+    def submission(self, work: JobSpec, after: Sequence[str]) -> list[str]:
         return ["bash", str(work.script)]
 
-    def submit(self, work: Work, after: Sequence[str]) -> str:
+    def submit(self, work: JobSpec, after: Sequence[str]) -> str:
         work.folder.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, AFTER: " ".join(job.partition("-")[0] for job in after)}
         beside = work.folder / f"{work.name}.log"
@@ -68,29 +68,29 @@ class Local(Cluster):
         )
         number = int(started.stdout)
         job = (living_process(number) or str(number)).replace(" ", "-")
-        beside.rename(self.log(work.folder, Place(job=job)))
+        beside.rename(self.log(work.folder, JobId(job=job)))
         return job
 
-    def states(self, jobs: Sequence[str]) -> Mapping[Place, JobState]:
+    def states(self, jobs: Sequence[str]) -> Mapping[JobId, JobState]:
         living = {job: living_process(_number(job)) == job.replace("-", " ") for job in jobs}
         return {
-            Place(job=job): JobState(word="runs" if lives else "ended", is_active=lives)
+            JobId(job=job): JobState(status="runs" if lives else "ended", is_active=lives)
             for job, lives in living.items()
         }
 
-    def cancel(self, places: Sequence[Place]) -> None:
+    def cancel(self, places: Sequence[JobId]) -> None:
         for place in places:
             with suppress(ProcessLookupError):
                 os.kill(_number(place.job), signal.SIGTERM)
 
-    def log(self, folder: Path, place: Place) -> Path:
+    def log(self, folder: Path, place: JobId) -> Path:
         return folder / f"{place.job}.log"
 
     @classmethod
-    def place_of(cls, environment: Mapping[str, str]) -> Place | None:
+    def job_of(cls, environment: Mapping[str, str]) -> JobId | None:
         number = environment.get(JOB, "")
         process = living_process(int(number)) if number.isdigit() else None
-        return Place(job=process.replace(" ", "-")) if process else None
+        return JobId(job=process.replace(" ", "-")) if process else None
 
 
 def _number(job: str) -> int:

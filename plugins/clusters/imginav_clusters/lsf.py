@@ -16,9 +16,9 @@ from typing import Literal
 
 from attrs import field, frozen
 
-from imginav.checks import one_line, seconds_of
-from imginav.cluster import MEMORY_UNITS, Cluster, JobState, Place, Work, answer, ask, bytes_of, ranges
 from imginav.errors import UserError
+from imginav.plugin import one_line, seconds_of
+from imginav.plugin.cluster import MEMORY_UNITS, Cluster, JobId, JobSpec, JobState, answer, ask, bytes_of, ranges
 from imginav_clusters import shell
 
 ACTIVE = ("PEND", "PROV", "PSUSP", "RUN", "USUSP", "SSUSP", "WAIT", "UNKWN")
@@ -37,7 +37,7 @@ class LSF(Cluster):
     memory_per: Literal["host", "core"] = "host"  # what the site takes -M and rusage[mem=] for
     gpu_options: str | None = field(default=None, validator=one_line)  # further parts of -gpu, such as j_exclusive=yes
 
-    def script(self, work: Work) -> str:
+    def script(self, work: JobSpec) -> str:
         name, log = (f"{work.name}[{ranges(list(work.elements))}]", "%J_%I") if work.is_array else (work.name, "%J")
         limit = f"%{self.concurrency}" if work.is_array and self.concurrency else ""
         span = f"span[ptile={self.cores}]" if self.nodes > 1 else "span[hosts=1]"
@@ -50,7 +50,7 @@ class LSF(Cluster):
             *([f'-R "rusage[mem={self._memory}]"', f"-M {self._memory}"] if self.memory else []),
             *([f'-gpu "{self._gpu}"'] if self.gpus else []),
             *([f"-W {_minutes(self.wall_time)}", f"-wt {_minutes(self.notice)}", "-wa USR2"] if self.wall_time else []),
-            f'-Q "{shell.LEFT}"',
+            f'-Q "{shell.REQUEUE}"',
             "-r",
             f"-o {shell.quoted(f'{work.folder}/{log}.lsf.log')}",
             *self.directives,
@@ -64,13 +64,13 @@ class LSF(Cluster):
             *shell.setting_up(self),
             *self._run(work),
             "",
-            f"# A run that has left (status {shell.LEFT}) is queued again, as -Q says; one that bkill ended is not.",
+            f"# A run that has left (status {shell.REQUEUE}) is queued again, as -Q says; one that bkill ended is not.",
             f'[ -z "$cancelled" ] || status={shell.CANCELLED}',
             "exit $status",
         ]
         return "\n".join(lines) + "\n"
 
-    def _run(self, work: Work) -> list[str]:
+    def _run(self, work: JobSpec) -> list[str]:
         if self.nodes == 1:
             return [f"{shell.run_line(self, work)} &", *shell.waiting("USR2")]
         meeting = f'--nodes {self.nodes} --rendezvous "$first:{shell.port("LSB_JOBID")}"'
@@ -99,16 +99,16 @@ class LSF(Cluster):
         unit = next(unit for unit in ("TB", "GB", "MB", "KB") if size % MEMORY_UNITS[unit] == 0 or unit == "KB")
         return f"{math.ceil(size / MEMORY_UNITS[unit])}{unit}"
 
-    def submission(self, work: Work, after: Sequence[str]) -> list[str]:
+    def submission(self, work: JobSpec, after: Sequence[str]) -> list[str]:
         return ["bsub", *(["-w", " && ".join(f"done({job})" for job in after)] if after else [])]
 
-    def submit(self, work: Work, after: Sequence[str]) -> str:
+    def submit(self, work: JobSpec, after: Sequence[str]) -> str:
         said = answer(self.submission(work, after), stdin=work.script.read_text())
         if not (match := re.search(r"Job <(\d+)> is submitted", said)):
             raise UserError(f"bsub did not say which job it has made, but {said.strip()!r}; look by bjobs")
         return match[1]
 
-    def states(self, jobs: Sequence[str]) -> Mapping[Place, JobState]:
+    def states(self, jobs: Sequence[str]) -> Mapping[JobId, JobState]:
         if not jobs:
             return {}
         command = ["bjobs", "-a", "-json", "-o", " ".join(FIELDS), *jobs]
@@ -121,27 +121,27 @@ class LSF(Cluster):
             ) from None
         return dict(_state(record) for record in records if "ERROR" not in record)
 
-    def cancel(self, places: Sequence[Place]) -> None:
+    def cancel(self, places: Sequence[JobId]) -> None:
         for place in places:
             answer(["bkill", place.name])
 
-    def log(self, folder: Path, place: Place) -> Path:
+    def log(self, folder: Path, place: JobId) -> Path:
         return folder / f"{place.name.replace('[', '_').removesuffix(']')}.log"
 
     @classmethod
-    def place_of(cls, environment: Mapping[str, str]) -> Place | None:
+    def job_of(cls, environment: Mapping[str, str]) -> JobId | None:
         job, index = environment.get("LSB_JOBID", ""), environment.get("LSB_JOBINDEX", "0")
-        return Place(job=job, index=_index(index)) if job.isdigit() else None
+        return JobId(job=job, index=_index(index)) if job.isdigit() else None
 
 
-def _state(record: Mapping[str, str]) -> tuple[Place, JobState]:
+def _state(record: Mapping[str, str]) -> tuple[JobId, JobState]:
     # Of an array's element, some versions say its number in the id as well: 123[2].
     job, index = record["JOBID"].partition("[")[0], record.get("JOBINDEX", "0")
     reason = " ".join(record.get("PEND_REASON", "").split())
     word = record["STAT"]
     hosts = dict.fromkeys(re.sub(r"^\d+\*", "", host) for host in record.get("EXEC_HOST", "").split(":") if host)
-    return Place(job=job, index=_index(index)), JobState(
-        word=word,
+    return JobId(job=job, index=_index(index)), JobState(
+        status=word,
         is_active=word in ACTIVE,
         is_stuck=word == "PEND" and bool(NEVER.search(reason)),
         node=" ".join(hosts),

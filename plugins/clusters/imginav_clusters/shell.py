@@ -5,16 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from imginav.cluster import Cluster, Work
+from imginav.plugin.cluster import Cluster, JobSpec
 
-LEFT = 85
+REQUEUE = 85
 """The exit status of a run that has left and goes on when its command is given again."""
 
 CANCELLED = 143
 """The exit status of a script that was told to end."""
 
 
-def heading(work: Work, directive: str, directives: Sequence[str], submission: str) -> list[str]:
+def heading(work: JobSpec, directive: str, directives: Sequence[str], submission: str) -> list[str]:
     """Return the first lines of a script: what it is, and what the scheduler is told."""
     several = f", {len(work.elements)} experiments" if work.is_array else ""
     return [
@@ -37,7 +37,7 @@ def setting_up(cluster: Cluster) -> list[str]:
     return [*lines, ""] if lines else []
 
 
-def run_line(cluster: Cluster, work: Work, *arguments: str, chooses: bool = True) -> str:
+def run_line(cluster: Cluster, work: JobSpec, *arguments: str, chooses: bool = True) -> str:
     """Return the command that trains; the arguments stand as they are, since they may have variables of the shell.
 
     It `chooses` which of the phase's experiments it trains, unless the arguments do.
@@ -49,7 +49,7 @@ def run_line(cluster: Cluster, work: Work, *arguments: str, chooses: bool = True
     return " ".join([cluster.command, "run", *parts, *several, *arguments])
 
 
-def _only(work: Work) -> int:
+def _only(work: JobSpec) -> int:
     (number,) = work.elements
     return number
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from attrs import frozen
 
-from imginav.checks import seconds_of
-from imginav.cluster import Cluster, JobState, Place, Work, answer, bytes_of, ranges
+from imginav.plugin import seconds_of
+from imginav.plugin.cluster import Cluster, JobId, JobSpec, JobState, answer, bytes_of, ranges
 from imginav_clusters import shell
 
 ACTIVE = (
@@ -27,7 +27,7 @@ ARRAY_JOB, INDEX, STATE, NODES, REASON = "%F", "%K", "%T", "%N", "%r"
 class Slurm(Cluster):
     """Slurm: arrays, dependences, requeue before the wall time is up."""
 
-    def script(self, work: Work) -> str:
+    def script(self, work: JobSpec) -> str:
         limit = f"%{self.concurrency}" if self.concurrency else ""
         log = "%A_%a" if work.is_array else "%j"
         directives = [
@@ -53,13 +53,13 @@ class Slurm(Cluster):
             *shell.setting_up(self),
             *self._run(work),
             "",
-            f"# A run that has left (status {shell.LEFT}) is queued again; one that scancel has ended is not.",
-            f'if [ $status -eq {shell.LEFT} ] && [ -z "$cancelled" ]; then scontrol requeue "$SLURM_JOB_ID"; fi',
+            f"# A run that has left (status {shell.REQUEUE}) is queued again; one that scancel has ended is not.",
+            f'if [ $status -eq {shell.REQUEUE} ] && [ -z "$cancelled" ]; then scontrol requeue "$SLURM_JOB_ID"; fi',
             "exit $status",
         ]
         return "\n".join(lines) + "\n"
 
-    def _run(self, work: Work) -> list[str]:
+    def _run(self, work: JobSpec) -> list[str]:
         if self.nodes == 1:
             return [f"{shell.run_line(self, work)} &", *shell.waiting("USR1")]
         meeting = f'--nodes {self.nodes} --rendezvous "$first:{shell.port("SLURM_JOB_ID")}"'
@@ -72,14 +72,14 @@ class Slurm(Cluster):
             *shell.waiting("USR1"),
         ]
 
-    def submission(self, work: Work, after: Sequence[str]) -> list[str]:
+    def submission(self, work: JobSpec, after: Sequence[str]) -> list[str]:
         dependency = [f"--dependency=afterok:{':'.join(after)}"] if after else []
         return ["sbatch", "--parsable", *dependency, str(work.script)]
 
-    def submit(self, work: Work, after: Sequence[str]) -> str:
+    def submit(self, work: JobSpec, after: Sequence[str]) -> str:
         return answer(self.submission(work, after)).strip().partition(";")[0]  # what follows is a cluster's name
 
-    def states(self, jobs: Sequence[str]) -> Mapping[Place, JobState]:
+    def states(self, jobs: Sequence[str]) -> Mapping[JobId, JobState]:
         if not jobs:
             return {}
         # Asked for one that it has forgotten, squeue refuses to speak of the others.
@@ -88,23 +88,23 @@ class Slurm(Cluster):
         known = (_state(line) for line in lines if line.count("|") == shown.count("|"))
         return {place: state for place, state in known if place.job in jobs}
 
-    def cancel(self, places: Sequence[Place]) -> None:
+    def cancel(self, places: Sequence[JobId]) -> None:
         answer(["scancel", *map(_name, places)])
 
-    def log(self, folder: Path, place: Place) -> Path:
+    def log(self, folder: Path, place: JobId) -> Path:
         return folder / f"{_name(place)}.log"
 
     @classmethod
-    def place_of(cls, environment: Mapping[str, str]) -> Place | None:
+    def job_of(cls, environment: Mapping[str, str]) -> JobId | None:
         job = environment.get("SLURM_ARRAY_JOB_ID") or environment.get("SLURM_JOB_ID", "")
         index = environment.get("SLURM_ARRAY_TASK_ID", "")
-        return Place(job=job, index=int(index) if index.isdigit() else None) if job.isdigit() else None
+        return JobId(job=job, index=int(index) if index.isdigit() else None) if job.isdigit() else None
 
 
-def _state(line: str) -> tuple[Place, JobState]:
+def _state(line: str) -> tuple[JobId, JobState]:
     job, index, word, nodes, reason = (part.strip() for part in line.split("|"))
-    return Place(job=job, index=int(index) if index.isdigit() else None), JobState(
-        word=word,
+    return JobId(job=job, index=int(index) if index.isdigit() else None), JobState(
+        status=word,
         is_active=word in ACTIVE,
         is_stuck=reason == NEVER,
         node=nodes,
@@ -112,7 +112,7 @@ def _state(line: str) -> tuple[Place, JobState]:
     )
 
 
-def _name(place: Place) -> str:
+def _name(place: JobId) -> str:
     return place.job if place.index is None else f"{place.job}_{place.index}"
 
 

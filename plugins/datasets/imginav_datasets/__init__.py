@@ -1,7 +1,7 @@
 """The data sets that come with imginav."""
 
 from imginav import hookimpl
-from imginav.registry import Registry
+from imginav.plugin import Registry
 from imginav_datasets.layouts import Layouts
 from imginav_datasets.procedural import Procedural
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from imginav.palette import Palette
+from imginav.plugin import Palette
 
 
 class LayoutClass(IntEnum):

@@ -10,7 +10,7 @@ from typing import Any
 from attrs import frozen
 
 from imginav import UserError
-from imginav.errors import did_you_mean
+from imginav.plugin import did_you_mean
 
 Value = bool | int | float | str
 """What a cell is compared with; its type says how the cell is read."""

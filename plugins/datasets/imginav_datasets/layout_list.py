@@ -12,7 +12,7 @@ from typing import TextIO
 from attrs import frozen
 
 from imginav import UserError
-from imginav.errors import did_you_mean, in_one_line
+from imginav.plugin import did_you_mean, in_one_line
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 """What may stand between the cells, the usual one first, and what it is called."""

@@ -21,9 +21,7 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from imginav.components import Sample
-from imginav.palette import UNMATCHED
-from imginav.rundir import sync_folder
+from imginav.plugin import UNMATCHED, Sample, sync_folder
 
 VERSION = 1
 """Of the files' format, raised with each change of it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import unicodedata
 from collections import Counter
@@ -15,22 +16,21 @@ from attrs import field, frozen
 from PIL import __version__ as PILLOW
 
 from imginav import Dataset, DataSpec, LayoutSource, UserError
-from imginav import palette as palette_code
-from imginav.checks import from_to
-from imginav.components import Sample
-from imginav.errors import in_one_line
-from imginav.palette import UNMATCHED, Palette
-from imginav_datasets import image_files
-from imginav_datasets.classes import LABELS, PALETTE
-from imginav_datasets.filters import Filter, Value, read_filters
-from imginav_datasets.image_files import (
+from imginav.plugin import (
+    UNMATCHED,
+    Palette,
+    Sample,
     UnusableImageError,
     digest_of,
     fault_of,
+    from_to,
     ignore_warnings_of_pillow,
+    in_one_line,
     read_image,
     read_image_with_digest,
 )
+from imginav_datasets.classes import LABELS, PALETTE
+from imginav_datasets.filters import Filter, Value, read_filters
 from imginav_datasets.layout_list import Line, read_list, refuse_doubled, value_of
 from imginav_datasets.layout_store import CLASSES, RGB, Stored, as_digests
 from imginav_datasets.palette_file import read_palette
@@ -109,14 +109,14 @@ class ListedLayouts(LayoutSource):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def prepare(self, folder: Path | None, say: Callable[[str], None] = print) -> None:
+    def prepare(self, folder: Path | None, log: Callable[[str], None] = print) -> None:
         if folder is None:
             return
         digests = as_digests(in_threads(_digest_or_none, self._rows))
-        code = map(Path, (image_files.__file__, palette_code.__file__))
+        code = [Path(inspect.getfile(maker)) for maker in (read_image, Palette)]
         origin = (self._tolerance, self.spec.palette, PILLOW, *code)
         kind = RGB if self._tolerance is None else CLASSES
-        self._prepared = prepare(folder, origin, self._config.image_size, digests, self._made, say, kind=kind)
+        self._prepared = prepare(folder, origin, self._config.image_size, digests, self._made, log, kind=kind)
 
     def _made(self, indices: Sequence[int]) -> Iterator[tuple[bytes, Stored]]:
         """Return these layouts as they can be stored, each with its digest; those that cannot be read are missing."""

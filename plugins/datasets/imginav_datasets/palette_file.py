@@ -17,8 +17,7 @@ from typing import Any
 import tomli
 
 from imginav import UserError
-from imginav.errors import did_you_mean
-from imginav.palette import UNMATCHED, Palette
+from imginav.plugin import UNMATCHED, Palette, did_you_mean
 
 KEYS = ("background", "classes")
 

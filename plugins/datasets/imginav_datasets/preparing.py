@@ -23,13 +23,13 @@ from rich.console import Console
 from rich.progress import track
 
 from imginav import UserError
-from imginav.interruption import held_back, leave_signals_to_the_run
+from imginav.plugin import block_signals, ignore_signals_in_worker
 from imginav_datasets.layout_store import CLASSES, VERSION, LayoutStore, SegmentWriter, Stored, bytes_of, clean
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 Make = Callable[[Sequence[int]], Iterator[tuple[bytes, Stored]]]
 """Makes layouts by their indices: gives those that can be made, each with the digest of what it was made from."""
@@ -79,7 +79,7 @@ def prepare(
     side: int,
     digests: NDArray[np.bytes_],
     make: Make,
-    say: Say,
+    log: Log,
     *,
     kind: int = CLASSES,
 ) -> Prepared:
@@ -98,7 +98,7 @@ def prepare(
         store = LayoutStore(folder, side)
         if len(_missing(store, digests)):
             folder.mkdir(parents=True, exist_ok=True)
-            with _locked(folder, say) as alone:
+            with _locked(folder, log) as alone:
                 if alone:
                     clean(folder, side)
                 store.load()
@@ -106,7 +106,7 @@ def prepare(
                     needed = bytes_of(len(missing), side, kind)
                     _refuse_small_disk(folder, needed)
                     (folder / ABOUT).write_text(ABOUT_TEXT)
-                    say(f"prepares {len(missing):,} layouts ({needed / 1e9:.2g} GB), once, in {folder}")
+                    log(f"prepares {len(missing):,} layouts ({needed / 1e9:.2g} GB), once, in {folder}")
                     _make(folder, side, missing, make)
             store.load()
         return Prepared(store, store.find(digests))
@@ -143,7 +143,7 @@ def in_processes(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     try:
         with _ended_at_once(ProcessPoolExecutor(min(cores, MOST_PROCESSES), context, _begin)) as pool:
             for start in range(0, len(items), AT_ONCE):
-                with held_back():
+                with block_signals():
                     results = pool.map(function, items[start : start + AT_ONCE], chunksize=CHUNK)
                 for result in results:
                     done += 1
@@ -163,7 +163,7 @@ def _ended_at_once(pool: Executor) -> Iterator[Executor]:
 
 def _begin() -> None:
     """Let a process leave signals to the one that started it, and end with it however that ends."""
-    leave_signals_to_the_run()
+    ignore_signals_in_worker()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -197,13 +197,13 @@ def _make(folder: Path, side: int, missing: NDArray[np.int64], make: Make) -> No
 
 
 @contextmanager
-def _locked(folder: Path, say: Say) -> Iterator[bool]:
+def _locked(folder: Path, log: Log) -> Iterator[bool]:
     """Hold the lock of a store; whether it could be had: not all disks know locks. The system gives it back."""
     with closing((folder / LOCK).open("wb")) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"waits for another process, which prepares layouts in {folder}")
+            log(f"waits for another process, which prepares layouts in {folder}")
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError as error:
             if error.errno not in NO_LOCKS:

@@ -14,8 +14,7 @@ from attrs import field, frozen
 from numpy.typing import NDArray
 
 from imginav import Dataset, DataSpec, LayoutSource
-from imginav.checks import at_least, from_to
-from imginav.components import MOST_LAYOUTS, Sample
+from imginav.plugin import MOST_LAYOUTS, Sample, at_least, from_to
 from imginav_datasets import drawing
 from imginav_datasets.classes import LABELS, PALETTE
 from imginav_datasets.drawing import draw_held_out_room, draw_held_out_scene, draw_room, draw_scene
@@ -63,7 +62,7 @@ class DrawnLayouts(LayoutSource):
     def __len__(self) -> int:
         return self._config.count
 
-    def prepare(self, folder: Path | None, say: Callable[[str], None] = print) -> None:
+    def prepare(self, folder: Path | None, log: Callable[[str], None] = print) -> None:
         if folder is None:
             return
         share = repr(self._config.room_share)  # of which the identity has the first digits
@@ -77,7 +76,7 @@ class DrawnLayouts(LayoutSource):
                 yield digests[index], Stored(segmentation, None, label)
 
         origin = (PALETTE, Path(__file__), *sorted(Path(drawing.__file__).parent.glob("*.py")))
-        self._prepared = prepare(folder, origin, self._config.image_size, as_digests(digests), made, say)
+        self._prepared = prepare(folder, origin, self._config.image_size, as_digests(digests), made, log)
 
     def read(self, index: int) -> Sample:
         if self._prepared and (stored := self._prepared.read(index)):

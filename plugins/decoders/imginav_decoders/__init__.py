@@ -1,7 +1,7 @@
 """The decoders that come with imginav."""
 
 from imginav import hookimpl
-from imginav.registry import Registry
+from imginav.plugin import Registry
 from imginav_decoders.conv import ConvDecoder
 from imginav_decoders.residual import ResidualDecoder
 

@@ -8,7 +8,7 @@ from attrs import frozen
 from torch import Tensor, nn
 
 from imginav import DataSpec, Decoder, Encoder
-from imginav.autoencoder import Heads
+from imginav.plugin import Heads
 
 GROUPS = 8
 """Groups of each GroupNorm."""

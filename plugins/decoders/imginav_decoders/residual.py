@@ -8,8 +8,7 @@ from attrs import field, frozen
 from torch import Tensor, nn
 
 from imginav import DataSpec, Decoder, Encoder
-from imginav.autoencoder import Heads
-from imginav.checks import from_to
+from imginav.plugin import Heads, from_to
 from imginav_encoders.residual import MOST_BLOCKS, ChannelNorm, level, patch_and_widths
 
 

@@ -1,7 +1,7 @@
 """The encoders that come with imginav."""
 
 from imginav import hookimpl
-from imginav.registry import Registry
+from imginav.plugin import Registry
 from imginav_encoders.conv import ConvEncoder
 from imginav_encoders.residual import ResidualEncoder
 

@@ -10,7 +10,7 @@ from attrs import field, frozen
 from torch import Tensor, nn
 
 from imginav import Encoder
-from imginav.checks import from_to
+from imginav.plugin import from_to
 
 LARGEST_PATCH = 4
 """Side in pixels of the patches that become the first features: drawn in flat colours they need no layer at the

@@ -14,9 +14,9 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
 from imginav import TrainedAutoencoder
-from imginav.architecture import Architecture
-from imginav.autoencoder import Autoencoder
-from imginav.registry import installed
+from imginav.model.architecture import Architecture
+from imginav.model.autoencoder import Autoencoder
+from imginav.plugin.registry import installed
 
 CONFIG = "config.json"
 

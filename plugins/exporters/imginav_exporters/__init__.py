@@ -1,7 +1,7 @@
 """The formats of `imginav export` that come with imginav."""
 
 from imginav import hookimpl
-from imginav.registry import Registry
+from imginav.plugin import Registry
 from imginav_exporters.diffusers_model import DiffusersExporter
 from imginav_exporters.graphs import OnnxExporter, Pt2Exporter
 from imginav_exporters.weights import SafetensorsExporter

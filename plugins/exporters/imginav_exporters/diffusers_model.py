@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from imginav import Exporter, TrainedAutoencoder, UserError
-from imginav.rundir import write_bytes, write_text
+from imginav.plugin import write_bytes, write_text
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from imginav.latent_space import LatentSpace
     from imginav_diffusers import ImginavAutoencoder
+    from imginav_handoff.latent_space import LatentSpace
 
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from attrs import frozen
 
 from imginav import Exporter, TrainedAutoencoder, UserError
-from imginav.rundir import write_bytes
+from imginav.plugin import write_bytes
 
 if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
 
-    from imginav.latent_space import LatentSpace
+    from imginav_handoff.latent_space import LatentSpace
 
 ENCODER, DECODER = "encoder", "decoder"
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from imginav import Exporter, TrainedAutoencoder, UserError
-from imginav.rundir import write_bytes, write_text
+from imginav.plugin import write_bytes, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from imginav.latent_space import LatentSpace
+    from imginav_handoff.latent_space import LatentSpace
 
 CONFIG, WHOLE = "config.json", "autoencoder.safetensors"
 
@@ -39,9 +39,9 @@ class SafetensorsExporter(Exporter):
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        from imginav.architecture import Architecture
-        from imginav.pretrained import ScaledDecoder, ScaledEncoder, with_weights
-        from imginav.registry import installed
+        from imginav.model.architecture import Architecture
+        from imginav.plugin.registry import installed
+        from imginav_handoff.pretrained import ScaledDecoder, ScaledEncoder, with_weights
 
         try:
             config = json.loads((folder / CONFIG).read_text())

@@ -1,7 +1,7 @@
 """The heads that come with imginav."""
 
 from imginav import hookimpl
-from imginav.registry import Registry
+from imginav.plugin import Registry
 from imginav_heads.classification import ClassificationHead
 from imginav_heads.pixels import PaletteHead, RgbHead, SegmentationHead
 

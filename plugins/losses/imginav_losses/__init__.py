@@ -1,7 +1,7 @@
 """The losses that come with imginav."""
 
 from imginav import hookimpl
-from imginav.registry import Registry
+from imginav.plugin import Registry
 from imginav_losses.cross_entropy import CrossEntropy
 from imginav_losses.kld import KLDivergence
 from imginav_losses.mean_square import MeanSquare

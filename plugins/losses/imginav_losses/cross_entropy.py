@@ -9,7 +9,7 @@ from attrs import field, frozen
 from torch import Tensor
 
 from imginav import Loss, UserError
-from imginav.palette import UNMATCHED
+from imginav.plugin import UNMATCHED
 
 
 @frozen(kw_only=True)

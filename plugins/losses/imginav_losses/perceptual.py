@@ -12,7 +12,7 @@ from attrs import field, frozen
 from torch import Tensor, nn
 
 from imginav import Loss
-from imginav.components import LossFunction
+from imginav.plugin import LossFunction
 from imginav_losses.pixels import of_one_shape
 from imginav_losses.vgg16 import VGG16Features
 

@@ -1,7 +1,7 @@
 """The learning-rate schedules that come with imginav."""
 
 from imginav import hookimpl
-from imginav.registry import Registry
+from imginav.plugin import Registry
 from imginav_lr_schedules.warmup import Constant, Cosine
 
 __all__ = ["Constant", "Cosine", "imginav_components"]

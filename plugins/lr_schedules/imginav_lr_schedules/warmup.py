@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from imginav import LRSchedule
-from imginav.checks import from_to
+from imginav.plugin import from_to
 
 
 @frozen(kw_only=True)

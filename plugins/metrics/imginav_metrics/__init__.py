@@ -1,7 +1,7 @@
 """The metrics that come with imginav."""
 
 from imginav import hookimpl
-from imginav.registry import Registry
+from imginav.plugin import Registry
 from imginav_metrics.heads import Classification, Segmentation
 from imginav_metrics.lpips import Lpips
 from imginav_metrics.palette import PaletteClasses

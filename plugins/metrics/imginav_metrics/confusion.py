@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from imginav.palette import UNMATCHED
+from imginav.plugin import UNMATCHED
 
 
 def confusion_matrices(predicted: Tensor, truth: Tensor, classes: int) -> Tensor:

@@ -11,7 +11,7 @@ from attrs import field, frozen
 from torch import Tensor, nn
 
 from imginav import CannotMeasure, DataSpec, Measurement, Metric, UserError
-from imginav.checks import from_to
+from imginav.plugin import from_to
 from imginav_losses.vgg16 import LAYERS, VGG16Features
 
 HEADS_FILE = Path("functional") / "image" / "lpips_models" / "vgg.pth"

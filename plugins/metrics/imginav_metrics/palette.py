@@ -10,8 +10,7 @@ from attrs import field, frozen
 from torch import Tensor
 
 from imginav import CannotMeasure, DataSpec, Measurement, Metric
-from imginav.checks import from_to
-from imginav.palette import UNMATCHED, Palette
+from imginav.plugin import UNMATCHED, Palette, from_to
 from imginav_metrics.confusion import (
     accuracy,
     confusion_matrices,

@@ -1,7 +1,7 @@
 """The optimizers that come with imginav."""
 
 from imginav import hookimpl
-from imginav.registry import Registry
+from imginav.plugin import Registry
 from imginav_optimizers.muon import Muon
 from imginav_optimizers.standard import SGD, AdamW
 

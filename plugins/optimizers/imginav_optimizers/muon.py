@@ -10,7 +10,7 @@ from attrs import field, frozen
 from torch import nn
 
 from imginav import Optimizer
-from imginav.checks import at_least, between
+from imginav.plugin import at_least, between
 
 
 @frozen(kw_only=True)

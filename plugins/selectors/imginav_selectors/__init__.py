@@ -1,7 +1,7 @@
 """The rules by which an experiment of a sweep wins that come with imginav."""
 
 from imginav import hookimpl
-from imginav.registry import Registry
+from imginav.plugin import Registry
 from imginav_selectors.rules import Best, Pareto, SmallestGoodEnough
 
 __all__ = ["Best", "Pareto", "SmallestGoodEnough", "imginav_components"]

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 
 from attrs import field, frozen
 
-from imginav import Arm, Choice, Selector, UserError
-from imginav.checks import at_least, between
-from imginav.listing import apart
+from imginav import Candidate, Choice, Selector, UserError
+from imginav.plugin import apart, at_least, between
 
 
 @frozen(kw_only=True)
@@ -24,11 +23,11 @@ class Best(Selector):
     def rule(self) -> str:
         return f"best {self.metric} ({self.mode})"
 
-    def select(self, arms: Sequence[Arm]) -> Choice:
-        levels = self.levelled(arms)
-        best = self.best(arms)
-        level = [arm for arm in arms if levels[arm.name] == best.mean]
-        winner = min(level, key=lambda arm: arm.size)
+    def select(self, candidates: Sequence[Candidate]) -> Choice:
+        levels = self.levelled(candidates)
+        best = self.best(candidates)
+        level = [candidate for candidate in candidates if levels[candidate.name] == best.mean]
+        winner = min(level, key=lambda candidate: candidate.size)
         if winner is best:
             return Choice(winner=winner.name, because=f"its {self.metric} of {best.mean:.4g} is the best")
         ours, theirs = apart(winner.mean, best.mean)
@@ -49,14 +48,14 @@ class SmallestGoodEnough(Selector):
     def rule(self) -> str:
         return f"smallest_good_enough {self.improvement * 100:g} %"
 
-    def select(self, arms: Sequence[Arm]) -> Choice:
-        levels = self.levelled(arms)
-        best = self.best(arms)
-        gains = {arm.name: self.gain(levels[arm.name], best.mean) for arm in arms}
-        enough = [arm for arm in arms if gains[arm.name] <= self.improvement]
-        winner = min(enough, key=lambda arm: arm.size)
+    def select(self, candidates: Sequence[Candidate]) -> Choice:
+        levels = self.levelled(candidates)
+        best = self.best(candidates)
+        gains = {candidate.name: self.gain(levels[candidate.name], best.mean) for candidate in candidates}
+        enough = [candidate for candidate in candidates if gains[candidate.name] <= self.improvement]
+        winner = min(enough, key=lambda candidate: candidate.size)
         if winner is best:
-            smaller = sum(arm.size < best.size for arm in arms)
+            smaller = sum(candidate.size < best.size for candidate in candidates)
             than = "each smaller one" if smaller > 1 else "the smaller one"
             reason = f"more than {self.improvement:.0%} better than that of {than}" if smaller else "the best"
             return Choice(winner=winner.name, because=f"its {self.metric} of {best.mean:.4g} is {reason}")
@@ -88,19 +87,25 @@ class Pareto(Selector):
         weights = {"quality": self.quality, "dimensions": self.dimensions, "latency": self.latency}
         return f"pareto {', '.join(f'{name} {weight:g}' for name, weight in weights.items() if weight)}"
 
-    def select(self, arms: Sequence[Arm]) -> Choice:
-        levels = self.levelled(arms)
-        if wrong := [arm for arm in arms if levels[arm.name] < 0]:
+    def select(self, candidates: Sequence[Candidate]) -> Choice:
+        levels = self.levelled(candidates)
+        if wrong := [candidate for candidate in candidates if levels[candidate.name] < 0]:
             raise UserError(
                 f"sweep.selector: pareto takes the logarithm of {self.metric}, which is {wrong[0].mean:.4g} for "
                 f"{wrong[0].name}; choose a metric above 0, such as val_mse"
             )
-        timed = self.latency > 0 and all(arm.latency_ms for arm in arms)
-        costs = {arm.name: self._costs(arm, levels[arm.name], timed=timed) for arm in arms}
-        front = [arm for arm in arms if not any(_dominates(costs[o.name], costs[arm.name]) for o in arms)]
-        scores = {arm.name: self._score(costs[arm.name]) for arm in front}
-        winner = min(front, key=lambda arm: (scores[arm.name], arm.size))
-        names = tuple(arm.name for arm in sorted(front, key=lambda arm: arm.size))
+        timed = self.latency > 0 and all(candidate.latency_ms for candidate in candidates)
+        costs = {
+            candidate.name: self._costs(candidate, levels[candidate.name], timed=timed) for candidate in candidates
+        }
+        front = [
+            candidate
+            for candidate in candidates
+            if not any(_dominates(costs[o.name], costs[candidate.name]) for o in candidates)
+        ]
+        scores = {candidate.name: self._score(costs[candidate.name]) for candidate in front}
+        winner = min(front, key=lambda candidate: (scores[candidate.name], candidate.size))
+        names = tuple(candidate.name for candidate in sorted(front, key=lambda candidate: candidate.size))
         because = (
             f"with {self.metric} {winner.mean:.4g} and {winner.latent_dimensions:,} latent dimensions it has the least "
             f"score of the front ({', '.join(names)})"
@@ -109,11 +114,15 @@ class Pareto(Selector):
             because += "; latency was not measured for all, and does not count"
         return Choice(winner=winner.name, because=because, front=names)
 
-    def _costs(self, arm: Arm, value: float, *, timed: bool) -> tuple[float, ...]:
+    def _costs(self, candidate: Candidate, value: float, *, timed: bool) -> tuple[float, ...]:
         """Return the logarithms of what an arm costs; less is better in each."""
         sign = 1 if self.mode == "min" else -1
         quality = sign * (math.log(value) if value else -math.inf)
-        return quality, math.log(arm.latent_dimensions), math.log(arm.latency_ms) if timed and arm.latency_ms else 0.0
+        return (
+            quality,
+            math.log(candidate.latent_dimensions),
+            math.log(candidate.latency_ms) if timed and candidate.latency_ms else 0.0,
+        )
 
     def _score(self, costs: tuple[float, ...]) -> float:
         weights = (self.quality, self.dimensions, self.latency)

@@ -10,13 +10,13 @@ import pytest
 from attrs import field, frozen
 
 from imginav import Callback, Dataset, DataSpec, Head, LayoutSource, Loss
-from imginav.components import Sample
-from imginav.hookspecs import RunHooks
-from imginav.loading import ResolvedManifest
-from imginav.manifest import Machine, Manifest, Output, Phase, Train
-from imginav.run import build_trainer
-from imginav.rundir import RunFolder
-from imginav.trainer import Trainer
+from imginav.manifest.resolved import ResolvedManifest
+from imginav.manifest.tables import Machine, Manifest, Output, Phase, Train
+from imginav.plugin.components import Sample
+from imginav.runs.experiment import build_trainer
+from imginav.runs.run_folder import RunFolder
+from imginav.training.run_hooks import RunHooks
+from imginav.training.trainer import Trainer
 from imginav_datasets.classes import LABELS, PALETTE
 from imginav_decoders import ConvDecoder
 from imginav_encoders import ConvEncoder
@@ -128,7 +128,7 @@ def make_run(tmp_path: Path) -> MakeRun:
             trial=False,
             name="tiny",
         )
-        trainer = build_trainer(resolved, say=lambda _: None)
+        trainer = build_trainer(resolved, log=lambda _: None)
         trainer.hooks = RunHooks({**trainer.hooks.callbacks, **(watchers or {})})
         folder = RunFolder(tmp_path / "experiments" / "tiny", tmp_path / "shared" / "tinies", "tiny")
         folder.begin()

@@ -13,8 +13,8 @@ from attrs import evolve
 from torch import Tensor
 
 from imginav import hookimpl
-from imginav.checkpoint import Checkpoint, load_checkpoint
-from imginav.trainer import Trainer
+from imginav.plugin.checkpoint import Checkpoint, load_checkpoint
+from imginav.training.trainer import Trainer
 from imginav_callbacks import EMA, Checkpointing, EarlyStopping
 
 MakeRun = Callable[..., Any]

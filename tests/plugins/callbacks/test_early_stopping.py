@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from imginav import hookimpl
-from imginav.trainer import Trainer
+from imginav.training.trainer import Trainer
 from imginav_callbacks import EMA, EarlyStopping
 
 MakeRun = Callable[..., Any]

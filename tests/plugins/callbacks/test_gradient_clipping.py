@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from imginav import hookimpl
-from imginav.trainer import Trainer
+from imginav.training.trainer import Trainer
 from imginav_callbacks import GradientClipping
 
 MakeRun = Callable[..., Any]

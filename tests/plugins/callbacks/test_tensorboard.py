@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from imginav import UserError
-from imginav.trainer import Tally
+from imginav.training.trainer import EpochTotals
 from imginav_callbacks import Samples, TensorBoard
 
 MakeRun = Callable[..., Any]
@@ -41,7 +41,7 @@ def test_where_a_run_goes_on_within_an_epoch_that_epoch_is_not_shown_twice(make_
     run, resumed = (make_run({"tensorboard": TensorBoard()}, epochs=2) for _ in range(2))
     run.fit()
     trainer = resumed.trainer
-    trainer.epoch, trainer.tally = 2, Tally(learning_rate=1e-2)
+    trainer.epoch, trainer.totals = 2, EpochTotals(learning_rate=1e-2)
     trainer.history.append(run.trainer.history[0])
     resumed.fit()
     assert [event.step for event in events(run.folder.root / "tensorboard").Scalars("val/mse")] == [1, 2]

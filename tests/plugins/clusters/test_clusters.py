@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from imginav import Cluster, JobState, Place, UserError, Work, cli
-from imginav.cluster import answer
+from imginav import Cluster, JobId, JobSpec, JobState, UserError, cli
+from imginav.plugin.cluster import answer
 from imginav_clusters import LSF, Local, Slurm
 from imginav_clusters.local import AFTER
 from imginav_tests import lsf
@@ -24,8 +24,8 @@ ROOT = Path(__file__).parents[3]
 KINDS = {"lsf": LSF, "slurm": Slurm, "local": Local}
 
 
-def work(*numbers: int, whole: bool = True, folder: Path = Path("outputs/group/jobs")) -> Work:
-    return Work(
+def work(*numbers: int, whole: bool = True, folder: Path = Path("outputs/group/jobs")) -> JobSpec:
+    return JobSpec(
         name="group" if len(numbers) > 1 else f"run_{numbers[0]}",
         heading="Phase 1 · Title",
         phase=Path("phases/1.toml"),
@@ -217,10 +217,10 @@ def test_what_slurm_says_is_understood(program: Callable[[str, str], None]) -> N
         " '10|N/A|TIMEOUT|node2|TimeLimit' 'a line of a site'",
     )
     assert Slurm().states(["7", "8", "9"]) == {
-        Place(job="7", index=1): JobState(word="RUNNING", is_active=True, node="node1"),
-        Place(job="7", index=2): JobState(word="PENDING", is_active=True, reason="JobArrayTaskLimit"),
-        Place(job="8"): JobState(word="PENDING", is_active=True, is_stuck=True, reason="DependencyNeverSatisfied"),
-        Place(job="9"): JobState(word="COMPLETED", is_active=False, node="node2"),
+        JobId(job="7", index=1): JobState(word="RUNNING", is_active=True, node="node1"),
+        JobId(job="7", index=2): JobState(word="PENDING", is_active=True, reason="JobArrayTaskLimit"),
+        JobId(job="8"): JobState(word="PENDING", is_active=True, is_stuck=True, reason="DependencyNeverSatisfied"),
+        JobId(job="9"): JobState(word="COMPLETED", is_active=False, node="node2"),
     }
     assert Slurm().states([]) == {}
 
@@ -233,8 +233,8 @@ def test_what_lsf_says_is_understood(program: Callable[[str, str], None]) -> Non
         {"JOBID":"9","ERROR":"Job <9> is not found"}]}"""
     program("bjobs", f"cat <<'END'\n{records}\nEND\nexit 255")
     assert LSF().states(["7", "8", "9"]) == {
-        Place(job="7", index=1): JobState(word="RUN", is_active=True, node="node1 node2"),
-        Place(job="8"): JobState(
+        JobId(job="7", index=1): JobState(word="RUN", is_active=True, node="node1 node2"),
+        JobId(job="8"): JobState(
             word="PEND", is_active=True, is_stuck=True, reason="Dependency condition invalid or never satisfied;"
         ),
     }
@@ -265,20 +265,20 @@ def test_a_scheduler_that_is_not_there_is_one_sentence(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("cluster", "environment", "place"),
     [
-        (LSF, {"LSB_JOBID": "7", "LSB_JOBINDEX": "3"}, Place(job="7", index=3)),
-        (LSF, {"LSB_JOBID": "7", "LSB_JOBINDEX": "0"}, Place(job="7")),
+        (LSF, {"LSB_JOBID": "7", "LSB_JOBINDEX": "3"}, JobId(job="7", index=3)),
+        (LSF, {"LSB_JOBID": "7", "LSB_JOBINDEX": "0"}, JobId(job="7")),
         (LSF, {}, None),
-        (Slurm, {"SLURM_JOB_ID": "8", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}, Place(job="7", index=2)),
-        (Slurm, {"SLURM_JOB_ID": "8", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "0"}, Place(job="7", index=0)),
-        (Slurm, {"SLURM_JOB_ID": "8"}, Place(job="8")),
+        (Slurm, {"SLURM_JOB_ID": "8", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}, JobId(job="7", index=2)),
+        (Slurm, {"SLURM_JOB_ID": "8", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "0"}, JobId(job="7", index=0)),
+        (Slurm, {"SLURM_JOB_ID": "8"}, JobId(job="8")),
         (Slurm, {"SLURM_JOB_ID": ""}, None),
         (Local, {}, None),
     ],
 )
 def test_a_process_knows_which_job_it_is(
-    cluster: type[Cluster], environment: Mapping[str, str], place: Place | None
+    cluster: type[Cluster], environment: Mapping[str, str], place: JobId | None
 ) -> None:
-    assert cluster.place_of(environment) == place
+    assert cluster.job_of(environment) == place
 
 
 RUN = """#!/bin/bash
@@ -344,16 +344,16 @@ def test_a_job_on_this_machine_waits_for_the_one_before_it_and_can_be_ended(
     before = sleeping.submit(first, [])
     after = sleeping.submit(second, [before])
     assert sleeping.states([before, after]) == {
-        Place(job=before): JobState(word="runs", is_active=True),
-        Place(job=after): JobState(word="runs", is_active=True),
+        JobId(job=before): JobState(word="runs", is_active=True),
+        JobId(job=after): JobState(word="runs", is_active=True),
     }
-    log = sleeping.log(tmp_path / "jobs", Place(job=after))
+    log = sleeping.log(tmp_path / "jobs", JobId(job=after))
     time.sleep(1.5)
     assert log.read_text() == ""
-    sleeping.cancel([Place(job=before)])
+    sleeping.cancel([JobId(job=before)])
     until = time.monotonic() + 30
     while "phases/1.toml" not in log.read_text():
         assert time.monotonic() < until
         time.sleep(0.1)
-    assert not sleeping.states([before])[Place(job=before)].is_active
-    sleeping.cancel([Place(job=before)])
+    assert not sleeping.states([before])[JobId(job=before)].is_active
+    sleeping.cancel([JobId(job=before)])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from imginav import Work
+from imginav import JobSpec
 from imginav_clusters import Slurm
 from imginav_tests.slurm import missing, running
 
@@ -63,7 +63,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def test_a_script_asks_for_gpus_that_no_other_job_has(cluster: Cluster) -> None:
-    job = Work(
+    job = JobSpec(
         name="gpus",
         heading="",
         phase=Path("phase.toml"),

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from imginav import LayoutSource, UserError
-from imginav.data import first_samples, open_print, split_layouts
-from imginav.manifest import Train
-from imginav.palette import UNMATCHED
+from imginav.data.loader import first_samples, open_fingerprint, split_layouts
+from imginav.manifest.tables import Train
+from imginav.plugin.palette import UNMATCHED
 from imginav.seeds import Seeds
 from imginav_datasets import Layouts
 from imginav_datasets.layout_list import SEPARATORS, read_list
@@ -238,12 +238,12 @@ def test_a_set_is_what_its_list_says_whatever_the_disk_can_give_today(listed: Li
     manifest = listed("layout_path\na.png\nb.png\nc.png\n", "a.png", "b.png", "c.png")
     train = Train(epochs=1, split=0.5, optimizer=AdamW())
     layouts = Layouts(manifest=manifest, image_size=32, on_bad="skip")
-    before = open_print(layouts, train)
+    before = open_fingerprint(layouts, train)
     (manifest.parent / "b.png").unlink()
     # A run that goes on after a file has gone finds the set that it was begun with.
-    assert open_print(layouts, train).same(before)
+    assert open_fingerprint(layouts, train).same(before)
     with pytest.raises(UserError, match="1 of 3 layouts cannot be used"):
-        open_print(evolve(layouts, on_bad="error"), train)
+        open_fingerprint(evolve(layouts, on_bad="error"), train)
 
 
 # The same file twice

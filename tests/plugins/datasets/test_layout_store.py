@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imginav.palette import UNMATCHED
+from imginav.plugin.palette import UNMATCHED
 from imginav_datasets import layout_store
 from imginav_datasets.classes import PALETTE
 from imginav_datasets.layout_store import ENTRY, LayoutStore, SegmentWriter, Stored, as_digests, clean

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imginav import LayoutSource, UserError
-from imginav.batches import rgb_of
-from imginav.components import Sample
-from imginav.data import Data, split_layouts
-from imginav.manifest import Train
-from imginav.palette import UNMATCHED
+from imginav.data.batches import rgb_of
+from imginav.data.loader import Data, split_layouts
+from imginav.manifest.tables import Train
+from imginav.plugin.components import Sample
+from imginav.plugin.palette import UNMATCHED
 from imginav.seeds import Seeds
 from imginav_datasets import Layouts
 from imginav_datasets.classes import LABELS, PALETTE, LayoutClass

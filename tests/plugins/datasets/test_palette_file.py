@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from imginav import UserError
-from imginav.palette import Palette
+from imginav.plugin.palette import Palette
 from imginav_datasets.palette_file import read_palette
 
 RIGHT = 'background = "floor"\n[classes]\nwall = [200, 200, 200]\nfloor = [240, 240, 240]\n"night stand" = [0, 1, 2]\n'

@@ -15,21 +15,22 @@ import pytest
 import tomli
 from PIL import Image
 
-from imginav import LayoutSource, UserError, comparison
-from imginav.batches import rgb_of
+from imginav import LayoutSource, UserError
 from imginav.cli import main
-from imginav.data import fingerprint, split_as
-from imginav.explaining import explain
-from imginav.loading import load, load_phase
-from imginav.manifest import Train
-from imginav.palette import UNMATCHED, Palette
-from imginav.registry import installed
-from imginav.run import run_experiment
-from imginav.schema import manifest_schema
-from imginav.selection import gather, select
+from imginav.data.batches import rgb_of
+from imginav.data.loader import fingerprint, split_as
+from imginav.manifest.loading import load, load_phase
+from imginav.manifest.tables import Train
+from imginav.plugin.palette import UNMATCHED, Palette
+from imginav.plugin.registry import installed
+from imginav.runs.experiment import run_experiment
+from imginav.study.selection import gather, select
 from imginav_datasets import Layouts
 from imginav_datasets.classes import PALETTE
+from imginav_inspect.explanation import explain
+from imginav_inspect.schema import manifest_schema
 from imginav_optimizers import AdamW
+from imginav_reports import phase_page
 
 BASE = Path(__file__).parents[3] / "phases" / "base.toml"
 
@@ -222,8 +223,10 @@ def test_layouts_with_other_palettes_are_other_data(listed: Path, tmp_path: Path
         print_with(colours=(*OWN.colours[:2], (0, 0, 201))),
         print_with(background="wall"),
     ]
-    prints = [own, *others]
-    assert [[one.layouts.same(other.layouts) for other in prints] for one in prints] == np.eye(6, dtype=bool).tolist()
+    fingerprints = [own, *others]
+    assert [[one.layouts.same(other.layouts) for other in fingerprints] for one in fingerprints] == np.eye(
+        6, dtype=bool
+    ).tolist()
     # Neither where the file lies nor how it is written means anything.
     elsewhere = tmp_path / "two.toml"
     elsewhere.write_text("# our classes\n" + text_of(OWN))
@@ -390,7 +393,7 @@ def test_runs_with_other_classes_stand_side_by_side_though_they_cannot_be_compar
     swept = load_phase(phase("", SWEEP), installed())
     for resolved in swept.experiments:
         run_experiment(resolved, timed=False)
-    comparison.write(swept, gather(swept), None)
+    phase_page.write(swept, gather(swept), None)
     with Image.open(swept.shared / "comparison_layouts.png") as image:
         assert image.width // 256 == 3  # the layouts, and what each of both makes of them
     with pytest.raises(UserError, match="were trained on different layouts or splits, and cannot be compared"):

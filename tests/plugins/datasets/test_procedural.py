@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from imginav import LayoutSource
-from imginav.components import Sample
+from imginav.plugin.components import Sample
 from imginav_datasets import Procedural, procedural
 from imginav_datasets.classes import LABELS, PALETTE
 from imginav_datasets.drawing import draw_held_out_room, draw_held_out_scene, draw_room, draw_scene

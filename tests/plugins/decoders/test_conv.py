@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from imginav import DataSpec, UserError
-from imginav.autoencoder import build_autoencoder, parameter_count
+from imginav.model.autoencoder import build_autoencoder, parameter_count
 from imginav.seeds import Seeds
 from imginav_decoders import ConvDecoder
 from imginav_encoders import ConvEncoder

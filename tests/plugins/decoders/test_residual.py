@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from imginav import DataSpec, UserError
-from imginav.autoencoder import build_autoencoder, parameter_count
+from imginav.model.autoencoder import build_autoencoder, parameter_count
 from imginav.seeds import Seeds
 from imginav_decoders import ResidualDecoder
 from imginav_encoders import ConvEncoder, ResidualEncoder

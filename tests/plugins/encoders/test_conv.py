@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from imginav.autoencoder import parameter_count
+from imginav.model.autoencoder import parameter_count
 from imginav_encoders import ConvEncoder
 
 

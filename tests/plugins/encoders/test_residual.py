@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from imginav import Encoder
-from imginav.autoencoder import parameter_count
+from imginav.model.autoencoder import parameter_count
 from imginav_encoders import ResidualEncoder
 from imginav_encoders.residual import ChannelNorm, ResidualBlock
 

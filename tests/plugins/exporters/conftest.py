@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from imginav import DataSpec, TrainedAutoencoder
-from imginav.architecture import Architecture
-from imginav.latent_space import LatentSpace
-from imginav.pretrained import ScaledDecoder, ScaledEncoder
-from imginav.registry import installed
+from imginav.model.architecture import Architecture
+from imginav.plugin.registry import installed
+from imginav_handoff.latent_space import LatentSpace
+from imginav_handoff.pretrained import ScaledDecoder, ScaledEncoder
 
 MakeTrained = Callable[..., TrainedAutoencoder]
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from imginav import DataSpec
-from imginav.autoencoder import parameter_count
+from imginav.model.autoencoder import parameter_count
 from imginav_heads import ClassificationHead
 
 

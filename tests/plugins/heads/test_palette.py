@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from imginav import DataSpec, UserError
-from imginav.autoencoder import build_autoencoder
-from imginav.device import to_bytes
-from imginav.palette import UNMATCHED, Palette
+from imginav.model.autoencoder import build_autoencoder
+from imginav.pixels import to_bytes
+from imginav.plugin.palette import UNMATCHED, Palette
 from imginav.seeds import Seeds
 from imginav_decoders import ConvDecoder
 from imginav_encoders import ConvEncoder

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from imginav import UserError
-from imginav.palette import UNMATCHED
+from imginav.plugin.palette import UNMATCHED
 from imginav_losses import CrossEntropy
 
 PIXELS = CrossEntropy(output="segmentation", target="segmentation")

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imginav import UserError
-from imginav.objective import Objective
+from imginav.training.objective import Objective
 from imginav_losses import Perceptual
 
 # Index in torchvision's `features`, channels in, channels out; two more that the loss does not use.

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from imginav import DataSpec, Measurement, Metric
-from imginav.reconstruction import figure_definitions
-from imginav.registry import Registry
+from imginav.plugin.registry import Registry
+from imginav.training.metric_definitions import figure_definitions
 from imginav_losses.vgg16 import VGG16Features
 from imginav_metrics import imginav_components
 

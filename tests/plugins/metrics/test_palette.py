@@ -14,7 +14,7 @@ from torch import Tensor
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
 from imginav import CannotMeasure, DataSpec
-from imginav.palette import Palette
+from imginav.plugin.palette import Palette
 from imginav_datasets.classes import PALETTE
 from imginav_metrics import PaletteClasses
 from imginav_metrics.palette import boundary_pixels, nearest_classes

@@ -10,33 +10,35 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imginav import Arm, Selector, UserError
+from imginav import Candidate, Selector, UserError
 from imginav_selectors import Best, Pareto, SmallestGoodEnough
 
 
-def arm(name: str, *values: float, dims: int = 4096, parameters: int = 1000, ms: float | None = None) -> Arm:
-    return Arm(name=name, values=values, latent_dimensions=dims, parameters=parameters, latency_ms=ms)
+def candidate(
+    name: str, *values: float, dims: int = 4096, parameters: int = 1000, ms: float | None = None
+) -> Candidate:
+    return Candidate(name=name, values=values, latent_dimensions=dims, parameters=parameters, latency_ms=ms)
 
 
 # The original system's figures: 32×32 latents of 4, 8, 16 and 32 channels.
 CHANNELS = [
-    arm("ch4", 0.002618, dims=4_096),
-    arm("ch8", 0.001591, dims=8_192),
-    arm("ch16", 0.001101, dims=16_384),
-    arm("ch32", 0.000950, dims=32_768),
+    candidate("ch4", 0.002618, dims=4_096),
+    candidate("ch8", 0.001591, dims=8_192),
+    candidate("ch16", 0.001101, dims=16_384),
+    candidate("ch32", 0.000950, dims=32_768),
 ]
 
 
 def test_the_best_is_the_least_or_the_most_of_its_metric() -> None:
-    arms = [arm("A", 20.0), arm("B", 30.0), arm("C", 25.0)]
-    assert Best(metric="val_psnr_db", mode="max").select(arms).winner == "B"
-    choice = Best().select(arms)
+    candidates = [candidate("A", 20.0), candidate("B", 30.0), candidate("C", 25.0)]
+    assert Best(metric="val_psnr_db", mode="max").select(candidates).winner == "B"
+    choice = Best().select(candidates)
     assert choice.winner == "A"
     assert choice.because == "its val_mse of 20 is the best"
 
 
 def test_a_difference_within_the_spread_of_the_seeds_is_a_tie_and_goes_to_the_smaller_one() -> None:
-    big, small = arm("big", 0.010, 0.012, dims=16_384), arm("small", 0.0125, 0.0127, dims=4_096)
+    big, small = candidate("big", 0.010, 0.012, dims=16_384), candidate("small", 0.0125, 0.0127, dims=4_096)
     choice = Best().select([big, small])
     assert choice.winner == "small"
     assert choice.because == (
@@ -44,13 +46,13 @@ def test_a_difference_within_the_spread_of_the_seeds_is_a_tie_and_goes_to_the_sm
         "fastest of 2 level ones"
     )
     # The same means, but the seeds agree: no tie.
-    assert Best().select([arm("big", 0.011, 0.0111, dims=16_384), small]).winner == "big"
+    assert Best().select([candidate("big", 0.011, 0.0111, dims=16_384), small]).winner == "big"
 
 
 def test_ties_go_to_fewer_dimensions_then_fewer_parameters_then_less_time() -> None:
-    assert Best().select([arm("A", 1.0, dims=2), arm("B", 1.0, dims=1)]).winner == "B"
-    assert Best().select([arm("A", 1.0, parameters=2), arm("B", 1.0, parameters=1)]).winner == "B"
-    assert Best().select([arm("A", 1.0, ms=2.0), arm("B", 1.0, ms=1.0)]).winner == "B"
+    assert Best().select([candidate("A", 1.0, dims=2), candidate("B", 1.0, dims=1)]).winner == "B"
+    assert Best().select([candidate("A", 1.0, parameters=2), candidate("B", 1.0, parameters=1)]).winner == "B"
+    assert Best().select([candidate("A", 1.0, ms=2.0), candidate("B", 1.0, ms=1.0)]).winner == "B"
 
 
 @pytest.mark.parametrize(
@@ -68,8 +70,8 @@ def test_the_reason_names_what_the_larger_one_would_buy() -> None:
 
 
 def test_of_one_latent_the_reason_names_the_parameters() -> None:
-    arms = [arm("narrow", 0.0102, parameters=3_000), arm("wide", 0.0100, parameters=12_000)]
-    choice = SmallestGoodEnough().select(arms)
+    candidates = [candidate("narrow", 0.0102, parameters=3_000), candidate("wide", 0.0100, parameters=12_000)]
+    choice = SmallestGoodEnough().select(candidates)
     assert choice.winner == "narrow"
     assert choice.because == (
         "it has 3,000 parameters, and wide's 12,000 buy only 2.0% in val_mse (0.0100 against 0.0102)"
@@ -77,30 +79,30 @@ def test_of_one_latent_the_reason_names_the_parameters() -> None:
 
 
 def test_improvement_counts_upwards_where_more_is_better() -> None:
-    arms = [arm("small", 0.90, dims=1), arm("large", 0.95, dims=2)]
-    assert SmallestGoodEnough(metric="iou", mode="max", improvement=0.1).select(arms).winner == "small"
-    assert SmallestGoodEnough(metric="iou", mode="max", improvement=0.05).select(arms).winner == "large"
+    candidates = [candidate("small", 0.90, dims=1), candidate("large", 0.95, dims=2)]
+    assert SmallestGoodEnough(metric="iou", mode="max", improvement=0.1).select(candidates).winner == "small"
+    assert SmallestGoodEnough(metric="iou", mode="max", improvement=0.05).select(candidates).winner == "large"
 
 
 def test_a_perfect_arm_is_compared_without_a_division_by_zero() -> None:
-    assert SmallestGoodEnough().select([arm("A", 0.0, dims=2), arm("B", 0.0, dims=1)]).winner == "B"
-    assert SmallestGoodEnough().select([arm("A", 0.0, dims=2), arm("B", 0.1, dims=1)]).winner == "A"
-    assert Pareto().select([arm("A", 0.0, dims=2), arm("B", 0.1, dims=1)]).winner == "A"
+    assert SmallestGoodEnough().select([candidate("A", 0.0, dims=2), candidate("B", 0.0, dims=1)]).winner == "B"
+    assert SmallestGoodEnough().select([candidate("A", 0.0, dims=2), candidate("B", 0.1, dims=1)]).winner == "A"
+    assert Pareto().select([candidate("A", 0.0, dims=2), candidate("B", 0.1, dims=1)]).winner == "A"
 
 
 def test_pareto_reports_the_front_and_picks_by_the_weights() -> None:
-    arms = [*CHANNELS, arm("wide", 0.001700, dims=8_192)]
-    even = Pareto(quality=1.0, dimensions=1.0).select(arms)
+    candidates = [*CHANNELS, candidate("wide", 0.001700, dims=8_192)]
+    even = Pareto(quality=1.0, dimensions=1.0).select(candidates)
     assert even.front == ("ch4", "ch8", "ch16", "ch32")  # the wide one is worse at the same size
     assert even.winner == "ch4"
-    assert Pareto(quality=1.0, dimensions=0.6).select(arms).winner == "ch8"
-    assert Pareto(quality=1.0, dimensions=0.5).select(arms).winner == "ch16"
-    assert Pareto(quality=1.0, dimensions=0.0).select(arms).winner == "ch32"
+    assert Pareto(quality=1.0, dimensions=0.6).select(candidates).winner == "ch8"
+    assert Pareto(quality=1.0, dimensions=0.5).select(candidates).winner == "ch16"
+    assert Pareto(quality=1.0, dimensions=0.0).select(candidates).winner == "ch32"
     assert "least score of the front (ch4, ch8, ch16, ch32)" in even.because
 
 
 def test_pareto_counts_latency_only_where_all_have_it() -> None:
-    slow, fast = arm("slow", 0.010, ms=100.0), arm("fast", 0.011, ms=10.0)
+    slow, fast = candidate("slow", 0.010, ms=100.0), candidate("fast", 0.011, ms=10.0)
     rule = Pareto(latency=1.0)
     assert rule.select([slow, fast]).winner == "fast"
     assert Pareto().select([slow, fast]).winner == "slow"
@@ -111,7 +113,7 @@ def test_pareto_counts_latency_only_where_all_have_it() -> None:
 
 def test_pareto_refuses_a_metric_without_a_logarithm() -> None:
     with pytest.raises(UserError, match=r"pareto takes the logarithm of x, which is -1 for B; choose a metric above 0"):
-        Pareto(metric="x").select([arm("A", 1.0), arm("B", -1.0)])
+        Pareto(metric="x").select([candidate("A", 1.0), candidate("B", -1.0)])
 
 
 RULES = [
@@ -128,12 +130,12 @@ figures = st.floats(min_value=1e-6, max_value=10.0)
 
 
 @st.composite
-def tables(draw: st.DrawFn) -> list[Arm]:
+def tables(draw: st.DrawFn) -> list[Candidate]:
     """Up to six experiments of one to three seeds each; coarse sizes, so that many are equal."""
     seeds = draw(st.integers(1, 3))
     timed = draw(st.booleans())
     return [
-        Arm(
+        Candidate(
             name=name,
             values=tuple(draw(st.lists(figures, min_size=seeds, max_size=seeds))),
             latent_dimensions=draw(st.sampled_from([512, 1024, 2048])),
@@ -145,13 +147,15 @@ def tables(draw: st.DrawFn) -> list[Arm]:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.rule} {rule.mode}")
-@given(arms=tables(), data=st.data())
-def test_the_order_of_the_experiments_means_nothing(rule: Selector, arms: list[Arm], data: st.DataObject) -> None:
-    shuffled = data.draw(st.permutations(arms))
-    assert rule.select(arms) == rule.select(shuffled)
+@given(candidates=tables(), data=st.data())
+def test_the_order_of_the_experiments_means_nothing(
+    rule: Selector, candidates: list[Candidate], data: st.DataObject
+) -> None:
+    shuffled = data.draw(st.permutations(candidates))
+    assert rule.select(candidates) == rule.select(shuffled)
 
 
-def worse(than: Arm, mode: str, share: float, more: Sequence[int]) -> Arm:
+def worse(than: Candidate, mode: str, share: float, more: Sequence[int]) -> Candidate:
     """Return an experiment that is worse than another with every seed, and no smaller or faster."""
     factor = 1 + share if mode == "min" else 1 / (1 + share)
     return evolve(
@@ -165,22 +169,24 @@ def worse(than: Arm, mode: str, share: float, more: Sequence[int]) -> Arm:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.rule} {rule.mode}")
-@given(arms=tables(), data=st.data())
-def test_a_strictly_worse_experiment_changes_nothing(rule: Selector, arms: list[Arm], data: st.DataObject) -> None:
-    than = data.draw(st.sampled_from(arms))
+@given(candidates=tables(), data=st.data())
+def test_a_strictly_worse_experiment_changes_nothing(
+    rule: Selector, candidates: list[Candidate], data: st.DataObject
+) -> None:
+    than = data.draw(st.sampled_from(candidates))
     more = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3)))
     extra = worse(than, rule.mode, data.draw(st.floats(0.01, 2.0)), more)
-    assert rule.select([*arms, extra]).winner == rule.select(arms).winner
+    assert rule.select([*candidates, extra]).winner == rule.select(candidates).winner
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.rule} {rule.mode}")
 @given(value=figures)
 def test_a_single_experiment_wins(rule: Selector, value: float) -> None:
-    assert rule.select([arm("only", value)]).winner == "only"
+    assert rule.select([candidate("only", value)]).winner == "only"
 
 
-@given(arms=tables())
-def test_nobody_beats_the_best_but_within_its_spread(arms: list[Arm]) -> None:
-    winner = next(a for a in arms if a.name == Best().select(arms).winner)
-    best = min(arms, key=lambda a: a.mean)
-    assert winner.mean - best.mean <= max(a.spread for a in arms if math.isclose(a.mean, best.mean))
+@given(candidates=tables())
+def test_nobody_beats_the_best_but_within_its_spread(candidates: list[Candidate]) -> None:
+    winner = next(a for a in candidates if a.name == Best().select(candidates).winner)
+    best = min(candidates, key=lambda a: a.mean)
+    assert winner.mean - best.mean <= max(a.spread for a in candidates if math.isclose(a.mean, best.mean))

@@ -1,0 +1,1 @@
+"""Opened data sets and their batches."""

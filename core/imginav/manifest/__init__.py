@@ -1,0 +1,1 @@
+"""From a phase's TOML files to one typed tree for each experiment."""

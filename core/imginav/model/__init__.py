@@ -1,0 +1,1 @@
+"""The autoencoder: its module, its architecture, what it costs."""

@@ -1,0 +1,91 @@
+"""Installed plugins: their entry points are found, imported and registered; each fault names its culprit."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Iterator
+
+import attrs
+import pluggy
+
+from imginav.errors import UserError
+from imginav.plugin.hookspecs import PROJECT
+
+DISABLE = "IMGINAV_DISABLE_PLUGINS"
+"""The environment variable with entry points or distributions to leave out, separated by commas."""
+
+
+@attrs.frozen
+class Provider:
+    """The distribution and the entry point that a component or a command comes from."""
+
+    distribution: str
+    version: str
+    entry_point: str
+
+    def __str__(self) -> str:
+        return f"plugin {self.entry_point!r} of {self.distribution} {self.version}"
+
+
+def load_plugins(group: str, specs: type) -> Iterator[tuple[Provider, pluggy.PluginManager, object]]:
+    """Import the plugins of an entry-point group one after the other, those that are left out by `DISABLE` excepted.
+
+    Yields the provider of each, the plugin manager that knows it and those before it, and the plugin itself. Raises
+    UserError, which names the distribution and the entry point, for one that cannot be imported, has a hook that is not
+    in `specs`, or has none.
+    """
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(specs)
+    seen: dict[str, Provider] = {}
+    for entry_point in _entry_points(group):
+        provider = _provider(entry_point)
+        if twin := seen.get(entry_point.name):
+            raise UserError(
+                f"{twin} and {provider} use the same entry-point name; "
+                f"uninstall one of them, or leave one out with {DISABLE}={twin.distribution}"
+            )
+        seen[entry_point.name] = provider
+        try:
+            plugin = entry_point.load()
+        except Exception as error:  # a plugin may fail in any way while it is imported
+            raise UserError(
+                f"{provider} cannot be loaded: {type(error).__name__}: {error}; "
+                f"repair or uninstall it, or leave it out with {DISABLE}={entry_point.name}"
+            ) from error
+        _register(manager, plugin, provider, specs, group)
+        yield provider, manager, plugin
+
+
+def _register(manager: pluggy.PluginManager, plugin: object, provider: Provider, specs: type, group: str) -> None:
+    hooks = ", ".join(name for name in vars(specs) if not name.startswith("_"))
+    try:
+        manager.register(plugin, provider.entry_point)
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        raise UserError(
+            f"{provider} has a hook that imginav does not know or cannot call: {' '.join(str(error).split())}; "
+            f"the hooks of the entry-point group {group} are {hooks}"
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{provider} points to a module that another entry point has registered already") from error
+    if not manager.get_hookcallers(plugin):
+        raise UserError(f"{provider} offers nothing: its module has none of the functions {hooks} marked @hookimpl")
+
+
+def _entry_points(group: str) -> list[importlib.metadata.EntryPoint]:
+    disabled = {name.strip() for name in os.environ.get(DISABLE, "").split(",")}
+    # A distribution that is found twice on sys.path (an editable install and its source) is one distribution.
+    found = {
+        (_provider(e).distribution, e.name): e
+        for e in importlib.metadata.entry_points(group=group)
+        if not disabled & {e.name, _provider(e).distribution}
+    }
+    return [found[key] for key in sorted(found)]
+
+
+def _provider(entry_point: importlib.metadata.EntryPoint) -> Provider:
+    distribution = entry_point.dist
+    if distribution is None:
+        return Provider("an unknown distribution", "?", entry_point.name)
+    return Provider(distribution.name, distribution.version, entry_point.name)

@@ -1,0 +1,1 @@
+"""One experiment, from a resolved manifest to what it leaves behind."""

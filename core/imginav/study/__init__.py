@@ -1,0 +1,1 @@
+"""Phases in order: the experiments of a sweep, their winners, the chain."""

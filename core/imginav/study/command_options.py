@@ -1,0 +1,104 @@
+"""Options that several commands share, and what they say of how phases are loaded and run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from imginav.runs.resuming import Resume
+    from imginav.study import phases
+
+
+def study_options(options: argparse.Namespace) -> phases.Options:
+    """Return how a command loads and runs phases."""
+    from imginav.processes.torchrun import Launch
+    from imginav.study import phases
+
+    return phases.Options(
+        site=options.site,
+        settings=tuple(options.settings),
+        scale=options.scale,
+        require_winners=getattr(options, "require_winners", False),
+        jobs=getattr(options, "jobs", 1),
+        resume=_resume(getattr(options, "resume", "auto")),
+        launch=Launch(
+            gpus=getattr(options, "gpus", 1),
+            nodes=getattr(options, "nodes", 1),
+            rendezvous=getattr(options, "rendezvous", ""),
+        ),
+        stop_request=options.stop_request,
+    )
+
+
+def _resume(text: str) -> Resume:
+    return "auto" if text == "auto" else "never" if text == "never" else Path(text)
+
+
+def scale_options() -> argparse.ArgumentParser:
+    """Return the options that force a scale."""
+    options = argparse.ArgumentParser(add_help=False)
+    scale = options.add_mutually_exclusive_group()
+    scale.add_argument(
+        "--full", dest="scale", action="store_const", const="full", help="full scale, also on the embedded layouts"
+    )
+    scale.add_argument(
+        "--trial", dest="scale", action="store_const", const="trial", help="trial scale, also on layouts of your own"
+    )
+    options.set_defaults(scale="auto")
+    return options
+
+
+def loading_options() -> argparse.ArgumentParser:
+    """Return the options of every command that reads manifests."""
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--site", type=Path, metavar="FILE", help="the site file (default: imginav.toml, if there)")
+    options.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="set any value of the manifest, such as train.epochs=20; may be repeated",
+    )
+    return options
+
+
+def running_options() -> argparse.ArgumentParser:
+    """Return the options of the commands that train."""
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--jobs", type=positive, default=1, metavar="N", help="experiments at a time (default: 1)")
+    options.add_argument(
+        "--gpus", type=positive, default=1, metavar="N", help="of this machine, for each experiment (default: 1)"
+    )
+    options.add_argument(
+        "--require-winners", action="store_true", help="refuse to run without the winners that a phase takes"
+    )
+    return options
+
+
+def shared_options() -> dict[str, argparse.ArgumentParser]:
+    """Return the groups of options that commands share, by the name under which a command asks for them."""
+    return {"scale": scale_options(), "loading": loading_options(), "running": running_options()}
+
+
+def add_only(command: argparse._ActionsContainer) -> None:
+    """Add the option that names experiments of a phase."""
+    command.add_argument("--only", action="append", default=[], metavar="NAME", help="this experiment; may be repeated")
+
+
+def seconds(text: str) -> float:
+    """Return a number of seconds that can be waited."""
+    number = float(text)
+    if not 0.1 <= number <= 86400:
+        raise argparse.ArgumentTypeError(f"expected 0.1 to 86400 seconds, found {text}")
+    return number
+
+
+def positive(text: str) -> int:
+    """Return a number of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, found {text}")
+    return number

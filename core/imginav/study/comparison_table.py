@@ -1,0 +1,59 @@
+"""The experiments of a phase side by side, as a table for a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from attrs import frozen
+
+from imginav.formatting import format_duration
+from imginav.manifest.resolved import ResolvedPhase
+from imginav.manifest.sweeps import short_names, shown_value
+from imginav.manifest.winners import Winner
+from imginav.study.selection import RunResult
+
+
+@frozen
+class Row:
+    """One run in the table."""
+
+    cells: tuple[str, ...]
+    won: bool
+
+
+def table(phase: ResolvedPhase, evidence: Sequence[RunResult], winner: Winner | None) -> tuple[list[str], list[Row]]:
+    """Return headings and rows for people: what the experiments differ in, and what came of it."""
+    metric, _ = deciding_metric(phase, winner)
+    metrics = list(dict.fromkeys([metric, "val_mse", "val_psnr_db"]))
+    columns = ["experiment", *short_names(phase.varied), "latent", "dimensions", "parameters", "ms", *metrics]
+    rows = []
+    for e in evidence:
+        outcome = e.outcome
+        won = bool(winner and e.resolved.name == winner.winner)
+        cells = [
+            phase.label(e.resolved) + (" ★" if won else ""),
+            *(shown_value(e.resolved.changes, key) for key in phase.varied),
+        ]
+        if outcome:
+            cells += [
+                "×".join(map(str, outcome.latent)),
+                f"{math.prod(outcome.latent):,}",
+                f"{outcome.encoder_parameters + outcome.decoder_parameters:,}",
+                f"{outcome.latency_ms:.3g}" if outcome.latency_ms else "",
+                *(f"{e.metric(name):#.4g}" for name in metrics),
+                f"{outcome.weights_epoch} of {outcome.epochs}",
+            ]
+        else:
+            cells += ["", "", "", "", *("" for _ in metrics), e.state]
+        cells.append(format_duration(e.record.seconds) if e.record else "")
+        rows.append(Row(tuple(cells), won))
+    return [*columns, "epoch", "time"], rows
+
+
+def deciding_metric(phase: ResolvedPhase, winner: Winner | None) -> tuple[str, Literal["min", "max"]]:
+    """Return the metric that decides, and whether less or more of it is better."""
+    if winner:
+        return winner.metric.name, winner.metric.mode
+    return (phase.selector.metric, phase.selector.mode) if phase.selector else ("val_mse", "min")

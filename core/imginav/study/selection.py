@@ -1,0 +1,315 @@
+"""From the runs of a phase to its winner: what each experiment has shown, and what the rule makes of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
+
+from attrs import evolve, frozen
+
+from imginav.data.loader import open_fingerprint
+from imginav.errors import UserError, did_you_mean, in_one_line
+from imginav.manifest.fingerprints import DataFingerprint, sha256_of_tables
+from imginav.manifest.resolved import ResolvedManifest, ResolvedPhase
+from imginav.manifest.winners import FILE, CandidateRecord, Metric, Winner, load_winner
+from imginav.plugin.components import Candidate, Choice, Selector
+from imginav.runs.evaluation_result import Outcome, load_outcome
+from imginav.runs.experiment import run_folder
+from imginav.runs.records import RunRecord, code_version, load_record, utc_now
+from imginav.training.metric_definitions import PART, figure_definitions, metric_definition
+
+
+@frozen(kw_only=True)
+class RunResult:
+    """One run of an experiment, as far as it has come."""
+
+    resolved: ResolvedManifest
+    state: str  # not started, running, finished, failed, interrupted, cut off, of other values, of other layouts
+    record: RunRecord | None
+    outcome: Outcome | None  # of a finished run of this manifest and these layouts
+
+    @property
+    def run(self) -> str:
+        """The name of the run folder."""
+        return self.resolved.manifest.phase.experiment
+
+    def metric(self, name: str) -> float:
+        """A metric of the weights that the run left; NaN where there is none."""
+        return self.outcome.metrics.get(name, math.nan) if self.outcome else math.nan
+
+
+def data_fingerprints(phase: ResolvedPhase) -> list[DataFingerprint]:
+    """Open the layouts of each experiment, the same ones once, and return their fingerprints."""
+    found: dict[str, DataFingerprint] = {}
+    fingerprints = []
+    for experiment in phase.experiments:
+        key = data_key(experiment)
+        if key not in found:
+            found[key] = open_fingerprint(experiment.manifest.data, experiment.manifest.train)
+        fingerprints.append(found[key])
+    return fingerprints
+
+
+def data_key(experiment: ResolvedManifest) -> str:
+    """Return what is the same for experiments whose manifests name the same layouts and the same split."""
+    train = experiment.tables["train"]
+    split = [train["split"], train["split_by"], train.get("split_seed", train["seed"])]
+    return sha256_of_tables([experiment.tables["data"], split])
+
+
+def gather(phase: ResolvedPhase, fingerprints: Sequence[DataFingerprint] | None = None) -> list[RunResult]:
+    """Return what each run of a phase has shown; without fingerprints, its layouts are taken to be the same."""
+    found = []
+    for number, resolved in enumerate(phase.experiments):
+        folder = run_folder(resolved)
+        record = load_record(folder.record)
+        outcome = None
+        if record is None:
+            state = "not started"
+        elif record.manifest_sha256 != resolved.sha256:
+            state = "of other values"
+        elif fingerprints is not None and not record.data.same(fingerprints[number]):
+            state = "of other layouts"
+        else:
+            state = record.state
+        if state == "finished":
+            outcome = load_outcome(folder.evaluation)
+        found.append(RunResult(resolved=resolved, state=state, record=record, outcome=outcome))
+    return found
+
+
+def select(phase: ResolvedPhase, evidence: Sequence[RunResult]) -> Winner | None:
+    """Return the winner among the finished experiments, or none where the phase has no rule for it.
+
+    An experiment that has not finished with every seed, or whose metric is not finite, cannot win. Raises UserError
+    where none can, or where the experiments cannot be compared.
+    """
+    metric = _metric(phase, evidence)
+    if metric is None:
+        return None
+    contenders = {name: _contender(name, evidence, metric.name) for name in phase.names}
+    candidates = [
+        Candidate(
+            name=name,
+            values=c.values,
+            latent_dimensions=c.latent_dimensions,
+            parameters=c.parameters,
+            latency_ms=c.latency_ms,
+        )
+        for name, c in contenders.items()
+        if c.mean is not None and c.latent_dimensions is not None and c.parameters is not None
+    ]
+    if not candidates:
+        raise UserError(
+            f"{phase.source}: none of its experiments can win: "
+            + ", ".join(f"{name} is {_why_not(c, metric.name)}" for name, c in contenders.items())
+        )
+    choice = _choose(phase, candidates)
+    of_winner = next(e for e in evidence if e.resolved.name == choice.winner)
+    data = next(e.record.data for e in evidence if e.resolved.name == choice.winner and e.record)
+    return Winner(
+        phase=phase.id,
+        source=in_one_line(str(phase.source)),
+        winner=choice.winner,
+        chosen_by="rule",
+        because=choice.because,
+        date=utc_now(),
+        rule=phase.selector.rule if phase.selector else "the only experiment",
+        chosen_by_rule=choice.winner,
+        front=choice.front,
+        scale="trial" if of_winner.resolved.trial else "full",
+        code_version=code_version(),
+        manifest_sha256=phase.sha256,
+        values=dict(of_winner.resolved.changes),
+        metric=metric,
+        layouts=data.layouts,
+        split=data.split,
+        lineage={earlier: winner.winner for earlier, winner in phase.lineage.items()},
+        experiments=contenders,
+    )
+
+
+def overrule(phase: ResolvedPhase, evidence: Sequence[RunResult], name: str, because: str) -> Winner:
+    """Return the decision of a person for a finished experiment; raises UserError where it is none of the phase's."""
+    if name not in phase.names:
+        raise UserError(
+            f"--set-to {name}: {phase.source} has no such experiment{did_you_mean(name, phase.names)}; "
+            f"it has {', '.join(phase.names)}"
+        )
+    if not because.strip():
+        raise UserError(f"--set-to {name}: no reason is given; add one with --because, it is kept in {FILE}")
+    winner = select(phase, evidence)
+    if winner is None:
+        raise UserError(
+            f"{phase.source}: has no [sweep.selector], so there is no metric to record a winner by; add one"
+        )
+    if winner.experiments[name].mean is None:
+        why = _why_not(winner.experiments[name], winner.metric.name)
+        raise UserError(f"--set-to {name}: {name} is {why}; run it first: imginav run {phase.source} --only {name}")
+    of_name = next(e for e in evidence if e.resolved.name == name)
+    return evolve(winner, winner=name, chosen_by="person", because=because, values=dict(of_name.resolved.changes))
+
+
+def recorded(phase: ResolvedPhase) -> Winner | None:
+    """Return the winner that this phase's folder holds, or none."""
+    path = phase.shared / FILE
+    return load_winner(path, phase.structurer) if path.is_file() else None
+
+
+def same_evidence(one: Winner, other: Winner) -> bool:
+    """Whether two decisions rest on the same figures and the same rule; times, which never repeat, aside."""
+    keys = ("phase", "rule", "manifest_sha256", "metric", "layouts", "split", "lineage")
+    untimed = [
+        {name: evolve(candidate, latency_ms=None) for name, candidate in winner.experiments.items()}
+        for winner in (one, other)
+    ]
+    return untimed[0] == untimed[1] and all(getattr(one, key) == getattr(other, key) for key in keys)
+
+
+def refuse_strange_winners(phase: ResolvedPhase, data: DataFingerprint) -> None:
+    """Raise UserError for winners that were found on other layouts, another split or by another metric."""
+    faults = []
+    for earlier, winner in phase.lineage.items():
+        takes = (
+            f"{phase.source}: [winners] takes {', '.join(phase.winners[earlier])} from phase {earlier}, whose winner"
+        )
+        remedy = (
+            f"run phase {earlier} again as this one is run, name another folder as output.shared, or do without it: "
+            f"--set 'winners.\"{earlier}\"=false'"
+        )
+        if not winner.layouts.same(data.layouts):
+            faults.append(
+                f"{takes} {winner.winner} was found on other layouts ({winner.layouts.description}; SHA-256 "
+                f"{winner.layouts.sha256[:12]}) than these ({data.layouts.description}; {data.layouts.sha256[:12]}); "
+                f"{remedy}"
+            )
+        elif winner.split != data.split:
+            faults.append(
+                f"{takes} {winner.winner} was found with another split ({winner.split.train} train, "
+                f"{winner.split.validation} validate, by {winner.split.by}; SHA-256 {winner.split.sha256[:12]}) than "
+                f"this one ({data.split.train} train, {data.split.validation} validate, by {data.split.by}; "
+                f"{data.split.sha256[:12]}); {remedy}"
+            )
+        here = definition_of(winner.metric.name, phase.experiments[0])
+        if here != winner.metric.definition:
+            faults.append(
+                f"{takes} {winner.winner} was found by {winner.metric.name}, which was the "
+                f"{winner.metric.definition}, and is here {'the ' + here if here else 'no metric at all'}; choose "
+                f"winners by val_mse, or {remedy}"
+            )
+    if faults:
+        raise UserError("\n".join(faults), faults)
+
+
+def notes_on_winners(phase: ResolvedPhase, to_come: Collection[str] = ()) -> list[str]:
+    """Return what a person should know of the winners that a phase takes, or does without.
+
+    Of the phases `to_come`, which run before it, no winner is missed yet.
+    """
+    notes = [
+        f"phase {earlier} has no recorded winner: {', '.join(phase.winners[earlier])} stay as they are written in "
+        f"{phase.source} (--require-winners makes this an error)"
+        for earlier in phase.without_winner
+        if earlier not in to_come
+    ]
+    for earlier, winner in phase.lineage.items():
+        for before, name in winner.lineage.items():
+            now = phase.lineage.get(before)
+            if now and now.winner != name:
+                notes.append(
+                    f"the winner of phase {earlier} was found when {name} had won phase {before}; "
+                    f"now it is {now.winner}: run phase {earlier} again to be sure"
+                )
+    return notes
+
+
+def _metric(phase: ResolvedPhase, evidence: Sequence[RunResult]) -> Metric | None:
+    """Return by what the experiments are compared; raises UserError where it does not mean the same for all."""
+    name: str
+    mode: Literal["min", "max"]
+    if phase.selector is not None:
+        name, mode = phase.selector.metric, phase.selector.mode
+        if wrong := wrong_direction(phase.selector, phase.experiments[0]):
+            raise UserError(f"{phase.source}: {wrong}")
+    elif len(phase.experiments) == 1:
+        name, mode = phase.manifest.train.monitor, phase.manifest.train.monitor_mode
+    else:
+        return None
+    finished = [e for e in evidence if e.outcome]
+    for one in finished:
+        if one.outcome and name not in one.outcome.metrics:
+            raise UserError(
+                f"{phase.source}: sweep.selector.metric = {name!r} is no metric of {one.run}"
+                f"{did_you_mean(name, one.outcome.metrics)}; it has {', '.join(one.outcome.metrics)}"
+            )
+        if one.record and finished[0].record and not one.record.data.same(finished[0].record.data):
+            raise UserError(
+                f"{phase.source}: {finished[0].run} and {one.run} were trained on different layouts or splits, and "
+                "cannot be compared; the experiments of a sweep need the same [data] and train.split"
+            )
+    return Metric(name=name, mode=mode, definition=common_definition(phase, name))
+
+
+def common_definition(phase: ResolvedPhase, metric: str) -> str:
+    """Return what a metric stands for in all experiments of a phase; raises UserError where that differs."""
+    meanings: dict[str, str] = {}
+    for experiment in phase.experiments:
+        meanings.setdefault(definition_of(metric, experiment), experiment.name)
+    if len(meanings) > 1:
+        first, second = list(meanings.values())[:2]
+        raise UserError(
+            f"{phase.source}: sweep.selector.metric = {metric!r} does not mean the same for {first} and {second}, "
+            "whose losses differ; compare them by val_mse"
+        )
+    return next(iter(meanings))
+
+
+def definition_of(metric: str, experiment: ResolvedManifest) -> str:
+    """Return what a metric of the weights that an experiment leaves stands for; empty where it has no such metric."""
+    figures = figure_definitions(experiment.manifest.evaluation.metrics)
+    return metric_definition(metric, experiment.tables["losses"]) or figures.get(metric, "")
+
+
+def wrong_direction(selector: Selector, experiment: ResolvedManifest) -> str:
+    """Return what is wrong where a selector would choose the worst by a figure of which more is better, or nothing."""
+    metrics = experiment.manifest.evaluation.metrics.values()
+    better = {f"{PART}{figure}" for metric in metrics for figure in metric.more_is_better}
+    if selector.metric not in better or selector.mode == "max":
+        return ""
+    return f"sweep.selector.mode = 'min', and more of {selector.metric} is better; set mode = 'max'"
+
+
+def _contender(name: str, evidence: Sequence[RunResult], metric: str) -> CandidateRecord:
+    own = [e for e in evidence if e.resolved.name == name]
+    states = list(dict.fromkeys(e.state for e in own))
+    values = tuple(value for e in own if math.isfinite(value := e.metric(metric)))
+    outcomes = [e.outcome for e in own if e.outcome]
+    first = outcomes[0] if outcomes else None
+    return CandidateRecord(
+        state=", ".join(states),
+        runs=tuple(e.run for e in own),
+        values=values,
+        mean=sum(values) / len(values) if states == ["finished"] and len(values) == len(own) else None,
+        latent="×".join(map(str, first.latent)) if first else "",
+        latent_dimensions=math.prod(first.latent) if first else None,
+        parameters=first.encoder_parameters + first.decoder_parameters if first else None,
+        latency_ms=min((o.latency_ms for o in outcomes if o.latency_ms), default=None),
+    )
+
+
+def _why_not(candidate: CandidateRecord, metric: str) -> str:
+    return f"without a finite {metric}" if candidate.state == "finished" else candidate.state
+
+
+def _choose(phase: ResolvedPhase, candidates: Sequence[Candidate]) -> Choice:
+    if phase.selector is None:
+        return Choice(winner=candidates[0].name, because="it is the only experiment of its phase")
+    choice = phase.selector.select(candidates)
+    known: Mapping[str, Candidate] = {candidate.name: candidate for candidate in candidates}
+    if choice.winner not in known:
+        raise UserError(
+            f"{phase.source}: the selector {phase.selector.rule} chose {choice.winner!r}, which is none of "
+            f"{', '.join(known)}; repair the plugin"
+        )
+    return choice

@@ -1,0 +1,28 @@
+"""Tables and figures for a terminal."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+
+def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], marked: Sequence[bool]) -> None:
+    """Print rows of cells under headings, the marked ones in bold."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row, bold in zip(rows, marked, strict=True):
+        table.add_row(*row, style="bold" if bold else "")
+    console = Console(highlight=False, markup=False)
+    Console(width=console.width if console.is_terminal else 200, highlight=False, markup=False).print(table)
+
+
+def stream_lines() -> None:
+    """Let each line out as it is printed, also into a file or a pipe: logs are read while a run goes on."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)

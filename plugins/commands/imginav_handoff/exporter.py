@@ -1,0 +1,67 @@
+"""The plugin kind `exporter`: a format in which a trained autoencoder is handed on."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from attrs import frozen
+
+from imginav.plugin.components import Component
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from imginav.model.architecture import Architecture
+    from imginav.model.autoencoder import Autoencoder
+    from imginav_handoff.latent_space import LatentSpace
+
+
+@frozen(kw_only=True)
+class TrainedAutoencoder:
+    """What an exporter writes: an autoencoder with its weights, and all that is needed to build and to use it again."""
+
+    autoencoder: Autoencoder  # in fp32 on the CPU, ready to encode and decode
+    architecture: Architecture  # what it was built from
+    latent: LatentSpace  # how its latents are scaled
+    encoder: nn.Module  # images (N, 3, H, W) in [-1, 1] to a tuple of scaled latents (N, C, h, w), their mean, and of
+    # a variational encoder their log-variance
+    decoder: nn.Module  # scaled latents (N, C, h, w) to images (N, 3, H, W) in [-1, 1]
+
+
+@frozen(kw_only=True)
+class Exporter(Component):
+    """A format in which a trained autoencoder is handed on: files that other programs load."""
+
+    kind: ClassVar[str] = "exporter"
+
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp16")  # in which what it opens can compute
+    any_device: ClassVar[bool] = True  # whether what it opens computes on a GPU as well
+
+    def check(self) -> None:
+        """Raise UserError where what it needs is not installed; asked before anything is computed."""
+
+    @abstractmethod
+    def write(self, trained: TrainedAutoencoder, folder: Path) -> None:
+        """Write the files of this format into a folder; raises UserError where a network does not fit the format.
+
+        `latent.json`, `export.json`, `evaluation.json`, the manifest, the golden triple, the card and the digests are
+        not its business: they are the same for all formats.
+        """
+
+    @abstractmethod
+    def open(self, folder: Path, latent: LatentSpace) -> tuple[nn.Module, nn.Module]:
+        """Return encoder and decoder, as `TrainedAutoencoder` has them, from such a folder and nothing else.
+
+        Raises UserError where they cannot be loaded.
+        """
+
+    def how_to_load(self, folder: str) -> str:
+        """Return how a Python program loads such a folder, as the code of the card that lies in it."""
+        return (
+            "import imginav\n\n"
+            f'autoencoder = imginav.load("{folder}")\n'
+            "latents = autoencoder.encode(images)  # (N, 3, H, W) in [-1, 1] to scaled latents\n"
+            "images = autoencoder.decode(latents)\n"
+        )

@@ -1,0 +1,172 @@
+"""`imginav.load`: a trained autoencoder for Python users, from a checkpoint or from what `imginav export` wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import tomli
+import torch
+from torch import Tensor, nn
+
+from imginav.errors import UserError
+from imginav.model.architecture import Architecture, dataset_in
+from imginav.model.autoencoder import Autoencoder, moments
+from imginav.plugin.checkpoint import Checkpoint, load_checkpoint
+from imginav.plugin.registry import Registry, installed
+from imginav_handoff.export_folder import open_export
+from imginav_handoff.latent_space import LatentSpace, latent_space_of
+from imginav_handoff.whole_evaluation import evaluation_of
+
+
+class ScaledEncoder(nn.Module):
+    """From images (N, 3, H, W) in [-1, 1] to the mean (N, C, h, w) of their scaled latents, and of a variational
+    encoder to its log-variance as well: a tuple of one or two tensors.
+    """
+
+    def __init__(self, autoencoder: Autoencoder, latent: LatentSpace) -> None:
+        super().__init__()
+        self.encoder = autoencoder.encoder  # alone, or its export would hold the decoder's weights as well
+        self.latent = latent
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        mean, log_variance = moments(self.encoder(images), variational=self.latent.variational)
+        if log_variance is None:
+            return (self.latent.scaled(mean),)
+        return self.latent.scaled(mean), self.latent.scaled_log_variance(log_variance)
+
+
+class ScaledDecoder(nn.Module):
+    """From scaled latents (N, C, h, w) to images (N, 3, H, W) in [-1, 1]."""
+
+    def __init__(self, autoencoder: Autoencoder, latent: LatentSpace) -> None:
+        super().__init__()
+        self.decoder = autoencoder.decoder
+        self.latent = latent
+
+    def forward(self, latents: Tensor) -> Tensor:
+        images: Tensor = self.decoder(self.latent.unscaled(latents))["rgb"]
+        return images
+
+
+class Pretrained(nn.Module):
+    """A trained autoencoder in the scaled latents that diffusion works in.
+
+    `encoder` and `decoder` are what `ScaledEncoder` and `ScaledDecoder` are; called by themselves, they check nothing
+    and keep gradients. `encode` and `decode` do neither: they check what they are given, compute in
+    `torch.inference_mode` and give ordinary tensors.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, latent: LatentSpace) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.latent = latent
+        self.eval()
+
+    @classmethod
+    def of(cls, autoencoder: Autoencoder, latent: LatentSpace) -> Pretrained:
+        """Return an autoencoder with its weights as a pretrained one."""
+        return cls(ScaledEncoder(autoencoder, latent), ScaledDecoder(autoencoder, latent), latent)
+
+    def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return the scaled latents (N, C, H / f, W / f) of images (N, 3, H, W) in [-1, 1]; f is
+        `latent.downsampling_factor`.
+
+        With a `generator` those of a variational encoder are drawn from its distribution; without one they are its
+        mean. Raises ValueError for anything but such images.
+        """
+        mean, log_variance = self.distribution(images)
+        if log_variance is None or generator is None:
+            return mean
+        drawn = torch.randn(mean.shape, generator=generator, device=generator.device).to(mean)
+        return mean + torch.exp(0.5 * log_variance) * drawn
+
+    def distribution(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return mean and log-variance (N, C, h, w) of the scaled latents of images; without variance, none."""
+        self.latent.check_images(images)
+        with torch.inference_mode():
+            mean, *log_variance = self.encoder(images.to(**self._place(images)))
+        # Whoever trains on what an inference mode has made is told of it by autograd only when it is too late.
+        return mean.clone(), log_variance[0].clone() if log_variance else None
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return the images (N, 3, h · f, w · f) in [-1, 1] of scaled latents (N, C, h, w).
+
+        Raises ValueError for anything but such latents.
+        """
+        self.latent.check_latents(latents)
+        with torch.inference_mode():
+            images: Tensor = self.decoder(latents.to(**self._place(latents)))
+        return images.clone()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the reconstructions (N, 3, H, W) of images, with gradients."""
+        mean, *_ = self.encoder(images)
+        rebuilt: Tensor = self.decoder(mean)
+        return rebuilt
+
+    def _place(self, given: Tensor) -> Mapping[str, Any]:
+        """Return device and dtype of the weights; without weights, those of what is given."""
+        like = next(self._tensors(), given)
+        return {"device": like.device, "dtype": like.dtype}
+
+    def _tensors(self) -> Iterator[Tensor]:
+        return (parameter for parameter in self.parameters() if parameter.is_floating_point())
+
+
+def load(path: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Pretrained:
+    """Return a trained autoencoder, from a checkpoint (.pt) or a folder that `imginav export` wrote.
+
+    `encode` takes images (N, 3, H, W) in [-1, 1] and gives scaled latents (N, C, h, w), `decode` the way back; both
+    compute on `device` in `dtype`. The scaling factor of a checkpoint is that of the evaluation which lies beside it,
+    of these very weights. Raises UserError where there is none, and where the file or folder cannot be loaded.
+    """
+    path = Path(path)
+    registry = installed()
+    pretrained = _of_folder(path, registry) if path.is_dir() else _of_checkpoint(path, registry)
+    return pretrained.to(device=device, dtype=dtype)
+
+
+def _of_folder(path: Path, registry: Registry) -> Pretrained:
+    export = open_export(path, registry)
+    encoder, decoder = export.exporter.open(path, export.latent)
+    return Pretrained(encoder, decoder, export.latent)
+
+
+def _of_checkpoint(path: Path, registry: Registry) -> Pretrained:
+    checkpoint = load_checkpoint(path)
+    architecture = architecture_of(path, checkpoint, registry)
+    model = with_weights(architecture.build(registry, str(path)), checkpoint.model, str(path))
+    outcome = evaluation_of(path, checkpoint, tomli.loads(checkpoint.manifest))
+    if outcome is None:
+        raise UserError(
+            f"{path}: no evaluation of these weights over all training layouts lies beside it, so that their scaling "
+            f"factor is not known; measure it with: imginav evaluate {path}"
+        )
+    return Pretrained.of(model, latent_space_of(outcome, architecture.spec, variational=model.variational))
+
+
+def architecture_of(
+    path: Path, checkpoint: Checkpoint, registry: Registry, tables: Mapping[str, Any] | None = None
+) -> Architecture:
+    """Return what the autoencoder of a checkpoint is built from, by its own manifest or by the `tables` of another one.
+
+    A checkpoint of an earlier version says what its layouts are made of by the layouts alone, which are opened then.
+    """
+    tables = tables or tomli.loads(checkpoint.manifest)
+    spec = checkpoint.spec or dataset_in(tables, registry, str(path)).open().spec
+    return Architecture(encoder=tables["encoder"], decoder=tables["decoder"], spec=spec)
+
+
+def with_weights(model: Autoencoder, weights: Mapping[str, Tensor], where: str) -> Autoencoder:
+    """Return an autoencoder with these weights, ready to encode and decode; raises UserError where they do not fit."""
+    try:
+        model.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"{where}: does not fit what it describes ({reason}); a plugin may have changed: restore it"
+        ) from error
+    return model.eval()

@@ -1,0 +1,1 @@
+"""Looking at phases and runs: plan, explain, watch, plugins, schema."""

@@ -1,0 +1,94 @@
+"""The commands that look and change nothing: plan, explain, watch, plugins, schema; no logic.
+
+What a command needs is imported inside of its function, because torch takes seconds to import and `--help` must not
+wait for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import suppress
+from pathlib import Path
+
+from imginav.plugin.commands import Commands
+from imginav.plugin.hookspecs import hookimpl
+from imginav.study.command_options import add_only, seconds, study_options
+
+
+def plan(options: argparse.Namespace) -> int:
+    """Show what the experiments of a phase will need, and every value with its origin; nothing is trained."""
+    from imginav.plugin.registry import installed
+    from imginav.study.phases import chosen, open_phase
+    from imginav_inspect.plan import show_plan
+
+    registry = installed()
+    phase = open_phase(study_options(options).load(options.phase, registry), registry.hooks)
+    show_plan(phase, chosen(phase.phase, options.only), measure=options.measure)
+    return 0
+
+
+def explain(options: argparse.Namespace) -> int:
+    """Show each value of a run and where it came from, the whole way down."""
+    from imginav.plugin.registry import installed
+    from imginav_inspect.explanation import explain as explanation_of
+
+    print("\n".join(explanation_of(options.run, installed()).lines))
+    return 0
+
+
+def watch(options: argparse.Namespace) -> int:
+    """Show what runs are doing, from their files: epoch, losses, best, speed, time left."""
+    from imginav.manifest.site import SITE_FILE, experiments_folder
+    from imginav_inspect.watch import watch as watch_runs
+
+    with suppress(KeyboardInterrupt):  # the way to leave it
+        place = options.run or experiments_folder(options.site or SITE_FILE)
+        watch_runs(place, every=options.every, once=options.once)
+    return 0
+
+
+def plugins(_: argparse.Namespace) -> int:
+    """List the installed components."""
+    from imginav.plugin.registry import installed
+    from imginav_inspect.component_list import print_components
+
+    print_components(installed())
+    return 0
+
+
+def schema(_: argparse.Namespace) -> int:
+    """Print a JSON Schema of a phase's file, by which an editor completes and checks it."""
+    from imginav.plugin.registry import installed
+    from imginav_inspect.schema import schema_text
+
+    print(schema_text(installed()), end="")
+    return 0
+
+
+def _add_plan(command: argparse.ArgumentParser) -> None:
+    command.add_argument("phase", type=Path, help="the phase's manifest, such as phases/1_5.toml")
+    add_only(command)
+    command.add_argument("--measure", action="store_true", help="take a few training steps, to estimate the time")
+
+
+def _add_explain(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", type=Path, help="a run folder, its manifest.toml, or a checkpoint")
+
+
+def _add_watch(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "run", type=Path, nargs="?", metavar="RUN", help="a run folder, or one of several (default: the site's)"
+    )
+    command.add_argument("--every", type=seconds, default=2.0, metavar="SECONDS", help="between two looks (default: 2)")
+    command.add_argument("--once", action="store_true", help="show it once, as where there is no terminal")
+    command.add_argument("--site", type=Path, metavar="FILE", help="the site file (default: imginav.toml, if there)")
+
+
+@hookimpl
+def imginav_commands(commands: Commands) -> None:
+    """Add the commands that look and change nothing."""
+    commands.add("plan", plan, _add_plan, options=("scale", "loading"))
+    commands.add("explain", explain, _add_explain)
+    commands.add("watch", watch, _add_watch)
+    commands.add("plugins", plugins)
+    commands.add("schema", schema)

@@ -1,0 +1,30 @@
+"""The installed components as a table."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from imginav.plugin.registry import Registry
+
+
+def print_components(registry: Registry) -> None:
+    """Print kind, name, distribution and version, file and description of each component."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("kind", "name", "from", "file"):
+        table.add_column(heading, overflow="fold" if heading == "file" else "ellipsis", no_wrap=heading != "file")
+    table.add_column("what it is", overflow="fold")
+    for r in registry:
+        table.add_row(r.kind, r.name, f"{r.provider.distribution} {r.provider.version}", _short(r.file), r.description)
+    console = Console()
+    # Into a pipe or a file, each component takes one line, so that it can be searched.
+    Console(width=console.width if console.is_terminal else 400).print(table)
+
+
+def _short(file: str) -> str:
+    """Return a path as seen from the working folder, where it lies below it."""
+    path = Path(file)
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else file

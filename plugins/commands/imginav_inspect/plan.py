@@ -1,0 +1,180 @@
+"""What an experiment will need, before any of it is spent."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
+
+import torch
+from attrs import frozen
+
+from imginav.data.batches import layouts_in
+from imginav.data.loader import steps_per_epoch
+from imginav.formatting import format_bytes, format_duration
+from imginav.manifest.config_layers import value_at
+from imginav.manifest.fingerprints import DataFingerprint
+from imginav.manifest.resolved import ResolvedManifest
+from imginav.manifest.sweeps import short_names, shown_value
+from imginav.model.autoencoder import build_autoencoder, check_sizes, parameter_count
+from imginav.model.cost import META, size_of
+from imginav.plugin.data_spec import DataSpec
+from imginav.runs.experiment import build_trainer
+from imginav.seeds import Seeds
+from imginav.study.phases import OpenPhase
+from imginav.terminal import print_table
+from imginav.training.validation import validate
+from imginav_inspect.explanation import value_lines
+
+BYTES_PER_WEIGHT = 4
+
+BYTES_PER_TENSOR = 1024
+"""What a checkpoint holds beside the values of a tensor, at most: its name, its place, its optimizer's step."""
+
+TRAINING_COPIES = 3
+"""What a checkpoint that a run can go on from holds, in weights, beside what callbacks keep: them, two moments."""
+
+MEMORY_COPIES = 4
+"""What is held beside activations and what callbacks keep, in weights: them, their gradients, two moments."""
+
+MEASURED_SECONDS = 10.0
+"""For how long training steps are timed, or for `MOST_STEPS`."""
+
+MOST_STEPS = 20
+
+VALIDATION_BATCHES = 2
+"""Over which validation is timed."""
+
+
+@frozen(kw_only=True)
+class Needs:
+    """What one experiment will need; memory and disk are estimates."""
+
+    experiment: ResolvedManifest
+    latent: tuple[int, int, int]  # height, width, channels of a whole layout
+    encoder_parameters: int
+    decoder_parameters: int
+    encode_flops: int  # for one whole layout, a multiplication and an addition counted as two
+    decode_flops: int
+    activation_bytes: int  # kept for the gradients of a batch, or of a part of it with machine.accumulate
+    weights_bytes: int  # weights, gradients, the optimizer's moments, and the copies that callbacks keep
+    disk_bytes: int  # what a run leaves, at most
+    steps_per_epoch: int
+    seconds: float | None  # of the whole training, from a few measured steps; none: not measured
+
+    @property
+    def cells(self) -> list[str]:
+        """What a person compares, as `HEADINGS` names it."""
+        return [
+            "×".join(map(str, self.latent)),
+            f"{math.prod(self.latent):,}",
+            f"{self.encoder_parameters:,} + {self.decoder_parameters:,}",
+            f"{self.encode_flops / 1e9:.1f} + {self.decode_flops / 1e9:.1f}",
+            f"{format_bytes(self.activation_bytes)} + {format_bytes(self.weights_bytes)}",
+            format_bytes(self.disk_bytes),
+            f"{self.experiment.manifest.train.epochs} × {self.steps_per_epoch}",
+            "" if self.seconds is None else format_duration(self.seconds),
+        ]
+
+
+HEADINGS = (
+    "latent",
+    "dimensions",
+    "parameters (encoder + decoder)",
+    "GFLOPs a layout (encode + decode)",
+    "memory (activations + weights)",
+    "disk",
+    "epochs × steps",
+    "time",
+)
+
+
+def needs_of(resolved: ResolvedManifest, spec: DataSpec, data: DataFingerprint, *, measure: bool) -> Needs:
+    """Work out what an experiment will need; raises UserError where it cannot be built.
+
+    Nothing is computed but shapes, unless `measure` takes a few training steps to time them.
+    """
+    manifest = resolved.manifest
+    check_sizes(manifest.data, manifest.encoder)
+    size = size_of(manifest, spec)
+    with torch.device(META):
+        model = build_autoencoder(manifest.encoder, manifest.decoder, spec, Seeds(0))
+    side = manifest.data.image_size // manifest.encoder.downsampling_factor
+    encoder, decoder = parameter_count(model.encoder), parameter_count(model.decoder)
+    weights = BYTES_PER_WEIGHT * (encoder + decoder)
+    steps = steps_per_epoch(data.split.train, manifest.data, manifest.train)
+    kept = sum(callback.weight_copies for callback in manifest.callbacks.values())
+    stored = weights + BYTES_PER_TENSOR * len(list(model.parameters()))
+    training = (TRAINING_COPIES + kept) * stored
+    disk = sum(c.disk_bytes(stored, training, manifest.train.epochs) for c in manifest.callbacks.values())
+    return Needs(
+        experiment=resolved,
+        latent=(side, side, manifest.encoder.latent_channels),
+        encoder_parameters=encoder,
+        decoder_parameters=decoder,
+        encode_flops=size.encode_flops,
+        decode_flops=size.decode_flops,
+        activation_bytes=size.training_bytes * math.ceil(manifest.train.batch_size / manifest.machine.accumulate),
+        weights_bytes=(MEMORY_COPIES + kept) * weights,
+        disk_bytes=disk,
+        steps_per_epoch=steps,
+        seconds=_measured_seconds(resolved) if measure else None,
+    )
+
+
+def show_plan(opened: OpenPhase, experiments: Sequence[ResolvedManifest], *, measure: bool) -> None:
+    """Print the values of some experiments of a phase with their origins, and what they will need."""
+    phase = opened.phase
+    varied = phase.varied if len(experiments) > 1 else ()
+    print("\n".join(value_lines(_shared_values(experiments, varied))))
+    spec = experiments[0].manifest.data.open().spec
+    fingerprints = dict(zip(map(phase.label, phase.experiments), opened.fingerprints, strict=True))
+    needs = [needs_of(e, spec, fingerprints[phase.label(e)], measure=measure) for e in experiments]
+    rows = [
+        [phase.label(n.experiment), *(shown_value(n.experiment.changes, k) for k in varied), *n.cells] for n in needs
+    ]
+    print_table(phase.heading, ["experiment", *short_names(varied), *HEADINGS], rows, [False] * len(rows))
+    times = [n.seconds for n in needs if n.seconds is not None]
+    print(
+        f"in all {format_bytes(sum(n.disk_bytes for n in needs))} of disk"
+        + (f" and {format_duration(sum(times))}, one after the other" if times else "; --measure estimates the time")
+        + "; memory and disk are estimates"
+    )
+
+
+def _shared_values(experiments: Sequence[ResolvedManifest], varied: Sequence[str]) -> list[tuple[str, Any, str]]:
+    """Return the values that all experiments share with their origins, by dotted key."""
+    first = experiments[0]
+    rows = []
+    for key, origin in first.origins.items():
+        own = any(key == other or key.startswith(f"{other}.") for other in varied)
+        if not own and not (key == "phase.experiment" and len(experiments) > 1):
+            rows.append((key, value_at(first.tables, key.split(".")), origin))
+    return rows
+
+
+def _measured_seconds(resolved: ResolvedManifest) -> float:
+    """Take a few training steps and validate one batch, and return how long the whole training would take."""
+    trainer = build_trainer(resolved, log=lambda _: None, prepared=False)
+    with closing(trainer.data):
+        trainer.model.train()
+        times = []
+        batches = trainer.data.train_batches(1)
+        for sample_bytes in filter(None, batches):  # a batch of which nothing can be read is empty
+            start = time.perf_counter()
+            trainer.train_step(trainer.device.batch(sample_bytes))
+            trainer.device.wait()
+            times.append(time.perf_counter() - start)
+            # The first step pays for setting up, and says nothing of those to come.
+            if sum(times[1:]) > MEASURED_SECONDS or len(times) > MOST_STEPS:
+                break
+        samples = list(itertools.islice(trainer.data.validation_batches(), VALIDATION_BATCHES))
+        start = time.perf_counter()
+        validate(trainer.model, trainer.objective, samples, trainer.device)
+        layout = (time.perf_counter() - start) / sum(map(layouts_in, samples))
+        validation = layout * len(trainer.data.split.validation)
+        step = sum(times[1:] or times) / len(times[1:] or times)
+        return float(resolved.manifest.train.epochs * (trainer.data.steps_per_epoch * step + validation))

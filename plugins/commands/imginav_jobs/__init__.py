@@ -1,0 +1,1 @@
+"""Jobs on a cluster: submit, status, cancel, logs."""

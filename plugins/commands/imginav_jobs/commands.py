@@ -1,0 +1,100 @@
+"""The commands that have to do with jobs: submit, status, cancel, logs; no logic.
+
+What a command needs is imported inside of its function.
+"""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import suppress
+from pathlib import Path
+
+from imginav.plugin.commands import Commands, OptionGroup
+from imginav.plugin.hookspecs import hookimpl
+from imginav.study.command_options import add_only, study_options
+
+PHASES = Path("phases")
+"""Where the phases of a study lie unless they are named."""
+
+
+def submit(options: argparse.Namespace) -> int:
+    """Submit phases to the cluster of the site file: a job each, and a job array for a sweep."""
+    from imginav.plugin.registry import installed
+    from imginav_jobs.submission import Request
+    from imginav_jobs.submission import submit as submit_phases
+
+    request = Request(
+        paths=tuple(options.paths),
+        only=tuple(options.only),
+        profile=options.profile,
+        require_winners=options.winners_required,
+        dry_run=options.dry_run,
+    )
+    submit_phases(request, installed(), study_options(options))
+    return 0
+
+
+def status(options: argparse.Namespace) -> int:
+    """Show where a study stands: each experiment with its job, its state, and where its log is."""
+    from imginav.plugin.registry import installed
+    from imginav_jobs.job_status import show_status
+
+    show_status(options.paths or [PHASES], installed(), study_options(options))
+    return 0
+
+
+def cancel(options: argparse.Namespace) -> int:
+    """End jobs; a run that they have begun goes on when it is submitted again."""
+    from imginav.plugin.registry import installed
+    from imginav_jobs.job_status import cancel_jobs
+
+    cancel_jobs(options.paths, options.only, installed(), study_options(options))
+    return 0
+
+
+def logs(options: argparse.Namespace) -> int:
+    """Print what the last job of an experiment has written."""
+    from imginav.plugin.registry import installed
+    from imginav_jobs.job_status import show_log
+
+    with suppress(KeyboardInterrupt):  # the way to leave it
+        show_log(options.path, options.only, installed(), study_options(options), follow=options.follow)
+    return 0
+
+
+def _add_submit(command: argparse.ArgumentParser) -> None:
+    command.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="phases, or folders of them: a chain")
+    add_only(command)
+    command.add_argument("--profile", metavar="NAME", help="of [cluster.profiles], for all of them")
+    command.add_argument("--dry-run", action="store_true", help="print the scripts, and submit nothing")
+    command.add_argument(
+        "--require-winners",
+        dest="winners_required",
+        action="store_true",
+        help="jobs refuse to run without the winners that their phase takes, as those of a chain do",
+    )
+
+
+def _add_status(command: argparse.ArgumentParser) -> None:
+    command.add_argument("paths", type=Path, nargs="*", metavar="PATH", help="phases, or folders (default: phases)")
+
+
+def _add_cancel(command: argparse.ArgumentParser) -> None:
+    command.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="phases, or folders of them")
+    add_only(command)
+
+
+def _add_logs(command: argparse.ArgumentParser) -> None:
+    command.add_argument("path", type=Path, metavar="PHASE", help="the phase's manifest, such as phases/1_5.toml")
+    add_only(command)
+    command.add_argument("-f", "--follow", action="store_true", help="go on until the job has ended")
+
+
+@hookimpl
+def imginav_commands(commands: Commands) -> None:
+    """Add the commands for jobs."""
+    loads: tuple[OptionGroup, ...] = ("scale", "loading")
+    commands.add("submit", submit, _add_submit, options=loads)
+    commands.add("status", status, _add_status, options=loads)
+    commands.add("cancel", cancel, _add_cancel, options=loads)
+    commands.add("logs", logs, _add_logs, options=loads)

@@ -1,0 +1,137 @@
+"""The jobs of experiments: kept beside their phase when they are submitted, and what a scheduler says of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from attrs import frozen
+
+from imginav.errors import UserError
+from imginav.files import write_text
+from imginav.manifest.resolved import ResolvedManifest, ResolvedPhase
+from imginav.manifest.structuring import Structurer, StructuringError
+from imginav.plugin.cluster import Cluster, JobId, JobState
+from imginav.plugin.registry import Registry
+from imginav.runs.experiment import run_folder
+from imginav.runs.own_job import _clusters
+from imginav.runs.records import load_record
+
+FOLDER = "jobs"
+"""Of a phase's shared folder: scripts, logs, and a file for each job."""
+
+_STRUCTURER = Structurer(Registry())
+
+
+@frozen(kw_only=True)
+class JobRecord:
+    """A job that was submitted."""
+
+    cluster: str  # the kind of cluster
+    job: str  # its id there
+    submitted: str  # UTC, ISO 8601
+    elements: dict[str, int]  # by the run's name, its number in the array; 0: it is none
+
+    def save(self, folder: Path) -> None:
+        """Write it into the folder of a phase's jobs."""
+        text = json.dumps(_STRUCTURER.unstructure(self), indent=2) + "\n"
+        write_text(folder / f"{self.cluster}_{self.job}.json", text)
+
+
+@frozen(kw_only=True)
+class RunJob:
+    """The last job of a run."""
+
+    cluster: str
+    place: JobId
+    log: Path
+    state: JobState | None = None  # none: the scheduler has forgotten it, or cannot be asked
+
+    @property
+    def name(self) -> str:
+        """The id, as schedulers write it for an array's element."""
+        return self.place.name
+
+    @property
+    def is_active(self) -> bool:
+        return self.state is not None and self.state.is_active
+
+
+def jobs_folder(phase: ResolvedPhase) -> Path:
+    """Return where the jobs of a phase leave their files."""
+    return phase.shared / FOLDER
+
+
+def jobs_of(phases: Sequence[ResolvedPhase], registry: Registry) -> tuple[dict[str, RunJob], list[str]]:
+    """Return the last job of each run that has had one, by the run's name, and why schedulers could not be asked."""
+    found: dict[str, RunJob] = {}
+    for phase in phases:
+        found |= _submitted(phase, registry)
+        for experiment in phase.experiments:
+            name = experiment.manifest.phase.experiment
+            if (own := _own(experiment, phase, registry)) and name not in found:
+                found[name] = own
+    states: dict[tuple[str, JobId], JobState] = {}
+    faults = []
+    for kind in dict.fromkeys(job.cluster for job in found.values()):
+        ids = list(dict.fromkeys(job.place.job for job in found.values() if job.cluster == kind))
+        try:
+            told = _cluster(kind, registry).states(ids)
+        except UserError as error:
+            faults.append(f"{kind} cannot be asked: {error}")
+        else:
+            states |= {(kind, place): state for place, state in told.items()}
+    return {
+        name: RunJob(cluster=job.cluster, place=job.place, log=job.log, state=states.get((job.cluster, job.place)))
+        for name, job in found.items()
+    }, faults
+
+
+def cancel(jobs: Iterable[RunJob], registry: Registry) -> None:
+    """End some jobs; raises UserError where a scheduler refuses it."""
+    places: dict[str, dict[JobId, None]] = {}
+    for job in jobs:
+        places.setdefault(job.cluster, {})[job.place] = None
+    for kind, ended in places.items():
+        _cluster(kind, registry).cancel(list(ended))
+
+
+def _submitted(phase: ResolvedPhase, registry: Registry) -> dict[str, RunJob]:
+    """Return the last submitted job of each run of a phase."""
+    folder = jobs_folder(phase)
+    records = sorted(map(_load, folder.glob("*.json")), key=lambda record: record.submitted)
+    return {
+        run: _run_job(record.cluster, JobId(job=record.job, index=index or None), folder, registry)
+        for record in records
+        for run, index in record.elements.items()
+    }
+
+
+def _own(experiment: ResolvedManifest, phase: ResolvedPhase, registry: Registry) -> RunJob | None:
+    """Return the job that a run itself says it was in: somebody else has submitted it."""
+    record = load_record(run_folder(experiment).record)
+    if record is None or not record.job:
+        return None
+    kind, job, *index = record.job.split(" ")
+    return _run_job(kind, JobId(job=job, index=int(index[0]) if index else None), jobs_folder(phase), registry)
+
+
+def _run_job(kind: str, place: JobId, folder: Path, registry: Registry) -> RunJob:
+    return RunJob(cluster=kind, place=place, log=_cluster(kind, registry).log(folder, place))
+
+
+def _cluster(kind: str, registry: Registry) -> Cluster:
+    known = _clusters(registry)
+    if kind not in known:
+        raise UserError(
+            f"a job was submitted to a cluster of kind {kind!r}; install its plugin: there are {', '.join(known)}"
+        )
+    return known[kind]()
+
+
+def _load(path: Path) -> JobRecord:
+    try:
+        return _STRUCTURER.structure(json.loads(path.read_text()), JobRecord)
+    except (OSError, ValueError, StructuringError) as error:
+        raise UserError(f"{path}: cannot be read as the record of a job ({error}); remove it") from None

@@ -1,0 +1,31 @@
+"""The pages that people look at: one for each run, one that compares the experiments of a phase."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from imginav.plugin.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from imginav.runs.experiment import FinishedRun
+    from imginav.study.phases import ConcludedPhase
+
+
+@hookimpl
+def run_finished(run: FinishedRun) -> None:
+    """Write the page of a run from its evaluation, and copy it into the phase's folder."""
+    from imginav.runs.evaluation_result import load_outcome  # these need torch and matplotlib
+    from imginav_reports import run_page
+
+    run_page.write(load_outcome(run.folder.evaluation), run.folder.root, run.resolved, run.trainer.history)
+    run.folder.share(run.folder.root / run_page.PAGE)
+
+
+@hookimpl
+def phase_concluded(concluded: ConcludedPhase) -> None:
+    """Write the page of a phase, unless nothing has changed since it was written."""
+    from imginav.runs.run_folder import REPORT
+    from imginav_reports import phase_page  # needs torch and matplotlib
+
+    if concluded.changed or not (concluded.phase.shared / REPORT).is_file():
+        phase_page.write(concluded.phase, concluded.experiments, concluded.winner)

@@ -1,0 +1,117 @@
+"""What a run leaves behind, with its fingerprints, and what a diffusion model needs to know of it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from attrs import frozen
+
+from imginav.files import PART
+from imginav.formatting import format_bytes
+from imginav.manifest.resolved import ResolvedManifest
+from imginav.runs.evaluation_result import Outcome
+from imginav.runs.run_folder import RECORD
+
+CHECKPOINT_SUFFIX = ".pt"
+"""Of the source of a manifest that came from a checkpoint."""
+
+HASHED_BYTES = 1 << 20
+"""Of a file that are read at a time."""
+
+PHASE_2_COMMENTS = (
+    "Train on (latents - shift_factor) * scaling_factor; undo it before decoding. Images are RGB in [-1, 1].",
+    "Code that knows no shift may leave it out, but then on both ways: scaled latents have another mean, which no",
+    "diffusion model minds. A ControlNet must bring its conditioning image down by conditioning_downsampling.",
+)
+
+
+@frozen(kw_only=True)
+class File:
+    """Something that a run leaves behind."""
+
+    path: str
+    size: str
+    sha256: str  # empty for what changes after it is listed
+
+
+@frozen
+class Weights:
+    """The file that holds a run's weights."""
+
+    path: Path
+    sha256: str
+
+
+def files_of(folder: Path, but: Path) -> list[File]:
+    """Return what lies in a run's folder, but for one file and what is not whole."""
+    found = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != PART):
+        if path == but:
+            continue
+        try:
+            size, digest = path.stat().st_size, "" if path.name == RECORD else sha256(path)
+        except OSError:  # somebody has just taken it away
+            continue
+        found.append(File(path=str(path.relative_to(folder)), size=format_bytes(size), sha256=digest))
+    return found
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(HASHED_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def phase_2_block(outcome: Outcome, tables: Mapping[str, Any], weights: Weights | None) -> str:
+    """Return what Phase 2's configuration needs, as TOML; what is not known, or not finite, is left out.
+
+    `tables` are those of the manifest.
+    """
+    height, width, channels = outcome.latent
+    latent: dict[str, Any] = {
+        "height": height,
+        "width": width,
+        "channels": channels,
+        "downsampling_factor": outcome.downsampling_factor,
+        "variational": tables["encoder"].get("variational", False),
+    }
+    if (known := outcome.latent_statistics) is not None and math.isfinite(known.scaling_factor):
+        latent |= {"scaling_factor": known.scaling_factor, "shift_factor": known.mean}
+    document = tomlkit.document()
+    for line in PHASE_2_COMMENTS:
+        document.add(tomlkit.comment(line))
+    document["autoencoder"] = {
+        "experiment": outcome.experiment,
+        "weights_epoch": outcome.weights_epoch,
+        **({"checkpoint": str(weights.path), "checkpoint_sha256": weights.sha256} if weights else {}),
+        "image_size": height * outcome.downsampling_factor,
+        "latent": latent,
+        "parameters": {"encoder": outcome.encoder_parameters, "decoder": outcome.decoder_parameters},
+        "metrics": {name: value for name, value in outcome.metrics.items() if math.isfinite(value)},
+        "encoder": tables["encoder"],
+        "decoder": tables["decoder"],
+    }
+    document["unet"] = {"sample_size": height, "in_channels": channels, "out_channels": channels}
+    document["controlnet"] = {"conditioning_channels": 3, "conditioning_downsampling": outcome.downsampling_factor}
+    return tomlkit.dumps(document)
+
+
+def weights_of(outcome: Outcome, resolved: ResolvedManifest, folder: Path, files: Sequence[File]) -> Weights | None:
+    """Return the file with the weights: the run's in its folder, or the one that was evaluated."""
+    name = f"{outcome.experiment}_checkpoint_{'best' if outcome.weights_epoch == outcome.best_epoch else 'latest'}.pt"
+    for file in files:
+        if file.path == name:
+            return Weights(folder.absolute() / name, file.sha256)
+    if resolved.source.suffix == CHECKPOINT_SUFFIX:
+        with suppress(OSError):
+            return Weights(resolved.source.absolute(), sha256(resolved.source))
+    return None

@@ -1,0 +1,209 @@
+"""The page that a person looks at when a run has ended, and its last lines for a terminal."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from attrs import field, frozen
+
+from imginav.files import write_text
+from imginav.manifest.config_layers import value_at
+from imginav.manifest.resolved import ResolvedManifest
+from imginav.runs.evaluation_result import Outcome
+from imginav.training.metric_definitions import metric_definition
+from imginav_evaluation.error_maps import LARGEST_ERROR
+from imginav_evaluation.evaluate import BEST, INTERPOLATION, WORST
+from imginav_reports.charts import History, drawings, write_curves
+from imginav_reports.deliverables import files_of, phase_2_block, weights_of
+from imginav_reports.html import figure, fixed, page
+from imginav_reports.inline_images import Picture, embedded, evenly
+
+PAGE = "report.html"
+CURVES = "curves.png"
+
+MOST_SAMPLE_PICTURES = 24
+"""In the page, evenly chosen of those in the folder."""
+
+SAMPLE_BYTES, PICTURE_BYTES = 2_600_000, 1_500_000
+"""Of the page, that samples, and all other pictures, may take at most; with all else it stays below 5 MB."""
+
+LEAST_MILLIONS = 100_000
+"""From which on a number is said in millions."""
+
+NOTES_SHOWN, NOTES_LISTED = 3, 20
+"""Of the notes: at once, and at a click."""
+
+NOT_CHOSEN = ("default", "installed")
+"""Origins of values that nobody has written."""
+
+
+@frozen
+class Tile:
+    """One of the figures that matter most."""
+
+    name: str
+    value: str
+    below: str  # a line that says what it is
+
+
+@frozen(kw_only=True)
+class Figure:
+    """One figure over all validation layouts, and over those of each type."""
+
+    name: str
+    definition: str
+    arrow: str  # whether more or less of it is better; empty where that is not known
+    values: list[float | None]
+    is_loss: bool  # of this manifest; another's may mean another thing
+
+
+@frozen(kw_only=True)
+class Pictures:
+    """The pictures of a page."""
+
+    samples: list[tuple[int, Picture]] = field(factory=list)  # each with its epoch
+    first: int = 0  # the place of the one that is shown first: of the weights, if there is one
+    left_out: int = 0  # sample pictures of the folder that the page has no room for
+    others: dict[str, Picture] = field(factory=dict)  # by the name of the file
+
+
+def write(outcome: Outcome, folder: Path, resolved: ResolvedManifest, history: History = ()) -> None:
+    """Write the page into a folder that holds what was measured, and curves.png where there is a history of epochs."""
+    if history:
+        write_curves(folder / CURVES, history, outcome.weights_epoch, outcome.best_epoch)
+    files = files_of(folder, but=folder / PAGE)
+    text = page(
+        "report.html.j2",
+        outcome=outcome,
+        folder=folder,
+        tiles=_tiles(outcome),
+        notes=outcome.notes[:NOTES_SHOWN],
+        more_notes=outcome.notes[NOTES_SHOWN:NOTES_LISTED],
+        notes_left_out=max(0, len(outcome.notes) - NOTES_LISTED),
+        curves=drawings(history, outcome.weights_epoch, outcome.best_epoch),
+        pictures=_pictures(folder, outcome.weights_epoch),
+        heads=[output for output in resolved.manifest.decoder.output_names if output != "classification"],
+        has_classes="val_unmatched_share" in outcome.metrics,
+        largest_error=LARGEST_ERROR,
+        figures=_figures(outcome, resolved),
+        classes=_classes(outcome),
+        chosen=_values(resolved, chosen=True),
+        defaults=_values(resolved, chosen=False),
+        lineage=[winner.summary for winner in resolved.lineage.values()],
+        phase_2=phase_2_block(outcome, resolved.tables, weights_of(outcome, resolved, folder, files)),
+        files=files,
+    )
+    write_text(folder / PAGE, text)
+
+
+def _tiles(outcome: Outcome) -> list[Tile]:
+    """Return the figures that matter most, the best epoch first."""
+    height, width, channels = outcome.latent
+    ratio = 3 * outcome.downsampling_factor**2 / channels
+    numbers = f"{height * width * channels:,} numbers, one for {ratio:.3g} of the image's"
+    tiles = [_tile_of_epoch(outcome), *_tiles_of_quality(outcome), Tile("latent H×W×C", _latent(outcome), numbers)]
+    if outcome.latent_statistics:
+        scaling = figure(outcome.latent_statistics.scaling_factor)
+        tiles.append(Tile("scaling factor", scaling, "multiply on encoding, divide before decoding"))
+    if latency := outcome.latency:
+        below = f"to encode + to decode, one layout, {latency.device}, {latency.precision}"
+        tiles.append(Tile("latency", f"{latency.encode_ms:.3g} + {latency.decode_ms:.3g} ms", below))
+    weights = outcome.encoder_parameters, outcome.decoder_parameters
+    below = f"{weights[0]:,} encoder, {weights[1]:,} decoder"
+    return [*tiles, Tile("parameters", _millions(sum(weights)), below)]
+
+
+def _tile_of_epoch(outcome: Outcome) -> Tile:
+    """Return which epoch the weights are of, and whether it is the best."""
+    value = f"{outcome.weights_epoch} of {outcome.epochs}"
+    by = f"by {outcome.monitor}"
+    if outcome.monitor in outcome.metrics and outcome.best_epoch == outcome.weights_epoch:
+        by += f", {figure(outcome.metrics[outcome.monitor])}"
+    if outcome.best_epoch == outcome.weights_epoch:
+        return Tile("best epoch", value, by)
+    return Tile("epoch", value, f"the best {by} is {outcome.best_epoch}" if outcome.best_epoch else "")
+
+
+def _tiles_of_quality(outcome: Outcome) -> list[Tile]:
+    metrics, tiles = outcome.metrics, []
+    if "val_mse" in metrics:
+        times = outcome.flat_background_mse / metrics["val_mse"] if metrics["val_mse"] else math.inf
+        below = (
+            f"in [-1, 1]; {figure(times, 3)} times below a flat background's {figure(outcome.flat_background_mse, 4)}"
+        )
+        tiles.append(Tile("validation MSE", figure(metrics["val_mse"]), below))
+    if "val_psnr_db" in metrics:
+        tiles.append(Tile("PSNR", f"{fixed(metrics['val_psnr_db'], 2)} dB", "of the mean MSE"))
+    for name, title in (("val_mean_iou", "mean IoU"), ("val_wall_recall", "wall recall")):
+        if name in metrics:
+            tiles.append(Tile(title, figure(metrics[name], 3), _gist(outcome.reconstruction.definitions.get(name, ""))))
+    return tiles
+
+
+def _gist(definition: str) -> str:
+    """Return what a definition says up to its first comma; those within brackets are no end."""
+    return re.split(r"[,;] (?![^(]*\))", definition)[0]
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.2f} M" if count >= LEAST_MILLIONS else f"{count:,}"
+
+
+def _latent(outcome: Outcome) -> str:
+    return "×".join(map(str, outcome.latent))
+
+
+def _figures(outcome: Outcome, resolved: ResolvedManifest) -> list[Figure]:
+    """Return every figure of the validation layouts, of all and of each type; the losses, which have no types, last."""
+    shown = outcome.reconstruction
+    names = [*shown.definitions, *(name for name in outcome.metrics if name not in shown.definitions)]
+    parts = [outcome.metrics, *shown.by_type.values()]
+    return [
+        Figure(
+            name=name,
+            definition=shown.definitions.get(name) or metric_definition(name, resolved.tables["losses"]),
+            arrow="↑" if name in shown.more_is_better else "↓" if name in shown.definitions or _is_loss(name) else "",
+            values=[part.get(name) for part in parts],
+            is_loss=_is_loss(name),
+        )
+        for name in names
+        if name in outcome.metrics
+    ]
+
+
+def _is_loss(name: str) -> bool:
+    return name.startswith("val_loss")
+
+
+def _classes(outcome: Outcome) -> dict[str, list[float | None]]:
+    """Return the figures of each class, in the order of `reconstruction.by_class`."""
+    by_class = outcome.reconstruction.by_class
+    names = dict.fromkeys(name for values in by_class.values() for name in values)
+    return {name: [values.get(name) for values in by_class.values()] for name in names}
+
+
+def _pictures(folder: Path, weights_epoch: int) -> Pictures:
+    """Return the pictures of a run's folder, as small as the page has room for."""
+    numbered = {int(n): p for p in (folder / "samples").glob("epoch_*.png") if (n := p.stem[6:]).isdecimal()}
+    epochs = evenly(sorted(numbered), MOST_SAMPLE_PICTURES, with_one=weights_epoch)
+    samples = embedded([numbered[epoch] for epoch in epochs], SAMPLE_BYTES)
+    others = embedded([folder / name for name in (WORST, BEST, INTERPOLATION)], PICTURE_BYTES)
+    shown = [(epoch, samples[numbered[epoch]]) for epoch in epochs if numbered[epoch] in samples]
+    return Pictures(
+        samples=shown,
+        first=next((place for place, (epoch, _) in enumerate(shown) if epoch == weights_epoch), len(shown) - 1),
+        left_out=len(numbered) - len(shown),
+        others={path.name: picture for path, picture in others.items()},
+    )
+
+
+def _values(resolved: ResolvedManifest, *, chosen: bool) -> list[tuple[str, Any, str]]:
+    """Return the values that somebody has written, or the others: dotted key, value, origin."""
+    return [
+        (key, value_at(resolved.tables, key.split(".")), origin)
+        for key, origin in resolved.origins.items()
+        if (origin not in NOT_CHOSEN) is chosen
+    ]
