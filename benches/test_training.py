@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from imginav.manifest import loading
-from imginav.manifest.tables import Machine
+from imginav.manifest.tables import Machine, loading
 from imginav.plugin import registry
 from imginav.runs.experiment import build_trainer
 from imginav.runs.run_folder import RunFolder

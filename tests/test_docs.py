@@ -17,8 +17,8 @@ import tomli
 
 from imginav import cli, hookimpl
 from imginav.manifest import loading, tables
-from imginav.plugin.hookspecs import PluginSpecs, RunSpecs
-from imginav.plugin.registry import Registration, Registry, installed
+from imginav.plugin.hookspecs import RunSpecs
+from imginav.plugin.registry import PluginSpecs, Registration, Registry, installed
 from imginav.study import phases
 
 ROOT = Path(__file__).parents[1]
@@ -83,7 +83,7 @@ def commands(program: str) -> list[str]:
 @pytest.mark.parametrize("command", commands("imginav"))
 def test_commands_are_understood(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The runs themselves are tested elsewhere; here, that each documented line is one that imginav takes."""
-    options = cli._parser().parse_args(shlex.split(command, comments=True)[1:])
+    options = cli._parser(cli._commands()).parse_args(shlex.split(command, comments=True)[1:])
     monkeypatch.chdir(ROOT)
     if "phase" in options:
         phase = loading.load_phase(options.phase, installed(), settings=options.settings, scale=options.scale)
@@ -91,7 +91,7 @@ def test_commands_are_understood(command: str, tmp_path: Path, monkeypatch: pyte
         assert phases.chosen(phase, getattr(options, "only", ()))
     elif "folder" in options:
         assert len(phases.phases_in_order(options.folder)) == 5
-    assert callable(options.command)
+    assert callable(options.command.run)
 
 
 def test_options_of_the_benches_are_documented_and_there() -> None:
@@ -143,7 +143,7 @@ def test_every_key_of_a_study_is_documented(table: type) -> None:
 
 def test_every_command_is_documented() -> None:
     text = "".join(path.read_text() for path in DOCUMENTS)
-    (commands,) = [a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction)]
+    (commands,) = [a for a in cli._parser(cli._commands())._actions if isinstance(a, argparse._SubParsersAction)]
     assert [name for name in commands.choices if f"imginav {name}" not in text] == []
 
 

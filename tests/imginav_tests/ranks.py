@@ -26,6 +26,7 @@ from torch.distributed import TCPStore
 from imginav import Callback, Encoder, Head, LayoutSource, UserError, hookimpl
 from imginav.data.batches import layouts_in
 from imginav.data.loader import Data
+from imginav.files import write_text
 from imginav.manifest.loading import load
 from imginav.manifest.resolved import ResolvedManifest
 from imginav.plugin.checkpoint import Checkpoint
@@ -213,7 +214,7 @@ def resolve(folder: Path, *settings: str) -> ResolvedManifest:
     """Resolve the phase above in a folder, with settings over it."""
     path = folder / "shared.toml"
     if not path.exists():
-        path.write_text(PHASE)
+        write_text(path, PHASE)  # whole at once: other processes read it
     roots = [f"output.{root}={str(folder)!r}" for root in ("experiments", "shared")]
     return load(path, REGISTRY, settings=[*roots, *settings])
 
@@ -241,8 +242,8 @@ def train(folder: Path, settings: tuple[str, ...], evaluated: bool = False) -> d
             known["sizes"].append(layouts_in(batch))
             yield batch
 
-    def finish(trainer: Trainer, *_: Any, **__: Any) -> Any:
-        return SimpleNamespace(metrics={}, notes=(*trainer.notes, *trainer.data.left_out))
+    def finish(run: experiment.FinishedRun, _: Any) -> Any:
+        return SimpleNamespace(metrics={}, notes=(*run.trainer.notes, *run.trainer.data.left_out))
 
     Trainer.validate = validating  # type: ignore[method-assign]
     Data.validation_batches = counting  # type: ignore[method-assign]

@@ -11,8 +11,9 @@ from imginav.errors import UserError
 from imginav.manifest.fingerprints import sha256_of_tables
 from imginav.manifest.structuring import Structurer, StructuringError
 from imginav.model.autoencoder import Autoencoder, build_autoencoder
+from imginav.plugin.checkpoint import spec_of, spec_table
 from imginav.plugin.components import Dataset, Decoder, Encoder
-from imginav.plugin.data_spec import DataSpec, spec_of, spec_table
+from imginav.plugin.data_spec import DataSpec
 from imginav.plugin.registry import Registry
 from imginav.seeds import Seeds
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from imginav.errors import UserError
 from imginav.files import write_bytes
-from imginav.plugin.data_spec import DataSpec, spec_of, spec_table
+from imginav.plugin.data_spec import DataSpec
+from imginav.plugin.palette import Palette
 
 FORMAT = 2
 """The version of the file's layout."""
@@ -103,6 +104,25 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     except KeyError as error:
         raise UserError(f"{path}: is no whole checkpoint: it has no {error.args[0]!r}; take another one") from None
+
+
+def spec_table(spec: DataSpec) -> dict[str, Any]:
+    """Return what layouts are made of as tables and lists, for files; `spec_of` reads them back."""
+    palette = spec.palette
+    return {
+        "classes": list(palette.names),
+        "colours": [list(colour) for colour in palette.colours],
+        "background": palette.background,
+        "labels": list(spec.labels),
+        "targets": list(spec.targets),
+    }
+
+
+def spec_of(table: Mapping[str, Any]) -> DataSpec:
+    """Return what `spec_table` made tables of; raises KeyError where something is missing."""
+    colours = tuple((int(red), int(green), int(blue)) for red, green, blue in table["colours"])
+    palette = Palette(names=tuple(table["classes"]), colours=colours, background=table["background"])
+    return DataSpec(palette=palette, labels=tuple(table["labels"]), targets=tuple(table["targets"]))
 
 
 def sha256_of(content: Any) -> str:

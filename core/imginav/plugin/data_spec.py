@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from imginav.plugin.palette import Palette
+if TYPE_CHECKING:
+    from imginav.plugin.palette import Palette  # needs numpy
 
 
 @frozen(kw_only=True)
@@ -17,22 +17,3 @@ class DataSpec:
     palette: Palette  # the classes of a pixel
     labels: tuple[str, ...]  # the types of a layout, such as room and scene
     targets: tuple[str, ...]  # what a batch holds for losses to compare with: rgb, segmentation, label
-
-
-def spec_table(spec: DataSpec) -> dict[str, Any]:
-    """Return what layouts are made of as tables and lists, for files; `spec_of` reads them back."""
-    palette = spec.palette
-    return {
-        "classes": list(palette.names),
-        "colours": [list(colour) for colour in palette.colours],
-        "background": palette.background,
-        "labels": list(spec.labels),
-        "targets": list(spec.targets),
-    }
-
-
-def spec_of(table: Mapping[str, Any]) -> DataSpec:
-    """Return what `spec_table` made tables of; raises KeyError where something is missing."""
-    colours = tuple((int(red), int(green), int(blue)) for red, green, blue in table["colours"])
-    palette = Palette(names=tuple(table["classes"]), colours=colours, background=table["background"])
-    return DataSpec(palette=palette, labels=tuple(table["labels"]), targets=tuple(table["targets"]))

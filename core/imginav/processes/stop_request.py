@@ -95,7 +95,7 @@ class StopRequest:
             return
         before = {number: signal.signal(number, self._hear) for number in SIGNALS}
         try:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see held_back
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see block_signals
             yield
         finally:
             for number, handler in before.items():

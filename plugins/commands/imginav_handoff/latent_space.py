@@ -11,7 +11,8 @@ from attrs import asdict, frozen
 from torch import Tensor
 
 from imginav.errors import UserError
-from imginav.plugin.data_spec import DataSpec, spec_of, spec_table
+from imginav.plugin.checkpoint import spec_of, spec_table
+from imginav.plugin.data_spec import DataSpec
 from imginav.runs.evaluation_result import Outcome
 
 LARGEST = 1.001

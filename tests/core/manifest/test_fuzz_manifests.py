@@ -22,7 +22,7 @@ from imginav.plugin.registry import Registry, installed
 from imginav.runs.experiment import run_folder
 from imginav_inspect.explanation import explain
 
-PHASES = Path(__file__).parents[2] / "phases"
+PHASES = Path(__file__).parents[3] / "phases"
 
 NAMES = ("1_1", "1_2", "1_3", "1_4", "1_5")
 

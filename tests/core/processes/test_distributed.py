@@ -202,19 +202,19 @@ from pathlib import Path
 
 import torch
 
-from imginav.distributed import joined
-from imginav.interruption import Interruption
+from imginav.processes.distributed import joined
+from imginav.processes.stop_request import StopRequest
 
 
 def gloo_threads():
     return sum("gloo" in path.read_text() for path in Path("/proc/self/task").glob("*/comm"))
 
 
-with joined(Interruption()) as world:
-    network = world.parallel(torch.nn.Linear(2, 2), torch.device("cpu"), list)
+with joined(StopRequest()) as world:
+    network = world.wrap(torch.nn.Linear(2, 2), torch.device("cpu"), list)
     network.cycle = [network]
     network(torch.zeros(1, 2)).sum().backward()
-    world.wait()
+    world.barrier()
     del network
     print(gloo_threads() > 0)
 print(gloo_threads())

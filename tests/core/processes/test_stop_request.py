@@ -32,12 +32,12 @@ def test_a_signal_leaves_a_note_and_the_run_hears_it_at_the_next_boundary(
 
 WORKING = """
 import os, signal, time
-from imginav.interruption import Interruption
-interruption = Interruption()
-with interruption.hearing(), interruption.deferred():
+from imginav.processes.stop_request import StopRequest
+stop_request = StopRequest()
+with stop_request.install_handlers(), stop_request.deferred():
     for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
         os.kill(os.getpid(), number)
-    print(interruption.reason, flush=True)
+    print(stop_request.reason, flush=True)
     os.kill(os.getpid(), signal.SIGINT)
     print("still there")
 """
@@ -123,11 +123,11 @@ def test_a_run_that_must_not_save_is_told_so() -> None:
 
 LOADING = """
 import os, signal, sys, time
-from imginav.interruption import leave_signals_to_the_run
+from imginav.processes.stop_request import ignore_signals_in_worker
 read, write = os.pipe()
 child = os.fork()
 if not child:
-    leave_signals_to_the_run()
+    ignore_signals_in_worker()
     os.write(write, b"ready")
     time.sleep(60)
     os._exit(7)

@@ -24,7 +24,7 @@ from imginav.runs.lock import Holder, RunLock, is_held, lock_file
 HOLDING = """
 import sys, time
 from pathlib import Path
-from imginav.lock import RunLock
+from imginav.runs.lock import RunLock
 with RunLock(Path(sys.argv[1]), lost=print):
     print("held", flush=True)
     time.sleep(60)

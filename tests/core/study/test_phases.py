@@ -10,6 +10,7 @@ from attrs import evolve
 
 from imginav import UserError
 from imginav.manifest.resolved import ResolvedPhase
+from imginav.plugin.registry import installed
 from imginav.study.phases import OpenPhase, chosen, phases_in_order
 from imginav.study.selection import data_fingerprints
 
@@ -114,7 +115,7 @@ def test_a_decision_of_a_person_stands_until_the_figures_change(
     load_text: Load, finish: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     phase = load_text(SWEEP.replace("[1, 2]", "[1]").replace("[sweep]", "[sweep]\nselector = { type = 'best' }"))
-    opened = OpenPhase(phase=phase, fingerprints=tuple(data_fingerprints(phase)))
+    opened = OpenPhase(phase=phase, hooks=installed().hooks, fingerprints=tuple(data_fingerprints(phase)))
     finish(phase, opened.fingerprints, L1=0.2, L2=0.1)
     winner = opened.conclude()
     assert winner is not None
@@ -139,7 +140,7 @@ def test_no_winner_is_declared_before_all_are_finished_unless_it_is_asked_for(
     load_text: Load, finish: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     phase = load_text(SWEEP.replace("[1, 2]", "[1]").replace("[sweep]", "[sweep]\nselector = { type = 'best' }"))
-    opened = OpenPhase(phase=phase, fingerprints=tuple(data_fingerprints(phase)))
+    opened = OpenPhase(phase=phase, hooks=installed().hooks, fingerprints=tuple(data_fingerprints(phase)))
     finish(phase, opened.fingerprints, L2=0.1)
     assert opened.conclude() is None
     assert (
@@ -157,8 +158,8 @@ def test_runs_of_other_values_or_other_layouts_are_no_evidence(load_text: Load, 
     phase = load_text("")
     (data,) = data_fingerprints(phase)
     finish(phase, [data], p1_tiny=0.1)
-    assert OpenPhase(phase=phase, fingerprints=(data,)).conclude() is not None
+    assert OpenPhase(phase=phase, hooks=installed().hooks, fingerprints=(data,)).conclude() is not None
     other = load_text("", "train.epochs=3")
-    assert OpenPhase(phase=other, fingerprints=(data,)).conclude() is None
+    assert OpenPhase(phase=other, hooks=installed().hooks, fingerprints=(data,)).conclude() is None
     moved = evolve(data, layouts=evolve(data.layouts, sha256="0"))
-    assert OpenPhase(phase=phase, fingerprints=(moved,)).conclude() is None
+    assert OpenPhase(phase=phase, hooks=installed().hooks, fingerprints=(moved,)).conclude() is None

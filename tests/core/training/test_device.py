@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-import imginav.device
+import imginav.training.device
 from imginav import UserError
 from imginav.data.batches import stack
 from imginav.manifest.tables import Machine

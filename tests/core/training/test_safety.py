@@ -27,7 +27,7 @@ from imginav.runs.run_folder import RunFolder
 from imginav_losses import Perceptual
 from imginav_reports.run_page import page
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 SOURCES = sorted(path for folder in ("core", "plugins") for path in (ROOT / folder).rglob("*.py"))
 
@@ -49,8 +49,8 @@ CODE_FROM_FILES = {
 ALLOWED_IMPORTS = {
     ("checkpoint.py", "pickle"),  # the class of an error that torch raises; nothing of it is called
     ("records.py", "importlib.metadata"),  # the version of this program
-    ("registry.py", "importlib.metadata"),  # the entry points of installed plugins, which a manifest cannot add to
-    ("__init__.py", "importlib"),  # what is late in imginav, by names that stand there
+    ("discovery.py", "importlib.metadata"),  # the entry points of installed plugins, which a manifest cannot add to
+    ("__init__.py", "importlib"),  # what imginav and imginav.plugin import late, by names that stand there
     ("cli.py", "importlib.metadata"),  # the version, for --version
     ("lpips.py", "importlib.util"),  # the place of a package that comes with files of weights
 }
@@ -254,7 +254,7 @@ def test_a_hostile_title_is_shown_as_it_is_written(resolve: Resolve, tmp_path: P
 
 @pytest.mark.parametrize("template", ["report.html.j2", "phase.html.j2"])
 def test_no_template_turns_the_escaping_off(template: str) -> None:
-    text = (ROOT / "core" / "imginav" / "templates" / template).read_text(encoding="utf-8")
+    text = (ROOT / "plugins" / "reports" / "imginav_reports" / "templates" / template).read_text(encoding="utf-8")
     assert "safe" not in text
     assert "autoescape" not in text
     assert callable(page)

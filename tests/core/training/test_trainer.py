@@ -195,7 +195,7 @@ def test_where_a_reading_would_wait_what_is_not_finite_is_found_before_anything_
     make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, what: str, steps_per_reading: int, noticed: int
 ) -> None:
     monkeypatch.setattr(Device, "works_ahead", True)
-    monkeypatch.setattr(trainer_module, "STEPS_PER_READING", steps_per_reading)
+    monkeypatch.setattr(trainer_module, "STEPS_PER_CHECK", steps_per_reading)
     trainer = make_trainer()
     Poison(trainer, what, 2)
     judged: list[str] = []

@@ -217,10 +217,10 @@ def test_what_slurm_says_is_understood(program: Callable[[str, str], None]) -> N
         " '10|N/A|TIMEOUT|node2|TimeLimit' 'a line of a site'",
     )
     assert Slurm().states(["7", "8", "9"]) == {
-        JobId(job="7", index=1): JobState(word="RUNNING", is_active=True, node="node1"),
-        JobId(job="7", index=2): JobState(word="PENDING", is_active=True, reason="JobArrayTaskLimit"),
-        JobId(job="8"): JobState(word="PENDING", is_active=True, is_stuck=True, reason="DependencyNeverSatisfied"),
-        JobId(job="9"): JobState(word="COMPLETED", is_active=False, node="node2"),
+        JobId(job="7", index=1): JobState(status="RUNNING", is_active=True, node="node1"),
+        JobId(job="7", index=2): JobState(status="PENDING", is_active=True, reason="JobArrayTaskLimit"),
+        JobId(job="8"): JobState(status="PENDING", is_active=True, is_stuck=True, reason="DependencyNeverSatisfied"),
+        JobId(job="9"): JobState(status="COMPLETED", is_active=False, node="node2"),
     }
     assert Slurm().states([]) == {}
 
@@ -233,9 +233,9 @@ def test_what_lsf_says_is_understood(program: Callable[[str, str], None]) -> Non
         {"JOBID":"9","ERROR":"Job <9> is not found"}]}"""
     program("bjobs", f"cat <<'END'\n{records}\nEND\nexit 255")
     assert LSF().states(["7", "8", "9"]) == {
-        JobId(job="7", index=1): JobState(word="RUN", is_active=True, node="node1 node2"),
+        JobId(job="7", index=1): JobState(status="RUN", is_active=True, node="node1 node2"),
         JobId(job="8"): JobState(
-            word="PEND", is_active=True, is_stuck=True, reason="Dependency condition invalid or never satisfied;"
+            status="PEND", is_active=True, is_stuck=True, reason="Dependency condition invalid or never satisfied;"
         ),
     }
 
@@ -344,8 +344,8 @@ def test_a_job_on_this_machine_waits_for_the_one_before_it_and_can_be_ended(
     before = sleeping.submit(first, [])
     after = sleeping.submit(second, [before])
     assert sleeping.states([before, after]) == {
-        JobId(job=before): JobState(word="runs", is_active=True),
-        JobId(job=after): JobState(word="runs", is_active=True),
+        JobId(job=before): JobState(status="runs", is_active=True),
+        JobId(job=after): JobState(status="runs", is_active=True),
     }
     log = sleeping.log(tmp_path / "jobs", JobId(job=after))
     time.sleep(1.5)

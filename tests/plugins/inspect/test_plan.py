@@ -217,7 +217,7 @@ def test_the_command_trains_nothing_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    golden = Path(__file__).parent / "wrong_manifests"
+    golden = Path(__file__).parents[2] / "core" / "manifest" / "wrong_manifests"
     for name in ("base.toml", "earlier.toml"):
         Path(name).write_bytes((golden / name).read_bytes())
     assert cli.main(["plan", "earlier.toml", "--only", "L2", "--measure"]) == 0

@@ -20,7 +20,7 @@ from imginav.manifest.loading import load_phase
 from imginav.plugin.registry import Registry, installed
 from imginav_inspect.schema import manifest_schema, schema_text
 
-PHASES = Path(__file__).parents[2] / "phases"
+PHASES = Path(__file__).parents[3] / "phases"
 
 
 @pytest.fixture(scope="module")

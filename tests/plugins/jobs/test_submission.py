@@ -128,10 +128,10 @@ def submitted(known: Registry) -> Submit:
     return submitting
 
 
-WAITS = JobState(word="PEND", is_active=True, reason="resources")
-RUNS = JobState(word="RUN", is_active=True, node="node7")
-STUCK = JobState(word="PEND", is_active=True, is_stuck=True, reason="never")
-ENDED = JobState(word="DONE", is_active=False)
+WAITS = JobState(status="PEND", is_active=True, reason="resources")
+RUNS = JobState(status="RUN", is_active=True, node="node7")
+STUCK = JobState(status="PEND", is_active=True, is_stuck=True, reason="never")
+ENDED = JobState(status="DONE", is_active=False)
 
 
 def test_a_sweep_is_an_array_and_a_single_experiment_is_none(submitted: Submit) -> None:

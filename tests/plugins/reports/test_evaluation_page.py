@@ -18,7 +18,7 @@ from imginav.runs.evaluation_result import FORMAT, Outcome
 from imginav.training.metric_definitions import PART
 from imginav_datasets.classes import PALETTE
 
-PAGE = (Path(__file__).parents[1] / "docs" / "evaluation.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "evaluation.md").read_text()
 
 SPEC = DataSpec(palette=PALETTE, labels=("room", "scene"), targets=("rgb", "segmentation", "label"))
 OUTPUTS = {
