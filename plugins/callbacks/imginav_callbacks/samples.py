@@ -9,9 +9,8 @@ import torch
 from attrs import field, frozen
 from torch import Tensor
 
-from imginav import Callback, hookimpl
+from imginav import Callback, DataSpec, hookimpl
 from imginav.plugin import Pixels, RunFiles, TrainingRun, at_least, from_to, grid, to_bytes, write_png
-from imginav.plugin.data_spec import DataSpec
 
 MOST_PIXELS = 100_000_000
 """Of the layouts in a picture; with what is made of each, it has 0.9 GB while it is drawn."""

@@ -13,8 +13,8 @@ from typing import ClassVar
 
 from attrs import frozen
 
+from imginav import Cluster, JobId, JobSpec, JobState
 from imginav.plugin import living_process
-from imginav.plugin.cluster import Cluster, JobId, JobSpec, JobState
 from imginav_clusters import shell
 
 AFTER = "IMGINAV_AFTER"

@@ -16,9 +16,8 @@ from typing import Literal
 
 from attrs import field, frozen
 
-from imginav.errors import UserError
-from imginav.plugin import one_line, seconds_of
-from imginav.plugin.cluster import MEMORY_UNITS, Cluster, JobId, JobSpec, JobState, answer, ask, bytes_of, ranges
+from imginav import Cluster, JobId, JobSpec, JobState, UserError
+from imginav.plugin import MEMORY_UNITS, answer, ask, bytes_of, one_line, ranges, seconds_of
 from imginav_clusters import shell
 
 ACTIVE = ("PEND", "PROV", "PSUSP", "RUN", "USUSP", "SSUSP", "WAIT", "UNKWN")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from imginav.plugin.cluster import Cluster, JobSpec
+from imginav import Cluster, JobSpec
 
 REQUEUE = 85
 """The exit status of a run that has left and goes on when its command is given again."""

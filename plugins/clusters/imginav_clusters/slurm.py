@@ -8,8 +8,8 @@ from pathlib import Path
 
 from attrs import frozen
 
-from imginav.plugin import seconds_of
-from imginav.plugin.cluster import Cluster, JobId, JobSpec, JobState, answer, bytes_of, ranges
+from imginav import Cluster, JobId, JobSpec, JobState
+from imginav.plugin import answer, bytes_of, ranges, seconds_of
 from imginav_clusters import shell
 
 ACTIVE = (
