@@ -7,9 +7,7 @@ from imginav.errors import UserError
 from imginav.plugin.cluster import Cluster, JobId, JobSpec, JobState
 from imginav.plugin.components import (
     Callback,
-    Candidate,
     CannotMeasure,
-    Choice,
     Component,
     Dataset,
     Decoder,
@@ -21,10 +19,10 @@ from imginav.plugin.components import (
     Measurement,
     Metric,
     Optimizer,
-    Selector,
 )
 from imginav.plugin.data_spec import DataSpec
 from imginav.plugin.hookspecs import hookimpl
+from imginav.plugin.selector import Candidate, Choice, Selector
 
 if TYPE_CHECKING:
     from imginav_handoff.exporter import Exporter, TrainedAutoencoder

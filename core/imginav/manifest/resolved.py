@@ -15,8 +15,8 @@ from imginav.manifest.profiles import Profile
 from imginav.manifest.structuring import Structurer
 from imginav.manifest.tables import FAULT_POLICY_KEYS, Manifest
 from imginav.manifest.winners import Winner
-from imginav.plugin.components import Selector
 from imginav.plugin.registry import Registry
+from imginav.plugin.selector import Selector
 
 LINEAGE = "lineage"
 """The table of a resolved manifest that holds the winners of earlier phases which it rests on, by their phase."""

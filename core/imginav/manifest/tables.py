@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal
 from attrs import field, frozen
 
 from imginav.plugin.cluster import Cluster
-from imginav.plugin.components import Callback, Dataset, Decoder, Encoder, Loss, LRSchedule, Metric, Optimizer, Selector
+from imginav.plugin.components import Callback, Dataset, Decoder, Encoder, Loss, LRSchedule, Metric, Optimizer
+from imginav.plugin.selector import Selector
 from imginav.plugin.validators import FILE_NAME, at_least, between, duration, entry_names, file_name, from_to, one_line
 
 FAULT_POLICY_KEYS = ("train.time_limit", "train.on_non_finite", "train.non_finite_limit", "data.on_bad")

@@ -19,11 +19,11 @@ from imginav.manifest.fingerprints import DataFingerprint
 from imginav.manifest.resolved import ResolvedManifest, ResolvedPhase
 from imginav.manifest.tables import Machine, Manifest
 from imginav.manifest.winners import touches
-from imginav.model.autoencoder import Autoencoder, build_autoencoder, check_sizes
-from imginav.plugin.components import Dataset, LayoutSource, Selector
+from imginav.model.autoencoder import Autoencoder, check_sizes
+from imginav.plugin.components import Dataset, LayoutSource
 from imginav.plugin.data_spec import DataSpec
 from imginav.plugin.registry import Registry
-from imginav.seeds import Seeds
+from imginav.plugin.selector import Selector
 from imginav.study.phases import Options, phases_in_order
 from imginav.study.selection import (
     common_definition,
@@ -33,7 +33,7 @@ from imginav.study.selection import (
     refuse_strange_winners,
     wrong_direction,
 )
-from imginav.training.assembly import build_hooks
+from imginav.training.assembly import build_hooks, build_model
 from imginav.training.best_epoch import BestEpoch
 from imginav.training.device import open_device
 from imginav.training.metric_definitions import PART, figure_definitions, metric_columns
@@ -209,7 +209,7 @@ def _check_experiment(
         return
     model: Autoencoder | None = None
     with faults.of(label):
-        model = build_autoencoder(manifest.encoder, manifest.decoder, source.spec, Seeds(manifest.train.seed))
+        model = build_model(manifest, source.spec)
     if model is None:
         return
     outputs, batch = None, _batch_of_one(source, manifest.data)
@@ -260,14 +260,15 @@ def _refuse_too_large(manifest: Manifest, spec: DataSpec) -> None:
     sizes: list[int] = []
     side = manifest.data.image_size
     with torch.device("meta"), suppress(RuntimeError):  # a network that looks into its own weights cannot be there
-        model = build_autoencoder(manifest.encoder, manifest.decoder, spec, Seeds(0))
+        model = build_model(manifest, spec)
         for module in model.modules():
             module.register_forward_hook(lambda _module, _inputs, output: sizes.append(_bytes_of(output)))
         model(torch.empty(1, 3, side, side))
     if (largest := max(sizes, default=0)) > MOST_BYTES_OF_A_LAYOUT:
         raise UserError(
-            f"data.image_size = {side} with this network takes {format_bytes(largest)} for one layer's output of a single "
-            f"layout; {format_bytes(MOST_BYTES_OF_A_LAYOUT)} are the most: lower data.image_size or encoder.base_channels"
+            f"data.image_size = {side} with this network takes {format_bytes(largest)} for one layer's output of a "
+            f"single layout; {format_bytes(MOST_BYTES_OF_A_LAYOUT)} are the most: lower data.image_size or "
+            "encoder.base_channels"
         )
 
 

@@ -13,7 +13,7 @@ from imginav.errors import UserError, did_you_mean, in_one_line
 from imginav.manifest.fingerprints import DataFingerprint, sha256_of_tables
 from imginav.manifest.resolved import ResolvedManifest, ResolvedPhase
 from imginav.manifest.winners import FILE, CandidateRecord, Metric, Winner, load_winner
-from imginav.plugin.components import Candidate, Choice, Selector
+from imginav.plugin.selector import Candidate, Choice, Selector
 from imginav.runs.evaluation_result import Outcome, load_outcome
 from imginav.runs.experiment import run_folder
 from imginav.runs.records import RunRecord, code_version, load_record, utc_now

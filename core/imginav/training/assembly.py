@@ -46,6 +46,7 @@ def assemble(
     all of them are there to train on, and all to validate. Unless they are `prepared`, which pays for whoever reads
     them all, nothing is written. `log` takes lines for people.
     """
+    check_sizes(manifest.data, manifest.encoder)
     source = manifest.data.open()
     model = build_model(manifest, source.spec)
     objective = Objective(manifest.losses, model.output_names, source.spec.targets)
@@ -67,7 +68,6 @@ def assemble(
 
 def build_model(manifest: Manifest, spec: DataSpec) -> Autoencoder:
     """Return the freshly initialised autoencoder of a manifest; raises UserError where it cannot be built."""
-    check_sizes(manifest.data, manifest.encoder)
     return build_autoencoder(manifest.encoder, manifest.decoder, spec, Seeds(manifest.train.seed))
 
 

@@ -16,11 +16,11 @@ from torch import Tensor
 from imginav import pictures
 from imginav.errors import UserError, in_one_line
 from imginav.files import write_bytes
-from imginav.image_files import UnusableImageError, read_image
 from imginav.manifest.tables import Machine
 from imginav.pictures import Pixels
 from imginav.pixels import psnr_db, to_bytes
 from imginav.training.device import open_device
+from imginav_datasets.image_files import UnusableImageError, read_image
 from imginav_evaluation.error_maps import LARGEST_ERROR, error_map
 from imginav_handoff.golden import as_images
 from imginav_handoff.pretrained import Pretrained, load

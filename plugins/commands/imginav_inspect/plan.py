@@ -19,13 +19,13 @@ from imginav.manifest.config_layers import value_at
 from imginav.manifest.fingerprints import DataFingerprint
 from imginav.manifest.resolved import ResolvedManifest
 from imginav.manifest.sweeps import short_names, shown_value
-from imginav.model.autoencoder import build_autoencoder, check_sizes, parameter_count
+from imginav.model.autoencoder import check_sizes, parameter_count
 from imginav.model.cost import META, size_of
 from imginav.plugin.data_spec import DataSpec
 from imginav.runs.experiment import build_trainer
-from imginav.seeds import Seeds
 from imginav.study.phases import OpenPhase
 from imginav.terminal import print_table
+from imginav.training.assembly import build_model
 from imginav.training.validation import validate
 from imginav_inspect.explanation import value_lines
 
@@ -101,7 +101,7 @@ def needs_of(resolved: ResolvedManifest, spec: DataSpec, data: DataFingerprint, 
     check_sizes(manifest.data, manifest.encoder)
     size = size_of(manifest, spec)
     with torch.device(META):
-        model = build_autoencoder(manifest.encoder, manifest.decoder, spec, Seeds(0))
+        model = build_model(manifest, spec)
     side = manifest.data.image_size // manifest.encoder.downsampling_factor
     encoder, decoder = parameter_count(model.encoder), parameter_count(model.decoder)
     weights = BYTES_PER_WEIGHT * (encoder + decoder)

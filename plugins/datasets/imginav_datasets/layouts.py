@@ -20,17 +20,19 @@ from imginav.plugin import (
     UNMATCHED,
     Palette,
     Sample,
-    UnusableImageError,
-    digest_of,
-    fault_of,
     from_to,
-    ignore_warnings_of_pillow,
     in_one_line,
-    read_image,
-    read_image_with_digest,
 )
 from imginav_datasets.classes import LABELS, PALETTE
 from imginav_datasets.filters import Filter, Value, read_filters
+from imginav_datasets.image_files import (
+    UnusableImageError,
+    digest_of,
+    fault_of,
+    ignore_warnings_of_pillow,
+    read_image,
+    read_image_with_digest,
+)
 from imginav_datasets.layout_list import Line, read_list, refuse_doubled, value_of
 from imginav_datasets.layout_store import CLASSES, RGB, Stored, as_digests
 from imginav_datasets.palette_file import read_palette

@@ -27,16 +27,15 @@ from imginav.errors import UserError
 from imginav.files import write_text
 from imginav.manifest.resolved import ResolvedPhase
 from imginav.manifest.winners import Winner
-from imginav.model.autoencoder import build_autoencoder
 from imginav.pictures import Pixels, write_figure
 from imginav.pixels import to_bytes
 from imginav.plugin.checkpoint import load_checkpoint
 from imginav.plugin.data_spec import DataSpec
 from imginav.runs.evaluation_result import Outcome
 from imginav.runs.experiment import run_folder
-from imginav.seeds import Seeds
 from imginav.study.comparison_table import deciding_metric
 from imginav.study.selection import RunResult
+from imginav.training.assembly import build_model
 from imginav.training.device import open_device
 from imginav_reports.charts import EXPERIMENTS, LITERAL, MARK, MOST_MARKED_POINTS, scale, set_epochs, svg
 from imginav_reports.html import page
@@ -277,7 +276,7 @@ def _rebuilt(e: RunResult, spec: DataSpec, layouts: Pixels) -> Pixels | None:
     else:
         return None
     device = open_device(manifest.machine)
-    model = build_autoencoder(manifest.encoder, manifest.decoder, spec, Seeds(0))
+    model = build_model(manifest, spec)
     model.load_state_dict(checkpoint.model)
     device.place(model)
     model.eval()

@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
-from imginav.image_files import (
+from imginav_datasets.classes import PALETTE, LayoutClass
+from imginav_datasets.image_files import (
     MOST_PIXELS,
     UnusableImageError,
     fault_of,
     ignore_warnings_of_pillow,
     read_image,
 )
-from imginav_datasets.classes import PALETTE, LayoutClass
 
 BED, SOFA = PALETTE.colours[LayoutClass.BED], PALETTE.colours[LayoutClass.SOFA]
 BACKGROUND = PALETTE.background_colour
