@@ -1,30 +1,32 @@
-"""imginav: choose and train the autoencoder for latent diffusion over drawn indoor layouts."""
+"""imginav: choose and train the autoencoder for latent diffusion over drawn indoor layouts.
+
+A name is imported when it is asked for, so that `imginav --help` and most plugins do not wait for torch.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from imginav.errors import UserError
-from imginav.plugin.cluster import Cluster, JobId, JobSpec, JobState
-from imginav.plugin.components import (
-    Callback,
-    CannotMeasure,
-    Component,
-    Dataset,
-    Decoder,
-    Encoder,
-    Head,
-    LayoutSource,
-    Loss,
-    LRSchedule,
-    Measurement,
-    Metric,
-    Optimizer,
-)
-from imginav.plugin.data_spec import DataSpec
-from imginav.plugin.hookspecs import hookimpl
-from imginav.plugin.selector import Candidate, Choice, Selector
-
 if TYPE_CHECKING:
+    from imginav.errors import UserError
+    from imginav.plugin.cluster import Cluster, JobId, JobSpec, JobState
+    from imginav.plugin.components import (
+        Callback,
+        CannotMeasure,
+        Component,
+        Dataset,
+        Decoder,
+        Encoder,
+        Head,
+        LayoutSource,
+        Loss,
+        LRSchedule,
+        Measurement,
+        Metric,
+        Optimizer,
+    )
+    from imginav.plugin.data_spec import DataSpec
+    from imginav.plugin.hookspecs import hookimpl
+    from imginav.plugin.selector import Candidate, Choice, Selector
     from imginav_handoff.exporter import Exporter, TrainedAutoencoder
     from imginav_handoff.latent_set import LatentDataset
     from imginav_handoff.pretrained import Pretrained, load
@@ -60,15 +62,17 @@ __all__ = [
     "load",
 ]
 
-_HANDED_ON = {
-    "Exporter": "imginav_handoff.exporter",
-    "LatentDataset": "imginav_handoff.latent_set",
-    "Pretrained": "imginav_handoff.pretrained",
-    "TrainedAutoencoder": "imginav_handoff.exporter",
-    "load": "imginav_handoff.pretrained",
+_MODULES = {
+    "imginav.errors": "UserError",
+    "imginav.plugin.cluster": "Cluster JobId JobSpec JobState",
+    "imginav.plugin.data_spec": "DataSpec",
+    "imginav.plugin.hookspecs": "hookimpl",
+    "imginav.plugin.selector": "Candidate Choice Selector",
+    "imginav_handoff.exporter": "Exporter TrainedAutoencoder",
+    "imginav_handoff.latent_set": "LatentDataset",
+    "imginav_handoff.pretrained": "Pretrained load",
 }
-"""Names of the hand-off, which is a plugin: imported when they are asked for, as they need torch."""
-
+"""Names by the module that has them; all others are in `imginav.plugin.components`."""
 
 _RENAMED = {"Arm": "Candidate", "Place": "JobId", "Work": "JobSpec"}
 """Names of earlier versions, with those of today."""
@@ -77,6 +81,7 @@ _RENAMED = {"Arm": "Candidate", "Place": "JobId", "Work": "JobSpec"}
 def __getattr__(name: str) -> object:
     if name in _RENAMED:
         raise AttributeError(f"imginav.{name} is called imginav.{_RENAMED[name]} now; change the plugin")
-    if name not in _HANDED_ON:
+    if name not in __all__:
         raise AttributeError(f"module 'imginav' has no attribute {name!r}")
-    return getattr(import_module(_HANDED_ON[name]), name)
+    found = next((module for module, names in _MODULES.items() if name in names.split()), "imginav.plugin.components")
+    return getattr(import_module(found), name)

@@ -109,65 +109,33 @@ __all__ = [
 ]
 
 _MODULES = {
-    "BestEpoch": "imginav.plugin.run_view",
-    "Check": "imginav.plugin.validators",
-    "Checkpoint": "imginav.plugin.checkpoint",
-    "Commands": "imginav.plugin.commands",
-    "ComputeDevice": "imginav.plugin.run_view",
-    "ConcludedPhase": "imginav.plugin.run_view",
-    "EpochTotals": "imginav.plugin.run_view",
-    "ExperimentState": "imginav.plugin.run_view",
-    "FinishedRun": "imginav.plugin.run_view",
-    "Heads": "imginav.plugin.heads",
-    "LossFunction": "imginav.plugin.components",
-    "MEMORY_UNITS": "imginav.plugin.cluster",
-    "MOST_LAYOUTS": "imginav.plugin.components",
-    "Palette": "imginav.plugin.palette",
-    "PhaseFiles": "imginav.plugin.run_view",
-    "PhaseWinner": "imginav.plugin.run_view",
-    "Pixels": "imginav.pictures",
-    "ProcessGroup": "imginav.plugin.run_view",
-    "Registry": "imginav.plugin.registry",
-    "ResolvedRun": "imginav.plugin.run_view",
-    "RunFiles": "imginav.plugin.run_view",
-    "Sample": "imginav.plugin.components",
-    "TrainingData": "imginav.plugin.run_view",
-    "TrainingRun": "imginav.plugin.run_view",
-    "UNMATCHED": "imginav.plugin.palette",
-    "above": "imginav.plugin.validators",
-    "answer": "imginav.plugin.cluster",
-    "apart": "imginav.formatting",
-    "ask": "imginav.plugin.cluster",
-    "at_least": "imginav.plugin.validators",
-    "between": "imginav.plugin.validators",
-    "bytes_of": "imginav.plugin.cluster",
-    "did_you_mean": "imginav.errors",
-    "duration": "imginav.plugin.validators",
-    "entry_names": "imginav.plugin.validators",
-    "file_name": "imginav.plugin.validators",
-    "format_duration": "imginav.formatting",
-    "from_to": "imginav.plugin.validators",
-    "grid": "imginav.pictures",
-    "block_signals": "imginav.processes.stop_request",
-    "in_one_line": "imginav.errors",
-    "ignore_signals_in_worker": "imginav.processes.stop_request",
-    "living_process": "imginav.processes.living",
-    "load_checkpoint": "imginav.plugin.checkpoint",
-    "one_line": "imginav.plugin.validators",
-    "psnr_db": "imginav.pixels",
-    "ranges": "imginav.plugin.cluster",
-    "seconds_of": "imginav.plugin.validators",
-    "sync_folder": "imginav.files",
-    "to_bytes": "imginav.pixels",
-    "to_floats": "imginav.pixels",
-    "umask": "imginav.files",
-    "write_bytes": "imginav.files",
-    "write_png": "imginav.pictures",
-    "write_text": "imginav.files",
+    "imginav.errors": "did_you_mean in_one_line",
+    "imginav.files": "sync_folder umask write_bytes write_text",
+    "imginav.formatting": "apart format_duration",
+    "imginav.pictures": "Pixels grid write_png",
+    "imginav.pixels": "psnr_db to_bytes to_floats",
+    "imginav.plugin.checkpoint": "Checkpoint load_checkpoint",
+    "imginav.plugin.cluster": "MEMORY_UNITS answer ask bytes_of ranges",
+    "imginav.plugin.commands": "Commands",
+    "imginav.plugin.components": "LossFunction MOST_LAYOUTS Sample",
+    "imginav.plugin.heads": "Heads",
+    "imginav.plugin.palette": "Palette UNMATCHED",
+    "imginav.plugin.registry": "Registry",
+    "imginav.plugin.run_view": (
+        "BestEpoch ComputeDevice ConcludedPhase EpochTotals ExperimentState FinishedRun PhaseFiles "
+        "PhaseWinner ProcessGroup ResolvedRun RunFiles TrainingData TrainingRun"
+    ),
+    "imginav.plugin.validators": (
+        "Check above at_least between duration entry_names file_name from_to one_line seconds_of"
+    ),
+    "imginav.processes.living": "living_process",
+    "imginav.processes.stop_request": "block_signals ignore_signals_in_worker",
 }
+"""The names by the module that has them."""
 
 
 def __getattr__(name: str) -> object:
-    if name not in _MODULES:
-        raise AttributeError(f"module 'imginav.plugin' has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+    for module, names in _MODULES.items():
+        if name in names.split():
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module 'imginav.plugin' has no attribute {name!r}")

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-from imginav.plugin.run_view import ResolvedRun, RunFiles, TrainingRun
-
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from imginav.plugin.run_view import ResolvedRun, RunFiles, TrainingRun
 
 PROJECT = "imginav"
 

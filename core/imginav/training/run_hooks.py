@@ -9,10 +9,11 @@ import pluggy
 
 from imginav.errors import UserError, did_you_mean
 from imginav.plugin.hookspecs import PROJECT, RunSpecs
-from imginav.plugin.run_view import ResolvedRun, RunFiles, TrainingRun
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from imginav.plugin.run_view import ResolvedRun, RunFiles, TrainingRun
 
 
 class RunHooks:
