@@ -18,20 +18,19 @@ from imginav import pictures
 from imginav.data.batches import rgb_of
 from imginav.data.loader import Data, first_samples
 from imginav.manifest.resolved import ResolvedManifest
-from imginav.model.architecture import network_sha256
 from imginav.model.autoencoder import Autoencoder, parameter_count
-from imginav.model.cost import size_of
 from imginav.pictures import Pixels
 from imginav.pixels import to_bytes
 from imginav.plugin.checkpoint import sha256_of
 from imginav.plugin.components import Sample
 from imginav.plugin.palette import Palette
-from imginav.runs.evaluation_result import Interpolation, Latent, Outcome, Pair, RankedLayout
+from imginav.runs.evaluation_result import Interpolation, Latent, Outcome, Pair, RankedLayout, network_sha256
 from imginav.runs.records import code_version, utc_now
 from imginav.training.device import Device
 from imginav.training.objective import Objective
 from imginav.training.trainer import Trainer
 from imginav.training.validation import validate
+from imginav_evaluation.cost import size_of
 from imginav_evaluation.error_maps import LARGEST_ERROR, error_map
 from imginav_evaluation.latency import latency_of
 from imginav_evaluation.latent_statistics import (

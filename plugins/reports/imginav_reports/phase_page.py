@@ -35,10 +35,10 @@ from imginav.plugin.data_spec import DataSpec
 from imginav.runs.evaluation_result import Outcome
 from imginav.runs.experiment import run_folder
 from imginav.seeds import Seeds
-from imginav.study.comparison_table import deciding_metric
 from imginav.study.selection import RunResult
 from imginav.training.device import open_device
 from imginav_reports.charts import EXPERIMENTS, LITERAL, MARK, MOST_MARKED_POINTS, scale, set_epochs, svg
+from imginav_reports.comparison_table import deciding_metric
 from imginav_reports.html import page
 from imginav_reports.inline_images import embedded
 from imginav_reports.run_page import PAGE, PICTURE_BYTES
