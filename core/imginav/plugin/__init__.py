@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from imginav.errors import did_you_mean, in_one_line
-    from imginav.files import sync_folder, umask, write_bytes, write_text
+    from imginav.files import DISK_FULL, sync_folder, umask, write_bytes, write_text
     from imginav.formatting import apart, format_duration
     from imginav.image_files import (
         UnusableImageError,
@@ -57,8 +57,10 @@ if TYPE_CHECKING:
     )
     from imginav.processes.living import living_process
     from imginav.processes.stop_request import block_signals, ignore_signals_in_worker
+    from imginav.terminal import show_progress
 
 __all__ = [
+    "DISK_FULL",
     "MEMORY_UNITS",
     "MOST_LAYOUTS",
     "UNMATCHED",
@@ -113,6 +115,7 @@ __all__ = [
     "read_image",
     "read_image_with_digest",
     "seconds_of",
+    "show_progress",
     "sync_folder",
     "to_bytes",
     "to_floats",
@@ -128,6 +131,7 @@ _MODULES = {
     "Checkpoint": "imginav.plugin.checkpoint",
     "Commands": "imginav.plugin.commands",
     "ComputeDevice": "imginav.plugin.run_view",
+    "DISK_FULL": "imginav.files",
     "ConcludedPhase": "imginav.plugin.run_view",
     "EpochTotals": "imginav.plugin.run_view",
     "ExperimentState": "imginav.plugin.run_view",
@@ -177,6 +181,7 @@ _MODULES = {
     "read_image": "imginav.image_files",
     "read_image_with_digest": "imginav.image_files",
     "seconds_of": "imginav.plugin.validators",
+    "show_progress": "imginav.terminal",
     "sync_folder": "imginav.files",
     "to_bytes": "imginav.pixels",
     "to_floats": "imginav.pixels",
