@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from imginav.csv_files import read_metrics, write_rows
     from imginav.errors import did_you_mean, in_one_line
     from imginav.files import DISK_FULL, sync_folder, umask, write_bytes, write_text
     from imginav.formatting import apart, format_duration
@@ -114,6 +115,7 @@ __all__ = [
     "ranges",
     "read_image",
     "read_image_with_digest",
+    "read_metrics",
     "seconds_of",
     "show_progress",
     "sync_folder",
@@ -122,6 +124,7 @@ __all__ = [
     "umask",
     "write_bytes",
     "write_png",
+    "write_rows",
     "write_text",
 ]
 
@@ -179,6 +182,7 @@ _MODULES = {
     "psnr_db": "imginav.pixels",
     "ranges": "imginav.plugin.cluster",
     "read_image": "imginav.image_files",
+    "read_metrics": "imginav.csv_files",
     "read_image_with_digest": "imginav.image_files",
     "seconds_of": "imginav.plugin.validators",
     "show_progress": "imginav.terminal",
@@ -188,6 +192,7 @@ _MODULES = {
     "umask": "imginav.files",
     "write_bytes": "imginav.files",
     "write_png": "imginav.pictures",
+    "write_rows": "imginav.csv_files",
     "write_text": "imginav.files",
 }
 
