@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from attrs import frozen
 
-from imginav.model.cost import LiveBytes
 from imginav.training.device import Device
+from imginav_evaluation.cost import LiveBytes
 
 JobSpec = Callable[[], object]
 

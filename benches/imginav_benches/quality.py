@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import attrs
 from attrs import field, frozen
 
 from imginav import Callback, UserError, hookimpl
-from imginav.files import write_text
+from imginav.csv_files import write_rows
 from imginav.plugin.validators import above
 from imginav.runs.run_folder import RunFolder
 from imginav.training.metric_definitions import PART
@@ -152,11 +151,7 @@ class QualityMeter:
 
 def write_points(path: Path, points: Sequence[Point]) -> None:
     """Write the points of a run as a CSV file, whole or not at all."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [attribute.name for attribute in attrs.fields(Point)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(attrs.asdict(point) for point in points)
-    write_text(path, text.getvalue())
+    write_rows(path, map(attrs.asdict, points), [attribute.name for attribute in attrs.fields(Point)])
 
 
 def read_points(path: Path) -> list[Point]:

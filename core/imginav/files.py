@@ -21,6 +21,7 @@ STALE_SECONDS = 3600
 
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""The error numbers of a full disk and of an exhausted quota."""
 
 
 DISK_FULL_WAITS_SECONDS = (1, 4, 10, 15, 30)
@@ -37,17 +38,21 @@ def write_bytes(path: Path, content: bytes | memoryview, *, keep: Path | None = 
         try:
             _write(path, content, keep)
         except OSError as error:
+            if error.errno not in DISK_FULL or wait is None:
+                raise write_error(path, error) from error
             reason = f"cannot write {path}: {error.strerror}"
-            if error.errno not in DISK_FULL:
-                raise UserError(
-                    f"{reason}; choose another folder, in [output] or by the option that names it"
-                ) from error
-            if wait is None:
-                raise UserError(f"{reason}; free some space, and give the same command again") from error
             print(f"imginav: {reason}; tries again in {wait} s", file=sys.stderr, flush=True)
             time.sleep(wait)
         else:
             return
+
+
+def write_error(path: Path, error: OSError) -> UserError:
+    """Return what to tell a user whose file cannot be written; on a full disk, the remedy is to free space."""
+    remedy = "choose another folder, in [output] or by the option that names it"
+    if error.errno in DISK_FULL:
+        remedy = "free some space, and give the same command again"
+    return UserError(f"cannot write {path}: {error.strerror}; {remedy}")
 
 
 def _write(path: Path, content: bytes | memoryview, keep: Path | None) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from rich import box
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
+
+T = TypeVar("T")
 
 
 def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], marked: Sequence[bool]) -> None:
@@ -20,6 +24,12 @@ def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str
         table.add_row(*row, style="bold" if bold else "")
     console = Console(highlight=False, markup=False)
     Console(width=console.width if console.is_terminal else 200, highlight=False, markup=False).print(table)
+
+
+def show_progress(items: Iterable[T], what: str, total: int) -> Iterable[T]:
+    """Return the items; on a terminal, a bar shows how many of `total` are done while they are taken."""
+    console = Console()
+    return track(items, what, total=total, console=console, transient=True, disable=not console.is_terminal)
 
 
 def stream_lines() -> None:

@@ -1,1 +1,1 @@
-"""The autoencoder: its module, its architecture, what it costs."""
+"""The autoencoder: its module, and how it is built."""

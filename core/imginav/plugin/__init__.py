@@ -8,8 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from imginav.csv_files import read_metrics, write_rows
     from imginav.errors import did_you_mean, in_one_line
-    from imginav.files import sync_folder, umask, write_bytes, write_text
+    from imginav.files import DISK_FULL, sync_folder, umask, write_bytes, write_text
     from imginav.formatting import apart, format_duration
     from imginav.pictures import Pixels, grid, write_png
     from imginav.pixels import psnr_db, to_bytes, to_floats
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     )
     from imginav.processes.living import living_process
     from imginav.processes.stop_request import block_signals, ignore_signals_in_worker
+    from imginav.terminal import show_progress
 
 __all__ = [
     "BestEpoch",
@@ -57,6 +59,7 @@ __all__ = [
     "Commands",
     "ComputeDevice",
     "ConcludedPhase",
+    "DISK_FULL",
     "EpochTotals",
     "ExperimentState",
     "FinishedRun",
@@ -82,6 +85,7 @@ __all__ = [
     "ask",
     "at_least",
     "between",
+    "block_signals",
     "bytes_of",
     "did_you_mean",
     "duration",
@@ -90,36 +94,39 @@ __all__ = [
     "format_duration",
     "from_to",
     "grid",
-    "block_signals",
-    "in_one_line",
     "ignore_signals_in_worker",
+    "in_one_line",
     "living_process",
     "load_checkpoint",
     "one_line",
     "psnr_db",
     "ranges",
+    "read_metrics",
     "seconds_of",
+    "show_progress",
     "sync_folder",
     "to_bytes",
     "to_floats",
     "umask",
     "write_bytes",
     "write_png",
+    "write_rows",
     "write_text",
 ]
 
 _MODULES = {
+    "imginav.csv_files": "read_metrics write_rows",
     "imginav.errors": "did_you_mean in_one_line",
-    "imginav.files": "sync_folder umask write_bytes write_text",
+    "imginav.files": "DISK_FULL sync_folder umask write_bytes write_text",
     "imginav.formatting": "apart format_duration",
     "imginav.pictures": "Pixels grid write_png",
     "imginav.pixels": "psnr_db to_bytes to_floats",
     "imginav.plugin.checkpoint": "Checkpoint load_checkpoint",
     "imginav.plugin.cluster": "MEMORY_UNITS answer ask bytes_of ranges",
     "imginav.plugin.commands": "Commands",
-    "imginav.plugin.components": "LossFunction MOST_LAYOUTS Sample",
+    "imginav.plugin.components": "MOST_LAYOUTS LossFunction Sample",
     "imginav.plugin.heads": "Heads",
-    "imginav.plugin.palette": "Palette UNMATCHED",
+    "imginav.plugin.palette": "UNMATCHED Palette",
     "imginav.plugin.registry": "Registry",
     "imginav.plugin.run_view": (
         "BestEpoch ComputeDevice ConcludedPhase EpochTotals ExperimentState FinishedRun PhaseFiles "
@@ -130,6 +137,7 @@ _MODULES = {
     ),
     "imginav.processes.living": "living_process",
     "imginav.processes.stop_request": "block_signals ignore_signals_in_worker",
+    "imginav.terminal": "show_progress",
 }
 """The names by the module that has them."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from attrs import field, frozen
 
 from imginav.errors import UserError
 from imginav.files import write_text
-from imginav.model.cost import Size
+from imginav.manifest.fingerprints import sha256_of_tables
 from imginav.runs.run_folder import REPORT
 
 FORMAT = 2
@@ -104,6 +105,19 @@ class Latency:
 
 
 @frozen(kw_only=True)
+class Size:
+    """What encoder and decoder need; bytes are those of fp32."""
+
+    encoder_bytes: int  # of weights and buffers
+    decoder_bytes: int
+    encode_flops: int  # for one whole layout; a multiplication and an addition count as two
+    decode_flops: int
+    encode_peak_bytes: int  # of what is alive at a time while one whole layout is encoded, weights aside
+    decode_peak_bytes: int
+    training_bytes: int  # that autograd keeps of one layout, as it is trained on, until its gradients are computed
+
+
+@frozen(kw_only=True)
 class RankedLayout:
     """A validation layout and how well it is rebuilt."""
 
@@ -152,7 +166,7 @@ class Outcome:
     evaluated: str = ""  # when, UTC, ISO 8601
     code_version: str = ""
     weights_sha256: str = ""  # of the weights by name, `checkpoint.sha256_of` them; empty: of an earlier version
-    network_sha256: str = ""  # of the tables of encoder and decoder, see `architecture.network_sha256`
+    network_sha256: str = ""  # of the tables of encoder and decoder, see `network_sha256`
     reconstruction: Reconstruction = field(factory=Reconstruction)
     latent_statistics: Latent | None = None
     interpolation: Interpolation | None = None
@@ -218,6 +232,11 @@ class Outcome:
         return f", scaling factor {self.latent_statistics.scaling_factor:.5g}" + (
             f", {len(dead)} of its channels dead" if dead else ""
         )
+
+
+def network_sha256(tables: Mapping[str, Any]) -> str:
+    """Return the fingerprint of encoder and decoder in the tables of a manifest: weights may fit into several."""
+    return sha256_of_tables([tables["encoder"], tables["decoder"]])
 
 
 def load_outcome(path: Path) -> Outcome:

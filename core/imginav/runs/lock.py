@@ -25,6 +25,7 @@ from types import TracebackType
 from attrs import asdict, evolve, frozen
 
 from imginav.errors import UserError
+from imginav.files import write_error
 from imginav.processes.living import living_process
 
 BEAT_SECONDS = 15.0
@@ -98,7 +99,7 @@ class RunLock:
             _write(self._handle, self._holder)
         except OSError as error:
             os.close(self._handle)
-            raise UserError(f"cannot write {self._path}: {error.strerror}; free some space") from error
+            raise write_error(self._path, error) from error
         except BaseException:
             os.close(self._handle)
             raise

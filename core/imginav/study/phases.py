@@ -24,9 +24,7 @@ from imginav.processes.stop_request import StopRequest
 from imginav.processes.torchrun import Launch
 from imginav.runs.experiment import is_finished
 from imginav.runs.resuming import Resume
-from imginav.runs.run_folder import REPORT
 from imginav.study import experiment_processes
-from imginav.study.comparison_table import table
 from imginav.study.selection import (
     RunResult,
     data_fingerprints,
@@ -166,17 +164,11 @@ class OpenPhase:
         return winner
 
     def show(self, experiments: Sequence[RunResult], winner: Winner | None, *, changed: bool = True) -> None:
-        """Show the comparison as a table, and let the installed plugins write it down."""
+        """Let the installed plugins show the comparison, and name the winner."""
         if any(e.outcome for e in experiments):
             concluded = ConcludedPhase(phase=self.phase, experiments=experiments, winner=winner, changed=changed)
             self.hooks.phase_concluded(concluded)
-            if len(experiments) == 1:  # its own summary says it all
-                return
-            columns, rows = table(self.phase, experiments, winner)
-            print_table(self.phase.heading, columns, [row.cells for row in rows], [row.won for row in rows])
-            if (page := self.phase.shared / REPORT).is_file():
-                self.log(f"look at {page}")
-        if winner:
+        if winner and len(experiments) > 1:  # the summary of a single run says it all
             self.log(f"{winner.summary}\nbecause {winner.because}\nrecorded in {self.phase.shared / FILE}")
 
     def _declare(self, new: Winner | None) -> tuple[Winner | None, bool]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from attrs import frozen
 
 from imginav import Callback, hookimpl
-from imginav.plugin import RunFiles, TrainingRun, write_text
+from imginav.plugin import RunFiles, TrainingRun, write_rows
 
 
 @frozen(kw_only=True)
@@ -44,10 +42,5 @@ class MetricsFile:
 
     def _write(self, rows: Sequence[Mapping[str, float]]) -> None:
         # A column that a changed manifest brings stands behind those that were there; earlier rows are empty in it.
-        columns = dict.fromkeys(column for row in rows for column in row)
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(columns), restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(self._folder.metrics, text.getvalue())
+        write_rows(self._folder.metrics, rows)
         self._folder.share(self._folder.metrics)

@@ -13,8 +13,8 @@ from imginav.plugin.components import Component
 if TYPE_CHECKING:
     from torch import nn
 
-    from imginav.model.architecture import Architecture
     from imginav.model.autoencoder import Autoencoder
+    from imginav_handoff.architecture import Architecture
     from imginav_handoff.latent_space import LatentSpace
 
 

@@ -6,9 +6,7 @@ was killed goes on with the shards that are missing, and no latent can be lost o
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import os
 import time
@@ -26,6 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors.torch import save
 from torch import Tensor
 
+from imginav.csv_files import write_rows
 from imginav.data.batches import Draw, LayoutReader, Loaded, loader
 from imginav.data.loader import Split, everything, fingerprint, split_as
 from imginav.errors import UserError
@@ -343,11 +342,7 @@ def _conclude(folder: Path, record: LatentSetRecord, log: Log) -> None:
     left_out = [layout for n in range(len(record.shards())) for layout in read_shard(shard_path(folder, n)).left_out]
     on, mean, std = statistics(folder, record)
     lines = list(index_lines(folder, record))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=["latent", "shard", "position", *Row._fields], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    write_text(folder / INDEX, text.getvalue())
+    write_rows(folder / INDEX, lines, ("latent", "shard", "position", *Row._fields))
     reasons = tuple(dict.fromkeys(layout.reason for layout in left_out))
     evolve(record, finished=True, latents=len(lines), left_out=reasons, measured_on=on, mean=mean, std=std).save(folder)
     write_digests(folder)

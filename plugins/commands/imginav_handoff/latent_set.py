@@ -6,7 +6,6 @@ is read from it without the others, and torch, numpy, JAX and Rust read it alike
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from imginav.csv_files import read_rows
 from imginav.errors import UserError
 from imginav.files import write_text
 from imginav.plugin.checkpoint import sha256_of
@@ -298,7 +298,7 @@ def verify_latent_set(folder: Path, log: Log = print) -> None:
         if not read_shard(path).holds(plan):
             raise UserError(f"{path}: does not hold the layouts that it is for, each once; delete it and embed again")
     lines = [{key: str(value) for key, value in line.items()} for line in index_lines(folder, record)]
-    if lines != _read_index(folder / INDEX):
+    if lines != read_rows(folder / INDEX, "delete it and embed again"):
         raise UserError(f"{folder / INDEX}: does not agree with the shards; delete it and embed again")
     flips = len(FLIPS[record.flips])
     times = f" × {flips} flips" if flips > 1 else ""
@@ -310,14 +310,6 @@ def verify_latent_set(folder: Path, log: Log = print) -> None:
     ):
         raise UserError(f"{folder / FILE}: does not agree with the latents; delete it and embed again")
     log(f"  scaled, those of {on} have mean {mean:.4f} and standard deviation {std:.4f}")
-
-
-def _read_index(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            return list(csv.DictReader(stream))
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read ({error}); delete it and embed again") from None
 
 
 def label_of(row: Row, labels: Sequence[str]) -> int:

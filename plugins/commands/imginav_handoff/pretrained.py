@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from imginav.errors import UserError
-from imginav.model.architecture import Architecture, dataset_in
 from imginav.model.autoencoder import Autoencoder, moments
 from imginav.plugin.checkpoint import Checkpoint, load_checkpoint
 from imginav.plugin.registry import Registry, installed
+from imginav_handoff.architecture import Architecture, dataset_in
 from imginav_handoff.export_folder import open_export
 from imginav_handoff.latent_space import LatentSpace, latent_space_of
 from imginav_handoff.whole_evaluation import evaluation_of

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from imginav.errors import UserError
-from imginav.model.architecture import network_sha256
 from imginav.plugin.checkpoint import Checkpoint, load_checkpoint, sha256_of
 from imginav.plugin.components import MOST_LAYOUTS
 from imginav.plugin.registry import Registry
 from imginav.runs.checkpoint_manifest import resolve
-from imginav.runs.evaluation_result import Outcome, load_outcome
+from imginav.runs.evaluation_result import Outcome, load_outcome, network_sha256
 from imginav.runs.run_folder import EVALUATION
 from imginav_reports.evaluate_checkpoint import Request, evaluate_checkpoint
 

@@ -20,13 +20,13 @@ from imginav.manifest.fingerprints import DataFingerprint
 from imginav.manifest.resolved import ResolvedManifest
 from imginav.manifest.sweeps import short_names, shown_value
 from imginav.model.autoencoder import check_sizes, parameter_count
-from imginav.model.cost import META, size_of
 from imginav.plugin.data_spec import DataSpec
 from imginav.runs.experiment import build_trainer
 from imginav.study.phases import OpenPhase
 from imginav.terminal import print_table
 from imginav.training.assembly import build_model
 from imginav.training.validation import validate
+from imginav_evaluation.cost import META, size_of
 from imginav_inspect.explanation import value_lines
 
 BYTES_PER_WEIGHT = 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import math
 import statistics
@@ -16,6 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from imginav.csv_files import read_metrics
 from imginav.errors import UserError, in_one_line
 from imginav.formatting import format_duration
 from imginav.manifest.config_layers import value_at
@@ -147,38 +147,17 @@ def read_run(folder: Path) -> Watched:
         if record is None:
             raise UserError(f"{folder / RECORD} is gone")
         monitor, mode = _monitor(folder / MANIFEST)
-        rows = _rows(folder / f"{record.experiment}_metrics.csv")
+        rows = tuple(read_metrics(folder / f"{record.experiment}_metrics.csv"))
     except UserError as error:
         return Watched(name=in_one_line(folder.name), state="unreadable", fault=in_one_line(str(error)))
-    return Watched(
-        name=in_one_line(record.experiment), state=record.state, record=record, rows=rows, monitor=monitor, mode=mode
-    )
+    name = in_one_line(record.experiment)
+    return Watched(name=name, state=record.state, record=record, rows=rows, monitor=monitor, mode=mode)
 
 
 def _monitor(path: Path) -> tuple[str, str]:
     train = value_at(read_toml(path), ("train",)) if path.is_file() else None
     known = train if isinstance(train, dict) else {}
     return str(known.get("monitor", "val_loss")), str(known.get("monitor_mode", "min"))
-
-
-def _rows(path: Path) -> tuple[Row, ...]:
-    try:
-        with path.open(newline="", encoding="utf-8", errors="replace") as stream:
-            return tuple(
-                {name: _number(cell) for name, cell in row.items() if isinstance(name, str)}
-                for row in csv.DictReader(line.replace("\0", "") for line in stream)
-            )
-    except FileNotFoundError:  # before the first epoch is over, or where the callback is switched off
-        return ()
-    except (OSError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
-
-
-def _number(cell: object) -> float:
-    try:
-        return float(str(cell))
-    except ValueError:
-        return math.nan
 
 
 def view(runs: Sequence[Watched], width: int, height: int | None) -> RenderableType:

@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
@@ -19,11 +19,9 @@ from typing import TypeVar
 import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from imginav import UserError
-from imginav.plugin import block_signals, ignore_signals_in_worker
+from imginav.plugin import DISK_FULL, block_signals, ignore_signals_in_worker, show_progress
 from imginav_datasets.layout_store import CLASSES, VERSION, LayoutStore, SegmentWriter, Stored, bytes_of, clean
 
 T = TypeVar("T")
@@ -53,8 +51,6 @@ what is deleted while no run is going on is made anew when it is needed again.
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 """What disks say that know no locks: two processes may then make the same layouts, each its own copy."""
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 MARGIN_BYTES = 2**26
 """Of a disk that are left free."""
@@ -110,12 +106,6 @@ def prepare(
                     _make(folder, side, missing, make)
             store.load()
         return Prepared(store, store.find(digests))
-
-
-def _with_progress(items: Iterable[T], what: str, total: int) -> Iterable[T]:
-    """Show on a terminal how far a long work has come."""
-    console = Console()
-    return track(items, what, total=total, console=console, transient=True, disable=not console.is_terminal)
 
 
 def in_threads(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
@@ -192,7 +182,7 @@ def _make(folder: Path, side: int, missing: NDArray[np.int64], make: Make) -> No
     indices: list[int] = missing.tolist()
     made = make(indices)
     with SegmentWriter(folder, side) as segment:
-        for digest, layout in _with_progress(made, "preparing layouts", len(indices)):
+        for digest, layout in show_progress(made, "preparing layouts", len(indices)):
             segment.add(digest, layout)
 
 
@@ -227,7 +217,7 @@ def _disk_faults(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = " before all layouts were ready" if error.errno in FULL else ""
+        full = " before all layouts were ready" if error.errno in DISK_FULL else ""
         raise UserError(f"machine.cache = {str(root)!r}: cannot be used: {error.strerror}{full}; {_REMEDY}") from error
 
 

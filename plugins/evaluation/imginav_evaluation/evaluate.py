@@ -10,28 +10,26 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from attrs import evolve, frozen
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from imginav import pictures
 from imginav.data.batches import rgb_of
 from imginav.data.loader import Data, first_samples
 from imginav.manifest.resolved import ResolvedManifest
-from imginav.model.architecture import network_sha256
 from imginav.model.autoencoder import Autoencoder, parameter_count
-from imginav.model.cost import size_of
 from imginav.pictures import Pixels
 from imginav.pixels import to_bytes
 from imginav.plugin.checkpoint import sha256_of
 from imginav.plugin.components import Sample
 from imginav.plugin.palette import Palette
-from imginav.runs.evaluation_result import Interpolation, Latent, Outcome, Pair, RankedLayout
+from imginav.runs.evaluation_result import Interpolation, Latent, Outcome, Pair, RankedLayout, network_sha256
 from imginav.runs.records import code_version, utc_now
+from imginav.terminal import show_progress
 from imginav.training.device import Device
 from imginav.training.objective import Objective
 from imginav.training.trainer import Trainer
 from imginav.training.validation import validate
+from imginav_evaluation.cost import size_of
 from imginav_evaluation.error_maps import LARGEST_ERROR, error_map
 from imginav_evaluation.latency import latency_of
 from imginav_evaluation.latent_statistics import (
@@ -161,7 +159,7 @@ def _rebuild(weights: Weights, resolved: ResolvedManifest) -> tuple[dict[str, fl
             indices.extend(loaded.indices)
 
     total = len(data.split.validation)
-    shown = _with_progress(batches(), "evaluating reconstructions", -(-total // data.whole_batch_size))
+    shown = show_progress(batches(), "evaluating reconstructions", -(-total // data.whole_batch_size))
     measured = validate(model, weights.objective, shown, weights.device, seen.see)
     return {**seen.figures(), **measured}, seen, indices
 
@@ -172,12 +170,12 @@ def _latent(weights: Weights, resolved: ResolvedManifest) -> Latent:
     indices = data.split.train[: settings.latent_layouts]
     batches = (loaded.layouts for loaded in weights.unless_stopped(data.whole_batches(indices)))
     total = -(-len(indices) // data.whole_batch_size)
-    latent = latent_statistics(weights.model, _with_progress(batches, "encoding layouts", total), weights.device)
+    latent = latent_statistics(weights.model, show_progress(batches, "encoding layouts", total), weights.device)
     latent = evolve(latent, whole_split=len(indices) == len(data.split.train))
     if "rgb" not in weights.model.output_names:
         return latent
     layouts = _first(weights, settings.sampled_layouts)
-    shown = _with_progress(weights.unless_stopped(layouts), "adding noise to latents", len(layouts))
+    shown = show_progress(weights.unless_stopped(layouts), "adding noise to latents", len(layouts))
     pixels = (layout.pixels for layout in shown)
     return with_decoding(latent, weights.model, pixels, settings.noise, weights.device)
 
@@ -253,9 +251,3 @@ def _first(weights: Weights, count: int) -> list[Shown]:
 def _alone(sample: Sample, palette: Palette) -> Tensor:
     """Return the pixels of a layout as a batch of one, RGB bytes (1, H, W, 3)."""
     return torch.from_numpy(rgb_of(sample, palette)[None].copy())
-
-
-def _with_progress(items: Iterable[T], what: str, total: int) -> Iterable[T]:
-    """Show on a terminal how far a long work has come."""
-    console = Console()
-    return track(items, what, total=total, console=console, transient=True, disable=not console.is_terminal)

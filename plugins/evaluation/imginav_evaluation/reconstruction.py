@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from imginav.csv_files import write_rows
 from imginav.errors import UserError
-from imginav.files import write_text
 from imginav.plugin.components import CannotMeasure, Measurement, Metric
 from imginav.plugin.data_spec import DataSpec
 from imginav.plugin.palette import UNMATCHED
@@ -116,14 +114,11 @@ class Reconstructions:
 
     def write_csv(self, path: Path, names: Sequence[str]) -> None:
         """Write a row for each layout with its own figures, for people's own tools."""
-        text = io.StringIO()
         own = [self.figures([place]) for place in range(len(names))]
-        columns = ["layout", "type", *dict.fromkeys(name for figures in own for name in figures)]
-        writer = csv.DictWriter(text, fieldnames=columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        for name, kind, figures in zip(names, self.types, own, strict=True):
-            writer.writerow({"layout": name, "type": kind, **figures})
-        write_text(path, text.getvalue())
+        rows = zip(names, self.types, own, strict=True)
+        write_rows(
+            path, ({"layout": name, "type": kind, **figures} for name, kind, figures in rows), ("layout", "type")
+        )
 
     def _taken(self, places: Sequence[int] | None) -> Iterator[tuple[str, dict[str, Tensor]]]:
         if self._joined is None:

@@ -14,9 +14,9 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
 from imginav import TrainedAutoencoder
-from imginav.model.architecture import Architecture
 from imginav.model.autoencoder import Autoencoder
 from imginav.plugin.registry import installed
+from imginav_handoff.architecture import Architecture
 
 CONFIG = "config.json"
 

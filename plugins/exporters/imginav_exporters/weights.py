@@ -39,8 +39,8 @@ class SafetensorsExporter(Exporter):
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        from imginav.model.architecture import Architecture
         from imginav.plugin.registry import installed
+        from imginav_handoff.architecture import Architecture
         from imginav_handoff.pretrained import ScaledDecoder, ScaledEncoder, with_weights
 
         try:

@@ -1,4 +1,4 @@
-"""The pages that people look at: one for each run, one that compares the experiments of a phase."""
+"""The pages of runs and phases, and the table that compares the experiments of a phase on the terminal."""
 
 from __future__ import annotations
 
@@ -23,9 +23,14 @@ def run_finished(run: FinishedRun) -> None:
 
 @hookimpl
 def phase_concluded(concluded: ConcludedPhase) -> None:
-    """Write the page of a phase, unless nothing has changed since it was written."""
+    """Print the comparison of a phase's experiments, and write its page if anything has changed since the last time."""
     from imginav.runs.run_folder import REPORT
     from imginav_reports import phase_page  # needs torch and matplotlib
+    from imginav_reports.comparison_table import print_comparison
 
-    if concluded.changed or not (concluded.phase.shared / REPORT).is_file():
+    page = concluded.phase.shared / REPORT
+    if concluded.changed or not page.is_file():
         phase_page.write(concluded.phase, concluded.experiments, concluded.winner)
+    if len(concluded.experiments) > 1:  # the summary of a single run says it all
+        print_comparison(concluded.phase, concluded.experiments, concluded.winner)
+        print(f"look at {page}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -11,6 +10,7 @@ from typing import Any
 
 from attrs import frozen
 
+from imginav.csv_files import read_metrics
 from imginav.errors import UserError
 from imginav.manifest.resolved import ResolvedManifest
 from imginav.plugin.checkpoint import Checkpoint, load_checkpoint
@@ -109,11 +109,7 @@ def _history(path: Path, checkpoint: Checkpoint, resolved: ResolvedManifest) -> 
         return list(checkpoint.training["history"])
     metrics = path.with_name(f"{resolved.manifest.phase.experiment}_metrics.csv")
     try:
-        with metrics.open(newline="", encoding="utf-8") as stream:
-            rows = [
-                {name: float(cell) if cell else math.nan for name, cell in row.items()}
-                for row in csv.DictReader(stream)
-            ]
-    except (OSError, ValueError, TypeError):  # it is not there, or somebody else's
+        rows = read_metrics(metrics)
+    except UserError:
         return []
     return [row for row in rows if row.get("epoch", math.inf) <= checkpoint.epoch]

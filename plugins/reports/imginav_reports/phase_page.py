@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -21,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from imginav import pictures
+from imginav.csv_files import read_metrics, write_rows
 from imginav.data.batches import rgb_of
 from imginav.data.loader import first_samples, split_as
 from imginav.errors import UserError
@@ -33,11 +32,11 @@ from imginav.plugin.checkpoint import load_checkpoint
 from imginav.plugin.data_spec import DataSpec
 from imginav.runs.evaluation_result import Outcome
 from imginav.runs.experiment import run_folder
-from imginav.study.comparison_table import deciding_metric
 from imginav.study.selection import RunResult
 from imginav.training.assembly import build_model
 from imginav.training.device import open_device
 from imginav_reports.charts import EXPERIMENTS, LITERAL, MARK, MOST_MARKED_POINTS, scale, set_epochs, svg
+from imginav_reports.comparison_table import deciding_metric
 from imginav_reports.html import page
 from imginav_reports.inline_images import embedded
 from imginav_reports.run_page import PAGE, PICTURE_BYTES
@@ -135,12 +134,7 @@ def _write_csv(path: Path, phase: ResolvedPhase, evidence: Sequence[RunResult], 
         if e.record:
             row["seconds"] = e.record.seconds
         rows.append(row)
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+    write_rows(path, rows)
 
 
 def _costs(outcome: Outcome) -> dict[str, Any]:
@@ -225,8 +219,8 @@ def _histories(phase: ResolvedPhase, evidence: Sequence[RunResult], winner: Winn
     metric, _ = deciding_metric(phase, winner)
     found = []
     for e in evidence:
-        rows = _read_rows(run_folder(e.resolved).metrics) if e.record and not e.state.startswith("of other") else []
-        points = [(int(row["epoch"]), float(row[metric])) for row in rows if row.get(metric)]
+        rows = read_metrics(run_folder(e.resolved).metrics) if e.record and not e.state.startswith("of other") else []
+        points = [(int(row["epoch"]), row[metric]) for row in rows if metric in row]
         won = bool(winner and winner.winner == e.resolved.name)
         if any(math.isfinite(value) for _, value in points):
             finite = [(epoch, value if math.isfinite(value) else math.nan) for epoch, value in points]
@@ -286,11 +280,3 @@ def _rebuilt(e: RunResult, spec: DataSpec, layouts: Pixels) -> Pixels | None:
             outputs = model(device.images({"rgb": torch.from_numpy(layout)[None]}))
         rebuilt.append(to_bytes(outputs["rgb"])[0])
     return np.stack(rebuilt)
-
-
-def _read_rows(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            return list(csv.DictReader(stream))
-    except FileNotFoundError:  # the callback that writes it may be switched off
-        return []

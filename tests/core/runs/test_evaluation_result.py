@@ -10,7 +10,6 @@ import attrs
 import pytest
 
 from imginav import UserError
-from imginav.model.cost import Size
 from imginav.runs.evaluation_result import (
     Channel,
     Interpolation,
@@ -21,6 +20,7 @@ from imginav.runs.evaluation_result import (
     Pair,
     RankedLayout,
     Reconstruction,
+    Size,
     load_outcome,
 )
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from imginav import DataSpec, TrainedAutoencoder
-from imginav.model.architecture import Architecture
 from imginav.plugin.registry import installed
+from imginav_handoff.architecture import Architecture
 from imginav_handoff.latent_space import LatentSpace
 from imginav_handoff.pretrained import ScaledDecoder, ScaledEncoder
 

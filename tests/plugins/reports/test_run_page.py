@@ -17,7 +17,6 @@ import tomli
 from PIL import Image
 
 from imginav.manifest.resolved import ResolvedManifest
-from imginav.model.cost import Size
 from imginav.runs.evaluation_result import (
     Channel,
     Interpolation,
@@ -28,6 +27,7 @@ from imginav.runs.evaluation_result import (
     Pair,
     RankedLayout,
     Reconstruction,
+    Size,
     load_outcome,
 )
 from imginav.training.metric_definitions import DEFINITIONS

@@ -8,7 +8,6 @@ from typing import Any, cast
 from attrs import frozen
 
 from imginav.errors import UserError
-from imginav.manifest.fingerprints import sha256_of_tables
 from imginav.manifest.structuring import Structurer, StructuringError
 from imginav.model.autoencoder import Autoencoder, build_autoencoder
 from imginav.plugin.checkpoint import spec_of, spec_table
@@ -52,11 +51,6 @@ class Architecture:
             return build_autoencoder(encoder, decoder, self.spec, Seeds(0))
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
-
-
-def network_sha256(tables: Mapping[str, Any]) -> str:
-    """Return the fingerprint of encoder and decoder in the tables of a manifest: weights may fit into several."""
-    return sha256_of_tables([tables["encoder"], tables["decoder"]])
 
 
 def dataset_in(tables: Mapping[str, Any], registry: Registry, where: str) -> Dataset:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from imginav.manifest.resolved import ResolvedManifest
-from imginav.model.cost import META, peak_bytes, size_of
+from imginav_evaluation.cost import META, peak_bytes, size_of
 
 PLANE = 16 * 16 * 4
 """Bytes of one channel of 16 × 16 pixels in fp32."""

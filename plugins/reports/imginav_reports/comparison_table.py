@@ -6,29 +6,20 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from attrs import frozen
-
 from imginav.formatting import format_duration
 from imginav.manifest.resolved import ResolvedPhase
 from imginav.manifest.sweeps import short_names, shown_value
 from imginav.manifest.winners import Winner
 from imginav.study.selection import RunResult
+from imginav.terminal import print_table
 
 
-@frozen
-class Row:
-    """One run in the table."""
-
-    cells: tuple[str, ...]
-    won: bool
-
-
-def table(phase: ResolvedPhase, evidence: Sequence[RunResult], winner: Winner | None) -> tuple[list[str], list[Row]]:
-    """Return headings and rows for people: what the experiments differ in, and what came of it."""
+def print_comparison(phase: ResolvedPhase, evidence: Sequence[RunResult], winner: Winner | None) -> None:
+    """Print one row per run: what the experiments differ in, and their results; the winner is in bold."""
     metric, _ = deciding_metric(phase, winner)
     metrics = list(dict.fromkeys([metric, "val_mse", "val_psnr_db"]))
     columns = ["experiment", *short_names(phase.varied), "latent", "dimensions", "parameters", "ms", *metrics]
-    rows = []
+    rows, marked = [], []
     for e in evidence:
         outcome = e.outcome
         won = bool(winner and e.resolved.name == winner.winner)
@@ -48,8 +39,9 @@ def table(phase: ResolvedPhase, evidence: Sequence[RunResult], winner: Winner | 
         else:
             cells += ["", "", "", "", *("" for _ in metrics), e.state]
         cells.append(format_duration(e.record.seconds) if e.record else "")
-        rows.append(Row(tuple(cells), won))
-    return [*columns, "epoch", "time"], rows
+        rows.append(cells)
+        marked.append(won)
+    print_table(phase.heading, [*columns, "epoch", "time"], rows, marked)
 
 
 def deciding_metric(phase: ResolvedPhase, winner: Winner | None) -> tuple[str, Literal["min", "max"]]:

@@ -1,4 +1,4 @@
-"""What an autoencoder needs: weights, arithmetic, memory. Nothing is computed but shapes."""
+"""The weights, arithmetic and memory that an autoencoder needs; only shapes are computed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from attrs import frozen
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -17,23 +16,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from imginav.manifest.tables import Manifest
 from imginav.model.autoencoder import Autoencoder, build_autoencoder
 from imginav.plugin.data_spec import DataSpec
+from imginav.runs.evaluation_result import Size
 from imginav.seeds import Seeds
 
 META = "meta"
 """The device without memory, on which tensors have shapes and no values."""
-
-
-@frozen(kw_only=True)
-class Size:
-    """What encoder and decoder need; bytes are those of fp32."""
-
-    encoder_bytes: int  # of weights and buffers
-    decoder_bytes: int
-    encode_flops: int  # for one whole layout; a multiplication and an addition count as two
-    decode_flops: int
-    encode_peak_bytes: int  # of what is alive at a time while one whole layout is encoded, weights aside
-    decode_peak_bytes: int
-    training_bytes: int  # that autograd keeps of one layout, as it is trained on, until its gradients are computed
 
 
 def size_of(manifest: Manifest, spec: DataSpec) -> Size:

@@ -1,0 +1,57 @@
+"""CSV files with a header: tables of metrics, comparisons, indices."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from imginav.errors import UserError
+from imginav.files import write_text
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], columns: Iterable[str] = ()) -> None:
+    """Write a CSV file, whole or not at all; a cell is empty where its row has no value for the column.
+
+    The columns are `columns`, then the other keys of the rows in the order of their first appearance.
+    """
+    rows = list(rows)
+    text = io.StringIO()
+    names = dict.fromkeys([*columns, *(name for row in rows for name in row)])
+    writer = csv.DictWriter(text, list(names), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def read_rows(path: Path, remedy: str = "restore it, or move it away") -> list[dict[str, str]]:
+    """Return the rows of a CSV file as text by column; raises UserError where it cannot be read.
+
+    Bytes that are not UTF-8 are replaced and NUL bytes left out; cells beyond the header are dropped.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8", errors="replace") as stream:
+            reader = csv.DictReader(line.replace("\0", "") for line in stream)
+            return [{name: cell or "" for name, cell in row.items() if isinstance(name, str)} for row in reader]
+    except (OSError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read ({error}); {remedy}") from error
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """Return the rows of a table of metrics, without the cells that are empty; a cell that is no number is NaN.
+
+    Returns an empty list where there is no such file: the callback that writes it may be switched off.
+    """
+    if not path.exists():
+        return []
+    return [{name: _number(cell) for name, cell in row.items() if cell} for row in read_rows(path)]
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return math.nan
