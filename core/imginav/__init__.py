@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from imginav.errors import UserError
+from imginav.errors import UserError, refuse_old_name
 from imginav.plugin.cluster import Cluster, JobId, JobSpec, JobState
 from imginav.plugin.components import (
     Callback,
@@ -77,8 +77,7 @@ _RENAMED = {"Arm": "Candidate", "Place": "JobId", "Work": "JobSpec"}
 
 
 def __getattr__(name: str) -> object:
-    if name in _RENAMED:
-        raise AttributeError(f"imginav.{name} is called imginav.{_RENAMED[name]} now; change the plugin")
+    refuse_old_name("imginav", name, _RENAMED)
     if name not in _HANDED_ON:
         raise AttributeError(f"module 'imginav' has no attribute {name!r}")
     return getattr(import_module(_HANDED_ON[name]), name)
