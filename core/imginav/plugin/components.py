@@ -301,7 +301,7 @@ class LRSchedule(Component):
 
 @frozen(kw_only=True)
 class Callback(Component):
-    """What accompanies a run: an object with `@hookimpl` methods named after the events in `imginav.plugin.hookspecs`."""
+    """What accompanies a run: an object with `@hookimpl` methods named after the events of `RunSpecs`."""
 
     kind: ClassVar[str] = "callback"
 

@@ -42,7 +42,7 @@ NOTED_SECONDS = 15.0
 
 @frozen(kw_only=True)
 class FinishedRun:
-    """A run whose training has ended, for the plugins that evaluate it; the trainer holds the weights that it leaves."""
+    """A run whose training has ended, for the plugins that evaluate it; the trainer holds its final weights."""
 
     trainer: Trainer
     folder: RunFolder

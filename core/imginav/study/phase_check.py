@@ -266,8 +266,9 @@ def _refuse_too_large(manifest: Manifest, spec: DataSpec) -> None:
         model(torch.empty(1, 3, side, side))
     if (largest := max(sizes, default=0)) > MOST_BYTES_OF_A_LAYOUT:
         raise UserError(
-            f"data.image_size = {side} with this network takes {format_bytes(largest)} for one layer's output of a single "
-            f"layout; {format_bytes(MOST_BYTES_OF_A_LAYOUT)} are the most: lower data.image_size or encoder.base_channels"
+            f"data.image_size = {side} with this network takes {format_bytes(largest)} for one layer's output of a "
+            f"single layout; {format_bytes(MOST_BYTES_OF_A_LAYOUT)} are the most: lower data.image_size or "
+            "encoder.base_channels"
         )
 
 
