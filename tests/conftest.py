@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,31 @@ def load_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registry: Registr
         return load_phase(Path("phase.toml"), registry, settings=settings, **options)
 
     return load
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Install a distribution, in version 1.2, that consists of metadata and one module."""
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    modules: list[str] = []
+
+    def write(
+        distribution: str, entry_point: str, source: str, module: str | None = None, group: str = "imginav"
+    ) -> None:
+        name = module or distribution.replace("-", "_")
+        modules.append(name)
+        (folder / f"{name}.py").write_text(source)
+        info = folder / f"{distribution.replace('-', '_')}-1.2.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{entry_point} = {name}\n")
+        importlib.invalidate_caches()
+
+    yield write
+    for name in modules:
+        sys.modules.pop(name, None)
 
 
 Resolve = Callable[..., ResolvedManifest]

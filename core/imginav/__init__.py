@@ -6,6 +6,8 @@ A name is imported when it is asked for, so that `imginav --help` and most plugi
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from imginav.errors import refuse_old_name
+
 if TYPE_CHECKING:
     from imginav.errors import UserError
     from imginav.plugin.cluster import Cluster, JobId, JobSpec, JobState
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from imginav.plugin.data_spec import DataSpec
     from imginav.plugin.hookspecs import hookimpl
     from imginav.plugin.selector import Candidate, Choice, Selector
+    from imginav.study.command_options import load_phase
     from imginav_handoff.exporter import Exporter, TrainedAutoencoder
     from imginav_handoff.latent_set import LatentDataset
     from imginav_handoff.pretrained import Pretrained, load
@@ -60,6 +63,7 @@ __all__ = [
     "UserError",
     "hookimpl",
     "load",
+    "load_phase",
 ]
 
 _MODULES = {
@@ -68,6 +72,7 @@ _MODULES = {
     "imginav.plugin.data_spec": "DataSpec",
     "imginav.plugin.hookspecs": "hookimpl",
     "imginav.plugin.selector": "Candidate Choice Selector",
+    "imginav.study.command_options": "load_phase",
     "imginav_handoff.exporter": "Exporter TrainedAutoencoder",
     "imginav_handoff.latent_set": "LatentDataset",
     "imginav_handoff.pretrained": "Pretrained load",
@@ -79,8 +84,7 @@ _RENAMED = {"Arm": "Candidate", "Place": "JobId", "Work": "JobSpec"}
 
 
 def __getattr__(name: str) -> object:
-    if name in _RENAMED:
-        raise AttributeError(f"imginav.{name} is called imginav.{_RENAMED[name]} now; change the plugin")
+    refuse_old_name("imginav", name, _RENAMED)
     if name not in __all__:
         raise AttributeError(f"module 'imginav' has no attribute {name!r}")
     found = next((module for module, names in _MODULES.items() if name in names.split()), "imginav.plugin.components")

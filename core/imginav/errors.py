@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 
 class UserError(Exception):
@@ -46,3 +46,9 @@ def shown(value: object) -> str:
     """Return a value as it is shown in a sentence: what is long is cut off, and nothing in it can break the line."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def refuse_old_name(owner: str, name: str, renamed: Mapping[str, str]) -> None:
+    """Raise AttributeError for a name of an earlier version, with the name that it has now."""
+    if name in renamed:
+        raise AttributeError(f"{owner}.{name} is called {owner}.{renamed[name]} now; change the plugin")

@@ -1,18 +1,21 @@
-"""The third-party plugin in `examples/`, installed with pip as a stranger would."""
+"""The third-party plugins in `examples/`, installed with pip as a stranger would."""
 
 from __future__ import annotations
 
 import inspect
+import os
 import subprocess
 import sys
 import sysconfig
 import venv
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "huber"
+COMMAND = ROOT / "examples" / "count"
 
 SETTINGS = (
     "data.type=layouts",
@@ -27,22 +30,32 @@ SETTINGS = (
 )
 
 
+Install = Callable[[Path], Path]
+
+
 @pytest.fixture
-def environment(tmp_path: Path) -> Path:
-    """Make a fresh environment that sees imginav and what it needs, and install the example into it."""
-    folder = tmp_path / "environment"
-    venv.create(folder, with_pip=True)
-    # torch takes gigabytes: what is installed already is seen from the fresh environment, which alone gets the plugin.
-    packages = next((folder / "lib").glob("python*/site-packages"))
-    (packages / "outer.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
-    install = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", str(EXAMPLE)]
-    subprocess.run([folder / "bin" / "python", *install], check=True, capture_output=True)
-    return folder / "bin" / "python"
+def install(tmp_path: Path) -> Install:
+    """Install an example into a fresh environment that sees imginav and what it needs; return its Python."""
+
+    def install(example: Path) -> Path:
+        folder = tmp_path / "environment"
+        venv.create(folder, with_pip=True)
+        # torch takes gigabytes: what is installed already is seen from the fresh environment, which alone gets the
+        # plugin.
+        packages = next((folder / "lib").glob("python*/site-packages"))
+        (packages / "outer.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+        options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+        python = folder / "bin" / "python"
+        subprocess.run([python, "-m", "pip", "install", *options, example], check=True, capture_output=True)
+        return python
+
+    return install
 
 
 @pytest.mark.integration
 @pytest.mark.slow
-def test_a_strangers_plugin_is_listed_and_trains(environment: Path, layouts: Path, tmp_path: Path) -> None:
+def test_a_strangers_plugin_is_listed_and_trains(install: Install, layouts: Path, tmp_path: Path) -> None:
+    environment = install(EXAMPLE)
     listed = subprocess.run(
         [environment, "-m", "imginav", "plugins"], capture_output=True, text=True, check=True, cwd=tmp_path
     )
@@ -64,11 +77,40 @@ def test_a_strangers_plugin_is_listed_and_trains(environment: Path, layouts: Pat
     assert "manifest.toml is there" in done.stdout
 
 
-def test_the_example_is_as_small_as_promised() -> None:
+@pytest.mark.integration
+@pytest.mark.slow
+def test_a_strangers_command_is_listed_with_its_origin_and_runs(
+    install: Install, layouts: Path, tmp_path: Path
+) -> None:
+    environment = install(COMMAND)
+
+    def imginav(*arguments: str | Path, python: Path | str = environment) -> str:
+        command = [python, "-m", "imginav", *arguments]
+        shown = {**os.environ, "COLUMNS": "200"}
+        done = subprocess.run(command, cwd=tmp_path, env=shown, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    (line,) = (line for line in imginav("--help").splitlines() if line.split()[:1] == ["count"])
+    assert line.endswith("of a phase are trained and validated on [imginav-count 0.1.0]")
+    assert "count" not in imginav("--help", python=sys.executable)
+
+    sets = ("--set", "data.type=layouts", "--set", f"data.manifest={layouts}", "--set", "data.image_size=64")
+    counted = imginav("count", ROOT / "phases" / "1_5.toml", *sets)
+    rows = len(layouts.read_text().splitlines()) - 1
+    assert counted == f"phase1_5_AE_final: {rows} layouts\n"
+    sweep = imginav("count", ROOT / "phases" / "1_1.toml", "--full", *sets, "--set", "data.count=8").splitlines()
+    assert len(sweep) == 5
+    assert all(line.endswith(": 8 layouts") for line in sweep)
+
+
+def test_the_examples_are_as_small_as_promised() -> None:
     loss = (EXAMPLE / "imginav_huber" / "huber.py").read_text()
     assert len([line for line in loss.splitlines() if line.strip()]) <= 15
+    command = (COMMAND / "imginav_count" / "__init__.py").read_text()
+    assert len([line for line in command.splitlines() if line.strip()]) <= 15
 
 
 def test_the_documented_example_is_the_one_that_is_installed() -> None:
-    loss = (EXAMPLE / "imginav_huber" / "huber.py").read_text()
-    assert loss.strip() in inspect.cleandoc((ROOT / "docs" / "plugins.md").read_text())
+    page = (ROOT / "docs" / "plugins.md").read_text()
+    for path in EXAMPLE.glob("imginav_huber/huber.py"):
+        assert path.read_text().strip() in inspect.cleandoc(page)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         PhaseWinner,
         ProcessGroup,
         ResolvedRun,
+        RunComponents,
         RunFiles,
         TrainingData,
         TrainingRun,
@@ -74,6 +75,7 @@ __all__ = [
     "ProcessGroup",
     "Registry",
     "ResolvedRun",
+    "RunComponents",
     "RunFiles",
     "Sample",
     "TrainingData",
@@ -130,7 +132,7 @@ _MODULES = {
     "imginav.plugin.registry": "Registry",
     "imginav.plugin.run_view": (
         "BestEpoch ComputeDevice ConcludedPhase EpochTotals ExperimentState FinishedRun PhaseFiles "
-        "PhaseWinner ProcessGroup ResolvedRun RunFiles TrainingData TrainingRun"
+        "PhaseWinner ProcessGroup ResolvedRun RunComponents RunFiles TrainingData TrainingRun"
     ),
     "imginav.plugin.validators": (
         "Check above at_least between duration entry_names file_name from_to one_line seconds_of"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
 from typing import Literal
 
 import attrs
@@ -58,7 +59,7 @@ class Commands:
 
     def __init__(self) -> None:
         self._commands: dict[str, Command] = {}
-        self.provider = Provider("imginav", "?", "?")  # of what is added next
+        self.provider = Provider("imginav", version("imginav"), "")  # of what is added next
 
     def add(
         self,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
+import sys
 from collections.abc import Iterator
 
 import attrs
@@ -22,10 +24,11 @@ class Provider:
 
     distribution: str
     version: str
-    entry_point: str
+    entry_point: str  # empty for the core, which needs none
 
     def __str__(self) -> str:
-        return f"plugin {self.entry_point!r} of {self.distribution} {self.version}"
+        plugin = f"plugin {self.entry_point!r} of " if self.entry_point else ""
+        return f"{plugin}{self.distribution} {self.version}"
 
 
 def load_plugins(group: str, specs: type) -> Iterator[tuple[Provider, pluggy.PluginManager, object]]:
@@ -50,11 +53,21 @@ def load_plugins(group: str, specs: type) -> Iterator[tuple[Provider, pluggy.Plu
             plugin = entry_point.load()
         except Exception as error:  # a plugin may fail in any way while it is imported
             raise UserError(
-                f"{provider} cannot be loaded: {type(error).__name__}: {error}; "
+                f"{provider} cannot be loaded: {type(error).__name__}: {_reason(error)}; "
                 f"repair or uninstall it, or leave it out with {DISABLE}={entry_point.name}"
             ) from error
         _register(manager, plugin, provider, specs, group)
         yield provider, manager, plugin
+
+
+def _reason(error: Exception) -> str:
+    """Return an error's text; for a name that imginav does not have, what `__getattr__` of its module says of it."""
+    if missing := re.match(r"cannot import name '(\w+)' from '(imginav[\w.]*)'", str(error)):
+        try:  # `from imginav import NAME` drops that text
+            getattr(sys.modules[missing[2]], missing[1])
+        except AttributeError as said:
+            return str(said)
+    return str(error)
 
 
 def _register(manager: pluggy.PluginManager, plugin: object, provider: Provider, specs: type, group: str) -> None:

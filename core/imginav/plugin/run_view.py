@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from imginav.plugin.components import LayoutSource
+    from imginav.plugin.components import Callback, Dataset, Decoder, Encoder, LayoutSource, Loss
 
 T = TypeVar("T")
 
@@ -170,6 +170,10 @@ class RunFiles(Protocol):
         """The CSV file with one row of metrics for each epoch."""
 
     @property
+    def evaluation(self) -> Path:
+        """The evaluation of the weights that the run leaves, `evaluation.json`."""
+
+    @property
     def best_checkpoint(self) -> Path:
         """The weights of the best epoch."""
 
@@ -194,12 +198,40 @@ class RunFiles(Protocol):
         """Copy one of the run's files into the shared folder of its phase."""
 
 
+class RunComponents(Protocol):
+    """The components that a resolved manifest names, built from its tables."""
+
+    @property
+    def data(self) -> Dataset:
+        """The data set; `data.open()` opens its layouts."""
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder."""
+
+    @property
+    def decoder(self) -> Decoder:
+        """The decoder with its heads."""
+
+    @property
+    def losses(self) -> Mapping[str, Loss]:
+        """The losses by their names in the manifest."""
+
+    @property
+    def callbacks(self) -> Mapping[str, Callback]:
+        """The callbacks by their names in the manifest."""
+
+
 class ResolvedRun(Protocol):
     """The resolved manifest of a run: every value with its origin."""
 
     @property
     def name(self) -> str:
         """What the phase calls the experiment, such as L3."""
+
+    @property
+    def manifest(self) -> RunComponents:
+        """The components that the manifest names."""
 
     @property
     def tables(self) -> Mapping[str, Any]:
@@ -249,7 +281,7 @@ class ExperimentState(Protocol):
 
 
 class PhaseFiles(Protocol):
-    """A resolved phase, as the hook `phase_concluded` receives it."""
+    """A resolved phase, as the hook `phase_concluded` receives it and `load_phase` returns it."""
 
     @property
     def id(self) -> str:
@@ -258,6 +290,10 @@ class PhaseFiles(Protocol):
     @property
     def heading(self) -> str:
         """The number and the title of the phase."""
+
+    @property
+    def experiments(self) -> Sequence[ResolvedRun]:
+        """Each experiment and seed, in the order of the phase's file."""
 
     @property
     def shared(self) -> Path:

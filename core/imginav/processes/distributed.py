@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -28,7 +28,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from imginav.errors import UserError
+from imginav.errors import UserError, refuse_old_name
 from imginav.exit_status import REQUEUE
 from imginav.processes.launcher import Ending, Launcher, are_several
 from imginav.processes.stop_request import SIGNALS, Interrupted, StopRequest
@@ -139,6 +139,12 @@ class World:
     def failures_named(self) -> AbstractContextManager[None]:
         """Return a context in which it is told why another process has ended the run."""
         return nullcontext()
+
+    if not TYPE_CHECKING:  # a type checker would take every name for an attribute
+
+        def __getattr__(self, name):
+            refuse_old_name("trainer.world", name, {"first": "broadcast", "gather": "all_gather"})
+            return object.__getattribute__(self, name)
 
 
 ALONE = World()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from imginav.plugin.run_view import PhaseFiles
     from imginav.runs.resuming import Resume
     from imginav.study import phases
 
@@ -30,6 +31,16 @@ def study_options(options: argparse.Namespace) -> phases.Options:
         ),
         stop_request=options.stop_request,
     )
+
+
+def load_phase(path: Path, options: argparse.Namespace) -> PhaseFiles:
+    """Return a resolved phase, as a command with the options `loading` and `scale` was asked to load it.
+
+    Raises UserError where the phase cannot be loaded.
+    """
+    from imginav.plugin.registry import installed
+
+    return study_options(options).load(path, installed())
 
 
 def _resume(text: str) -> Resume:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from attrs import asdict, define, evolve, field, frozen
 from torch import Tensor, nn
 
 from imginav.data.batches import layouts_in
-from imginav.errors import UserError
+from imginav.errors import UserError, refuse_old_name
 from imginav.manifest.tables import Train
 from imginav.model.autoencoder import LatentNoise
 from imginav.processes.distributed import ALONE, Shard, World
@@ -380,6 +380,12 @@ class Trainer:
         self.optimization.load_state_dict(state["optimization"])
         self.hooks.load_state_dict(state["callbacks"])
         self.data.load_state_dict(state["unreadable"])
+
+    if not TYPE_CHECKING:  # a type checker would take every name for an attribute
+
+        def __getattr__(self, name):
+            refuse_old_name("trainer", name, {"tally": "totals"})
+            return object.__getattribute__(self, name)
 
 
 def _wrong_terms(terms: Mapping[str, Tensor]) -> str:

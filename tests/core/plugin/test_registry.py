@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from attrs import frozen
@@ -28,23 +27,6 @@ class Own(Loss):
 def imginav_components(registry):
     registry.add("loss", "own", Own)
 """
-
-
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Install a distribution that consists of metadata and one module."""
-    monkeypatch.syspath_prepend(tmp_path)
-
-    def write(distribution: str, entry_point: str, source: str, module: str | None = None) -> None:
-        name = module or distribution.replace("-", "_")
-        (tmp_path / f"{name}.py").write_text(source)
-        info = tmp_path / f"{distribution.replace('-', '_')}-1.2.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n")
-        (info / "entry_points.txt").write_text(f"[imginav]\n{entry_point} = {name}\n")
-        importlib.invalidate_caches()
-
-    return write
 
 
 def test_every_kind_of_component_is_installed_through_the_entry_points() -> None:
