@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import imginav
-from imginav.manifest import loading
+from imginav.manifest.loading import load
 from imginav.plugin.checkpoint import Checkpoint
 from imginav.plugin.registry import installed
 from imginav.runs.experiment import build_trainer
@@ -30,7 +30,7 @@ LAYOUTS, BATCH, LATENTS = 64, 16, 512
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Leave the network of Phase 1.5 as it is initialised, and what it is worth."""
     settings = ["data.count=8", "data.crop=64", "evaluation.sampled_layouts=1", "evaluation.pairs=1"]
-    resolved = loading.load(FINAL, installed(), settings=settings, scale="full", use_site=False)
+    resolved = load(FINAL, installed(), settings=settings, scale="full", use_site=False)
     trainer = build_trainer(resolved, log=lambda _: None)
     path = tmp_path_factory.mktemp("run") / "checkpoint_best.pt"
     Checkpoint(

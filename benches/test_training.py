@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from imginav.manifest.tables import Machine, loading
-from imginav.plugin import registry
+from imginav.manifest.loading import load
+from imginav.manifest.tables import Machine
+from imginav.plugin.registry import installed
 from imginav.runs.experiment import build_trainer
 from imginav.runs.run_folder import RunFolder
 from imginav.training.device import open_device
@@ -36,19 +37,18 @@ STEPS_MEASURED = [(8, 32), (4, 32), (16, 32), (8, 16), (8, 64)]
 STEPS_A_TURN = 4
 
 
-def open_trainer(settings: Sequence[str], folder: Path) -> Trainer:
-    """Return the trainer of phase 1.5 with all of its default callbacks, in a run that has started."""
+def open_both(settings: Sequence[str], folder: Path) -> tuple[Trainer, BareLoop]:
+    """Return the trainer of phase 1.5 with all of its default callbacks, in a run that has started, and its peer."""
     # Neither bounds nor patience may end an endless run.
     endless = ["train.epochs=1000", "callbacks.early_stopping.patience=1000000"]
-    output = [f"output.experiments={folder}/own", f"output.shared={folder}/shared"]
-    resolved = loading.load(
-        FINAL, registry.installed(), settings=[*output, *endless, *settings], scale="full", use_site=False
-    )
+    places = [f"output.experiments={folder}/own", f"output.shared={folder}/shared", f"machine.cache={folder}/cache"]
+    resolved = load(FINAL, installed(), settings=[*places, *endless, *settings], scale="full", use_site=False)
     trainer = build_trainer(resolved, log=lambda _: None)
     run = RunFolder(folder / "own" / "run", folder / "shared" / "group", "run")
     run.begin()
+    bare = BareLoop(trainer, resolved.manifest.train, folder / "bare.pt")
     trainer.hooks.run_started(trainer, run, resolved)
-    return trainer
+    return trainer, bare
 
 
 @pytest.fixture
@@ -66,8 +66,7 @@ def test_steps(
 ) -> None:
     """Four at a time, with what callbacks do at each; how it grows with the batch and the network's width."""
     own = [f"train.batch_size={batch}", f"encoder.base_channels={width}", f"machine.device={device_type}"]
-    trainer = open_trainer([*STEPS[device_type], *own], tmp_path)
-    bare = BareLoop(trainer, tmp_path / "bare.pt")
+    trainer, bare = open_both([*STEPS[device_type], *own], tmp_path)
     layouts = next(iter(trainer.data.train_batches(1)))
     trainer.model.train()
     bare.model.train()
@@ -103,10 +102,10 @@ def test_an_epoch(
     if length == "long" and not pytestconfig.option.grid:
         pytest.skip("five turns take eight minutes on two cores; --grid takes them")
     count = COUNTS[device_type][length]
-    trainer = open_trainer([*EPOCHS[device_type], f"data.count={count}", f"machine.device={device_type}"], tmp_path)
+    settings = [*EPOCHS[device_type], f"data.count={count}", f"machine.device={device_type}"]
+    trainer, bare = open_both(settings, tmp_path)
     # Each round is an epoch of one run, and the run does not end between them.
     monkeypatch.setattr(trainer.hooks, "training_finished", lambda _: None)
-    bare = BareLoop(trainer, tmp_path / "bare.pt")
 
     def one_epoch() -> None:
         trainer.epochs = trainer.epoch + 1

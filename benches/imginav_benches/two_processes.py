@@ -11,8 +11,8 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from imginav.data.batches import layouts_in
-from imginav.manifest import loading
-from imginav.plugin import registry
+from imginav.manifest.loading import load
+from imginav.plugin.registry import installed
 from imginav.processes import distributed
 from imginav.processes.stop_request import StopRequest
 from imginav.runs.experiment import build_trainer
@@ -24,7 +24,6 @@ SETTINGS = [
     "data.crop=128",
     "train.batch_size=8",
     "machine.device=cpu",
-    "machine.cache=false",
     "train.optimizer={ type = 'adamw' }",
 ]
 
@@ -49,15 +48,13 @@ def as_process(rank: int, port: int) -> Iterator[distributed.World]:
 
 def turns(world: distributed.World, folder: Path) -> tuple[Callable[[], None], Callable[[], None]]:
     """Return steps of imginav's trainer and of the bare loop on this process's rows of the same batch."""
-    output = [f"output.experiments={folder}/{world.rank}", f"output.shared={folder}/{world.rank}"]
+    places = [f"{key}={folder}/{world.rank}" for key in ("output.experiments", "output.shared", "machine.cache")]
     observers = [f"callbacks.{name}=false" for name in ("checkpoint", "metrics_csv", "progress", "samples")]
-    resolved = loading.load(
-        FINAL, registry.installed(), settings=[*SETTINGS, *output, *observers], scale="full", use_site=False
-    )
+    resolved = load(FINAL, installed(), settings=[*SETTINGS, *places, *observers], scale="full", use_site=False)
     trainer = build_trainer(resolved, log=lambda _: None, world=world)
     trainer.model.train()
     trainer.connect()
-    bare = BareLoop(trainer, folder / "bare.pt")
+    bare = BareLoop(trainer, resolved.manifest.train, folder / "bare.pt")
     bare.model = DistributedDataParallel(bare.model)
     bare.model.train()
     layouts = next(iter(trainer.data.train_batches(1)))
