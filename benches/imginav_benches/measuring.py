@@ -15,6 +15,9 @@ from imginav.training.device import Device
 
 Work = Callable[[], object]
 
+Scaled = Callable[[int], int]
+"""Takes a size in pixels or a number of layouts, and returns the one that is measured."""
+
 
 @frozen
 class Pace:
@@ -33,6 +36,16 @@ class Pace:
 
 THOROUGH = Pace(seconds=1.0, fewest=5, most=100, turns=5, few_turns=2)
 QUICK = Pace(seconds=0.3, fewest=2, most=20, turns=2, few_turns=1)
+
+
+def as_it_is(size: int) -> int:
+    """Measure what is to be measured."""
+    return size
+
+
+def tiny(size: int) -> int:
+    """Take an eighth of it: enough to see whether a bench runs."""
+    return size // 8
 
 
 def measure_passes(benchmark: Any, work: Work, base: Work, pace: Pace) -> None:
