@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -9,13 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+from attrs import evolve
 
 from imginav import UserError
 from imginav.manifest.tables import Machine
 from imginav.training.device import open_device
 from imginav_benches import Pace, Subject, arms, cases_of, chosen, measure_in_turns, same_network_once
 from imginav_benches.cases import base_case
-from imginav_benches.measuring import QUICK, THOROUGH
+from imginav_benches.measuring import QUICK, THOROUGH, Scaled, as_it_is, tiny
 from imginav_benches.planning import Diffusion
 from imginav_benches.tables import write_tables
 
@@ -31,6 +33,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--checkpoint", type=Path, metavar="FILE", help="a checkpoint that is measured, with its weights")
     group.addoption("--device", default="auto", help="cpu, cuda, cuda:1; auto (default): a GPU where there is one")
     group.addoption("--quick", action="store_true", help="less of everything: under two minutes on two cores")
+    group.addoption(
+        "--smoke", action="store_true", help="each bench once, on its first values, tiny and untimed: whether it runs"
+    )
     group.addoption(
         "--grid", action="store_true", help="every batch, size, precision and memory format, eager and compiled: hours"
     )
@@ -51,6 +56,8 @@ def pytest_configure(config: pytest.Config) -> None:
     option = config.option
     if option.manifest and option.checkpoint:
         raise pytest.UsageError("--manifest and --checkpoint: name one of them")
+    if option.smoke and option.grid:
+        raise pytest.UsageError("--smoke and --grid: name one of them")
     if option.unet_ms <= 0:
         raise pytest.UsageError(f"--unet-ms {option.unet_ms:g}: expected milliseconds above 0")
     try:
@@ -58,6 +65,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[SUBJECTS] = chosen(option.manifest, option.checkpoint)
     except UserError as error:
         raise pytest.UsageError(str(error)) from None
+    if option.smoke:
+        option.benchmark_disable = True
+        # One thread, here and in the processes that benches start: what is this small loses more than it gains by two.
+        os.environ["OMP_NUM_THREADS"] = "1"
+        torch.set_num_threads(1)
     # Our tables say what is compared with what; pytest-benchmark's own is for comparing with a saved run.
     option.benchmark_quiet = option.benchmark_quiet or not option.benchmark_compare
     option.benchmark_columns = option.benchmark_columns or ["median", "iqr", "rounds"]
@@ -72,7 +84,7 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Choose what is encoded and decoded: the subject under all conditions, the arms of 1.1 and 1.2 under one.
 
-    With `--quick` the subject alone.
+    With `--quick` and `--smoke` the subject alone.
     """
     if not {"subject", "case"} <= set(metafunc.fixturenames):
         return
@@ -80,8 +92,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     own = same_network_once(metafunc.config.stash[SUBJECTS])
     # Those of a sweep are compared with each other under one condition.
     cases = cases_of(option.device, quick=option.quick, grid=option.grid)[: None if len(own) == 1 else 1]
+    cases = [evolve(case, size=_scaled(metafunc.config)(case.size)) for case in cases]
     # An arm that is measured as the subject already lends it its name.
-    others = own if option.quick else same_network_once([*own, *arms()])
+    others = own if option.quick or option.smoke else same_network_once([*own, *arms()])
     pairs = [(subject, case) for subject in others[: len(own)] for case in cases]
     pairs += [(arm, base_case(option.device)) for arm in others[len(own) :]]
     metafunc.parametrize(
@@ -89,9 +102,29 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     )
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With `--smoke`, take the first values of each bench alone: how it grows is not looked at."""
+    if not config.option.smoke:
+        return
+    firsts: dict[tuple[object, ...], pytest.Item] = {}
+    for item in items:
+        values = item.callspec.params if hasattr(item, "callspec") else {}
+        firsts.setdefault((item.path, item.originalname, values.get("operation")), item)
+    taken = set(firsts.values())
+    config.hook.pytest_deselected(items=[item for item in items if item not in taken])
+    items[:] = firsts.values()
+
+
 @pytest.fixture
 def pace(pytestconfig: pytest.Config) -> Pace:
     return QUICK if pytestconfig.option.quick else THOROUGH
+
+
+@pytest.fixture(scope="session")
+def scaled(pytestconfig: pytest.Config) -> Scaled:
+    """Takes a size or a number of layouts, and returns the one that is measured."""
+    return _scaled(pytestconfig)
 
 
 @pytest.fixture(scope="session")
@@ -129,6 +162,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     write_tables(benches, diffusion, terminalreporter.write_line)
     if benches and session.autosave:
         terminalreporter.write_line(f"saved in {session.storage.path}; --benchmark-compare compares a run with it")
+
+
+def _scaled(config: pytest.Config) -> Scaled:
+    return tiny if config.option.smoke else as_it_is
 
 
 def _numbers(text: str) -> tuple[int, ...]:

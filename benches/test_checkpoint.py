@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from imginav.manifest import loading
+from imginav.manifest.loading import load
 from imginav.plugin.checkpoint import Checkpoint, load_checkpoint
 from imginav.plugin.registry import installed
 from imginav.runs.experiment import build_trainer
@@ -19,8 +19,9 @@ from imginav_benches.subjects import FINAL
 @pytest.fixture(params=[16, 32, 64], ids=lambda width: f"width{width}")
 def checkpoint(request: pytest.FixtureRequest) -> Checkpoint:
     """What a run goes on from: weights, and the optimizer's state after a step."""
-    settings = [f"encoder.base_channels={request.param}", "data.count=8", "data.crop=64", "machine.device=cpu"]
-    resolved = loading.load(FINAL, installed(), settings=settings, scale="full", use_site=False)
+    settings = [f"encoder.base_channels={request.param}", "data.count=8", "data.crop=64"]
+    settings += ["machine.device=cpu", "machine.cache=false"]
+    resolved = load(FINAL, installed(), settings=settings, scale="full", use_site=False)
     trainer = build_trainer(resolved, log=lambda _: None)
     trainer.train_step(trainer.device.batch(next(iter(trainer.data.train_batches(1)))))
     return Checkpoint(

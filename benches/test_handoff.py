@@ -14,11 +14,12 @@ import torch
 from PIL import Image
 
 import imginav
-from imginav.manifest import loading
+from imginav.manifest.loading import load
 from imginav.plugin.checkpoint import Checkpoint
 from imginav.plugin.registry import installed
 from imginav.runs.experiment import build_trainer
 from imginav.runs.run_folder import EVALUATION
+from imginav_benches.measuring import Scaled
 from imginav_benches.subjects import FINAL
 from imginav_evaluation.evaluate import Weights, evaluate
 from imginav_handoff.latent_cache import EmbedRequest, embed
@@ -27,10 +28,11 @@ LAYOUTS, BATCH, LATENTS = 64, 16, 512
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, scaled: Scaled) -> Path:
     """Leave the network of Phase 1.5 as it is initialised, and what it is worth."""
-    settings = ["data.count=8", "data.crop=64", "evaluation.sampled_layouts=1", "evaluation.pairs=1"]
-    resolved = loading.load(FINAL, installed(), settings=settings, scale="full", use_site=False)
+    settings = ["data.count=8", f"data.image_size={scaled(512)}", "data.crop=64", "machine.cache=false"]
+    settings += ["evaluation.sampled_layouts=1", "evaluation.pairs=1"]
+    resolved = load(FINAL, installed(), settings=settings, scale="full", use_site=False)
     trainer = build_trainer(resolved, log=lambda _: None)
     path = tmp_path_factory.mktemp("run") / "checkpoint_best.pt"
     Checkpoint(
@@ -46,20 +48,25 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def listed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def listed(tmp_path_factory: pytest.TempPathFactory, scaled: Scaled) -> Path:
     """Draw layouts of 512 px, and write them as PNGs and the list of them."""
     folder = tmp_path_factory.mktemp("layouts")
-    source = installed().find("dataset", "procedural")(count=LAYOUTS).open()
-    for index in range(LAYOUTS):
+    source = installed().find("dataset", "procedural")(count=scaled(LAYOUTS), image_size=scaled(512)).open()
+    for index in range(len(source)):
         Image.fromarray(source.spec.palette.colour(source.read(index)["segmentation"])).save(folder / f"{index}.png")
-    rows = "".join(f"{index}.png,room\n" for index in range(LAYOUTS))
+    rows = "".join(f"{index}.png,room\n" for index in range(len(source)))
     (folder / "layouts.csv").write_text(f"layout_path,type\n{rows}")
     return folder / "layouts.csv"
 
 
 @pytest.mark.benchmark(group="embedding")
 def test_embed(
-    checkpoint: Path, listed: Path, tmp_path: Path, benchmark: Any, interleaved_briefly: Callable[..., None]
+    checkpoint: Path,
+    listed: Path,
+    tmp_path: Path,
+    benchmark: Any,
+    interleaved_briefly: Callable[..., None],
+    scaled: Scaled,
 ) -> None:
     """Checked, hashed, whole on the disk, with index and digests, beside decoding, encoding and one torch.save."""
     numbers = itertools.count()
@@ -75,27 +82,29 @@ def test_embed(
         model = imginav.load(checkpoint).encoder
         latents = []
         with torch.inference_mode():
-            for start in range(0, LAYOUTS, BATCH):
-                layouts = [_pixels(listed.parent / f"{start + offset}.png") for offset in range(BATCH)]
+            for start in range(0, scaled(LAYOUTS), scaled(BATCH)):
+                layouts = [_pixels(listed.parent / f"{start + offset}.png") for offset in range(scaled(BATCH))]
                 images = torch.from_numpy(np.stack(layouts)).permute(0, 3, 1, 2).float() / 127.5 - 1
                 latents.append(model(images)[0].half())
         torch.save(torch.cat(latents), tmp_path / "latents.pt")
 
-    benchmark.extra_info["images"] = LAYOUTS
+    benchmark.extra_info["images"] = scaled(LAYOUTS)
     interleaved_briefly(ours, bare, peer="a bare loop")
 
 
 @pytest.mark.benchmark(group="reading latents")
-def test_read(checkpoint: Path, tmp_path: Path, benchmark: Any, interleaved: Callable[..., None]) -> None:
+def test_read(
+    checkpoint: Path, tmp_path: Path, benchmark: Any, interleaved: Callable[..., None], scaled: Scaled
+) -> None:
     """In random order, scaled, beside torch.load of a file for each, as many trainers keep them."""
-    to = tmp_path / "latents"
-    settings = (f"data.count={LATENTS}", "machine.cache=false", "data.image_size=64")
+    to, count = tmp_path / "latents", scaled(LATENTS)
+    settings = (f"data.count={count}", "machine.cache=false", "data.image_size=64")
     embed(EmbedRequest(checkpoint=checkpoint, to=to, settings=settings), installed(), log=lambda _: None)
     latents = imginav.LatentDataset(to)
-    for index in range(LATENTS):
+    for index in range(count):
         torch.save(latents[index]["latents"].half(), tmp_path / f"{index}.pt")
-    order = random.Random(0).sample(range(LATENTS), LATENTS)  # noqa: S311  # an order, no secret
-    benchmark.extra_info["latents"] = LATENTS
+    order = random.Random(0).sample(range(count), count)  # noqa: S311  # an order, no secret
+    benchmark.extra_info["latents"] = count
     interleaved(
         lambda: [latents[index] for index in order],
         lambda: [torch.load(tmp_path / f"{index}.pt", weights_only=True).float() for index in order],
@@ -104,10 +113,10 @@ def test_read(checkpoint: Path, tmp_path: Path, benchmark: Any, interleaved: Cal
 
 
 @pytest.mark.benchmark(group="a loaded autoencoder")
-def test_encode(checkpoint: Path, benchmark: Any, interleaved: Callable[..., None]) -> None:
+def test_encode(checkpoint: Path, benchmark: Any, interleaved: Callable[..., None], scaled: Scaled) -> None:
     """With its checks, and a tensor that can be trained on, beside its encoder alone."""
     autoencoder = imginav.load(checkpoint)
-    images = torch.rand(4, 3, 512, 512) * 2 - 1
+    images = torch.rand(4, 3, scaled(512), scaled(512)) * 2 - 1
 
     def bare() -> None:
         with torch.inference_mode():

@@ -18,6 +18,7 @@ from imginav.data.loader import Data, everything
 from imginav.manifest.tables import Train
 from imginav.plugin.registry import installed
 from imginav.seeds import Seeds
+from imginav_benches.measuring import Scaled
 
 IMAGES = 32
 
@@ -33,17 +34,17 @@ def open_set(**settings: object) -> LayoutSource:
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> Callable[[int], Files]:
+def files(tmp_path: Path, scaled: Scaled) -> Callable[[int], Files]:
     """Draw layouts of a size, and write them as PNGs and the list of them."""
 
     def write(size: int) -> Files:
-        source = open_set(type="procedural", count=IMAGES, image_size=size)
-        paths = [tmp_path / f"{number}.png" for number in range(IMAGES)]
+        source = open_set(type="procedural", count=scaled(IMAGES), image_size=scaled(size))
+        paths = [tmp_path / f"{number}.png" for number in range(len(source))]
         for index, path in enumerate(paths):
             Image.fromarray(source.read(index)["rgb"]).save(path)
         listed = tmp_path / "layouts.csv"
         listed.write_text("layout_path,type\n" + "".join(f"{path.name},room\n" for path in paths))
-        return Files(paths, listed, size)
+        return Files(paths, listed, scaled(size))
 
     return write
 
@@ -73,8 +74,8 @@ def test_png(size: int, files: Callable[[int], Files], benchmark: Any, interleav
     """Pixels, classes and label of each, from checked files; Pillow decodes the pixels alone."""
     drawn = files(size)
     source = drawn.open()
-    benchmark.extra_info["images"] = IMAGES
-    interleaved(lambda: [source.read(index) for index in range(IMAGES)], drawn.with_pillow, peer="Pillow")
+    benchmark.extra_info["images"] = len(drawn.paths)
+    interleaved(lambda: [source.read(index) for index in range(len(source))], drawn.with_pillow, peer="Pillow")
 
 
 @pytest.mark.benchmark(group="loading images")
@@ -85,7 +86,7 @@ def test_prepared(
     """Batches of whole layouts as a validation gets them, from layouts that are prepared; in one process, as Pillow."""
     drawn = files(size)
     data = batches_of(drawn, tmp_path / "cache")
-    benchmark.extra_info["images"] = IMAGES
+    benchmark.extra_info["images"] = len(drawn.paths)
     interleaved(lambda: list(data.validation_batches()), drawn.with_pillow, peer="Pillow")
 
 
@@ -97,11 +98,12 @@ def test_prepared_crops(
     tmp_path: Path,
     benchmark: Any,
     interleaved: Callable[..., None],
+    scaled: Scaled,
 ) -> None:
     """Batches of crops of 128 px as a training gets them, from prepared layouts of 512 px."""
     drawn = files(512)
-    data = batches_of(drawn, tmp_path / "cache", crop=128, augment=augment)
-    benchmark.extra_info["images"] = IMAGES
+    data = batches_of(drawn, tmp_path / "cache", crop=scaled(128), augment=augment)
+    benchmark.extra_info["images"] = len(drawn.paths)
     interleaved(lambda: list(data.train_batches(1)), drawn.with_pillow, peer="Pillow")
 
 
@@ -113,7 +115,7 @@ def test_preparing(
     """What is paid once for a set: checked, decoded and brought to the disk."""
     drawn = files(size)
     numbers = itertools.count()
-    benchmark.extra_info["images"] = IMAGES
+    benchmark.extra_info["images"] = len(drawn.paths)
     interleaved(
         lambda: drawn.open().prepare(tmp_path / f"cache {next(numbers)}", lambda line: None),
         drawn.with_pillow,

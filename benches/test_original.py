@@ -10,6 +10,7 @@ import pytest
 from imginav.model.autoencoder import parameter_count
 from imginav_benches import ORIGINAL, Case, Coder, Subject, chosen
 from imginav_benches.cases import base_case
+from imginav_benches.measuring import Scaled
 
 BATCHES = (1, 16)
 
@@ -31,24 +32,25 @@ def test_beside_the_original(
     pytestconfig: pytest.Config,
     benchmark: Any,
     interleaved_briefly: Callable[..., None],
+    scaled: Scaled,
 ) -> None:
-    name, base = pytestconfig.option.device, base_case(pytestconfig.option.device)
+    name, base, size = pytestconfig.option.device, base_case(pytestconfig.option.device), scaled(512)
     if precision == "default" and base.precision == "fp32":
         pytest.skip("this device computes in fp32 by default, which is measured already")
     if batch > 1 and pytestconfig.option.quick:
         pytest.skip("--quick: one image at a time")
     precision = base.precision if precision == "default" else precision
-    ours = Coder.of(subject_alone, Case(batch, 512, precision, base.channels_last, compiled=False), name)
+    ours = Coder.of(subject_alone, Case(batch, size, precision, base.channels_last, compiled=False), name)
     (original,) = chosen(ORIGINAL, None)
-    case = Case(batch, 512, precision, how == ITS_BEST, compiled=False)
+    case = Case(batch, size, precision, how == ITS_BEST, compiled=False)
     theirs = Coder.of(original, case, name, rgb_only=how == ITS_BEST)
     benchmark.extra_info |= {
         "operation": operation,
-        "size": 512,
+        "size": size,
         "batch": batch,
         "precision": precision,
         "peer_parameters": parameter_count(theirs.model),
-        "peer_latent": original.latent(512),
+        "peer_latent": original.latent(size),
     }
     both = (ours.encode, theirs.encode) if operation == "encode" else (ours.decode, theirs.decode)
     interleaved_briefly(*both, peer=f"original, {how}, {precision}, batch {batch}")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from imginav.manifest.tables import Machine
 from imginav.training.device import open_device
 from imginav_benches import Subject
+from imginav_benches.measuring import Scaled
 
 SIZES = {"cpu": 256, "cuda": 512}
 """Side of the images, by the type of the device: Stable Diffusion's takes half a minute for one of 512 on two cores."""
@@ -25,7 +26,7 @@ STABLE_DIFFUSION = {
 }
 """As the models of that name come with it; the other two are so by default (TAESD, and DC-AE f32c32)."""
 
-PEERS = {"AutoencoderKL": STABLE_DIFFUSION, "AutoencoderTiny": {}, "AutoencoderDC": {}}
+PEERS = {"AutoencoderTiny": {}, "AutoencoderKL": STABLE_DIFFUSION, "AutoencoderDC": {}}
 
 HEAVY = ("AutoencoderKL", "AutoencoderDC")
 """Take seconds for an image on two cores."""
@@ -50,9 +51,10 @@ def test_beside(
     pytestconfig: pytest.Config,
     benchmark: Any,
     interleaved_briefly: Callable[..., None],
+    scaled: Scaled,
 ) -> None:
     device = open_device(Machine(device=pytestconfig.option.device))
-    size = SIZES[device.device.type]
+    size = scaled(SIZES[device.device.type])
     model = subject_alone.build(device, rgb_only=True)
     device.place(peer)
     images = torch.rand(1, 3, size, size, device=device.device).mul(2).sub(1)

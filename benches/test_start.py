@@ -22,7 +22,7 @@ def test_help(interleaved: Callable[..., None]) -> None:
 
 
 @pytest.mark.benchmark(group="start")
-@pytest.mark.parametrize("command", [("plugins",), ("check", str(FINAL))], ids=["plugins", "check"])
+@pytest.mark.parametrize("command", [("check", str(FINAL)), ("plugins",)], ids=["check", "plugins"])
 def test_command(
     command: tuple[str, ...], interleaved_briefly: Callable[..., None], pytestconfig: pytest.Config
 ) -> None:

@@ -8,19 +8,21 @@ from typing import Any
 
 import pytest
 
-from imginav.manifest.tables import Machine, loading
-from imginav.plugin import registry
+from imginav.manifest.loading import load
+from imginav.manifest.tables import Machine
+from imginav.plugin.registry import installed
 from imginav.runs.experiment import build_trainer
 from imginav.runs.run_folder import RunFolder
 from imginav.training.device import open_device
 from imginav.training.trainer import Trainer
 from imginav_benches import measure_in_turns
 from imginav_benches.bare_loop import BareLoop
+from imginav_benches.measuring import Scaled
 from imginav_benches.subjects import FINAL
 
 EPOCHS = {
     # As the trial trains: crops of 128 pixels, validated on whole layouts.
-    "cpu": ["data.crop=128", "train.split=0.95", "train.batch_size=8"],
+    "cpu": ["train.split=0.95", "train.batch_size=8"],
     # As the full phase trains: whole layouts of 512 pixels in bf16, loaded by worker processes.
     "cuda": ["train.split=0.96"],
 }
@@ -28,7 +30,8 @@ EPOCHS = {
 COUNTS = {"cpu": {"short": 120, "long": 480}, "cuda": {"short": 500, "long": 2000}}
 """Layouts of an epoch; the long one on a CPU is the trial's."""
 
-STEPS = {"cpu": ["data.count=64", "data.crop=64"], "cuda": ["data.count=64"]}
+CROPS = {"cpu": ["data.crop=64"], "cuda": []}
+"""What a step sees of a layout."""
 
 STEPS_MEASURED = [(8, 32), (4, 32), (16, 32), (8, 16), (8, 64)]
 """Layouts in a batch, and the network's width: each changed alone."""
@@ -36,19 +39,18 @@ STEPS_MEASURED = [(8, 32), (4, 32), (16, 32), (8, 16), (8, 64)]
 STEPS_A_TURN = 4
 
 
-def open_trainer(settings: Sequence[str], folder: Path) -> Trainer:
-    """Return the trainer of phase 1.5 with all of its default callbacks, in a run that has started."""
+def open_both(settings: Sequence[str], folder: Path) -> tuple[Trainer, BareLoop]:
+    """Return the trainer of phase 1.5 with all of its default callbacks, in a run that has started, and its peer."""
     # Neither bounds nor patience may end an endless run.
     endless = ["train.epochs=1000", "callbacks.early_stopping.patience=1000000"]
-    output = [f"output.experiments={folder}/own", f"output.shared={folder}/shared"]
-    resolved = loading.load(
-        FINAL, registry.installed(), settings=[*output, *endless, *settings], scale="full", use_site=False
-    )
+    places = [f"output.experiments={folder}/own", f"output.shared={folder}/shared", f"machine.cache={folder}/cache"]
+    resolved = load(FINAL, installed(), settings=[*places, *endless, *settings], scale="full", use_site=False)
     trainer = build_trainer(resolved, log=lambda _: None)
     run = RunFolder(folder / "own" / "run", folder / "shared" / "group", "run")
     run.begin()
+    bare = BareLoop(trainer, resolved.manifest.train, folder / "bare.pt")
     trainer.hooks.run_started(trainer, run, resolved)
-    return trainer
+    return trainer, bare
 
 
 @pytest.fixture
@@ -62,12 +64,18 @@ def device_type(pytestconfig: pytest.Config) -> str:
     [pytest.param(batch, width, id=f"{batch} of width {width}") for batch, width in STEPS_MEASURED],
 )
 def test_steps(
-    batch: int, width: int, device_type: str, tmp_path: Path, benchmark: Any, interleaved: Callable[..., None]
+    batch: int,
+    width: int,
+    device_type: str,
+    tmp_path: Path,
+    benchmark: Any,
+    interleaved: Callable[..., None],
+    scaled: Scaled,
 ) -> None:
     """Four at a time, with what callbacks do at each; how it grows with the batch and the network's width."""
     own = [f"train.batch_size={batch}", f"encoder.base_channels={width}", f"machine.device={device_type}"]
-    trainer = open_trainer([*STEPS[device_type], *own], tmp_path)
-    bare = BareLoop(trainer, tmp_path / "bare.pt")
+    data = [f"data.count={scaled(64)}", f"data.image_size={scaled(512)}", *CROPS[device_type]]
+    trainer, bare = open_both([*data, *own], tmp_path)
     layouts = next(iter(trainer.data.train_batches(1)))
     trainer.model.train()
     bare.model.train()
@@ -93,6 +101,7 @@ def test_an_epoch(
     monkeypatch: pytest.MonkeyPatch,
     benchmark: Any,
     pytestconfig: pytest.Config,
+    scaled: Scaled,
 ) -> None:
     """With all default callbacks, validation and checkpoints beside the same written by hand.
 
@@ -102,11 +111,13 @@ def test_an_epoch(
         pytest.skip("--quick: five turns take over a minute on two cores")
     if length == "long" and not pytestconfig.option.grid:
         pytest.skip("five turns take eight minutes on two cores; --grid takes them")
-    count = COUNTS[device_type][length]
-    trainer = open_trainer([*EPOCHS[device_type], f"data.count={count}", f"machine.device={device_type}"], tmp_path)
+    data = [f"data.count={scaled(COUNTS[device_type][length])}", f"data.image_size={scaled(512)}"]
+    if device_type == "cpu":
+        data.append(f"data.crop={scaled(128)}")
+    settings = [*EPOCHS[device_type], *data, f"machine.device={device_type}"]
+    trainer, bare = open_both(settings, tmp_path)
     # Each round is an epoch of one run, and the run does not end between them.
     monkeypatch.setattr(trainer.hooks, "training_finished", lambda _: None)
-    bare = BareLoop(trainer, tmp_path / "bare.pt")
 
     def one_epoch() -> None:
         trainer.epochs = trainer.epoch + 1

@@ -9,29 +9,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from imginav.manifest.tables import Train
 from imginav.training.trainer import Trainer
 
 
 class BareLoop:
-    """The same model, data, losses and optimizer, in the fewest lines that a researcher would write."""
+    """The model, batches, losses and optimizer of phase 1.5, in the fewest lines that a researcher would write."""
 
-    def __init__(self, trainer: Trainer, path: Path) -> None:
+    def __init__(self, trainer: Trainer, train: Train, path: Path) -> None:
         self.device = trainer.device.device
         self.dtype = trainer.device.dtype
+        self.memory_format = trainer.device.memory_format
         # Not one more of the trainer's modules, which callbacks may have changed.
         self.model = copy.deepcopy(trainer.model)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
+        self.optimizer = train.optimizer.build(self.model)
+        self.schedule = train.lr_schedule.build(self.optimizer, train.epochs * trainer.data.steps_per_epoch)
         # The same batches: what is compared is the loop, not the reading of layouts.
         self.data = trainer.data
         self.path = path
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        images = batch["rgb"].to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() / 127.5 - 1
+        # Prepared layouts are class indices, a third of the bytes; the device colours them.
         classes = batch["segmentation"].to(self.device, non_blocking=True).long()
+        colours = batch["colours"].to(self.device, non_blocking=True).float() / 127.5 - 1
+        images = F.embedding(classes, colours).permute(0, 3, 1, 2).contiguous(memory_format=self.memory_format)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
             outputs = self.model(images)
-        rgb, segmentation = outputs["rgb"].float(), outputs["segmentation"].float()
-        return F.mse_loss(rgb, images) + 0.05 * F.cross_entropy(segmentation, classes)
+        latent, segmentation = outputs["latent"].float(), outputs["segmentation"].float()
+        return F.cross_entropy(segmentation, classes) + 1e-3 * latent.square().mean()
 
     def step(self, batch: dict[str, Tensor]) -> float:
         self.optimizer.zero_grad(set_to_none=True)
@@ -39,6 +44,7 @@ class BareLoop:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
+        self.schedule.step()
         return loss.item()
 
     def epoch(self) -> None:

@@ -13,7 +13,10 @@ from attrs import frozen
 from imginav.training.device import Device
 from imginav_evaluation.cost import LiveBytes
 
-JobSpec = Callable[[], object]
+Work = Callable[[], object]
+
+Scaled = Callable[[int], int]
+"""Takes a size in pixels or a number of layouts, and returns the one that is measured."""
 
 
 @frozen
@@ -35,7 +38,17 @@ THOROUGH = Pace(seconds=1.0, fewest=5, most=100, turns=5, few_turns=2)
 QUICK = Pace(seconds=0.3, fewest=2, most=20, turns=2, few_turns=1)
 
 
-def measure_passes(benchmark: Any, work: JobSpec, base: JobSpec, pace: Pace) -> None:
+def as_it_is(size: int) -> int:
+    """Measure what is to be measured."""
+    return size
+
+
+def tiny(size: int) -> int:
+    """Take an eighth of it: enough to see whether a bench runs."""
+    return size // 8
+
+
+def measure_passes(benchmark: Any, work: Work, base: Work, pace: Pace) -> None:
     """Time passes of `work` in turns with passes of `base`, after two of each that are not timed."""
     first = _seconds(work)
     once = _seconds(work) + _seconds(base)
@@ -45,7 +58,7 @@ def measure_passes(benchmark: Any, work: JobSpec, base: JobSpec, pace: Pace) -> 
         benchmark.extra_info |= {"p95_seconds": float(np.percentile(benchmark.stats.stats.data, 95))}
 
 
-def measure_in_turns(benchmark: Any, ours: JobSpec, theirs: JobSpec, *, rounds: int, peer: str) -> None:
+def measure_in_turns(benchmark: Any, ours: Work, theirs: Work, *, rounds: int, peer: str) -> None:
     """Time `ours` and a peer in turns, so that both meet the same noise; the ratio is that of their sums."""
     peer_seconds: list[float] = []
     benchmark.pedantic(ours, setup=lambda: peer_seconds.append(_seconds(theirs)), rounds=rounds, warmup_rounds=1)
@@ -60,7 +73,7 @@ def measure_in_turns(benchmark: Any, ours: JobSpec, theirs: JobSpec, *, rounds: 
     }
 
 
-def peak_bytes_of(work: JobSpec, device: Device) -> int:
+def peak_bytes_of(work: Work, device: Device) -> int:
     """Return the bytes alive at a time during one pass, beyond those before it.
 
     On a GPU it is what torch's allocator says; on a CPU, what the tensors take that are made on the way.
@@ -77,7 +90,7 @@ def peak_bytes_of(work: JobSpec, device: Device) -> int:
     return live.peak if made is not None else 0
 
 
-def _seconds(work: JobSpec) -> float:
+def _seconds(work: Work) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start

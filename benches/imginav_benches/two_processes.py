@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,22 +11,15 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from imginav.data.batches import layouts_in
-from imginav.manifest import loading
-from imginav.plugin import registry
+from imginav.manifest.loading import load
+from imginav.plugin.registry import installed
 from imginav.processes import distributed
 from imginav.processes.stop_request import StopRequest
 from imginav.runs.experiment import build_trainer
 from imginav_benches.bare_loop import BareLoop
 from imginav_benches.subjects import FINAL
 
-SETTINGS = [
-    "data.count=64",
-    "data.crop=128",
-    "train.batch_size=8",
-    "machine.device=cpu",
-    "machine.cache=false",
-    "train.optimizer={ type = 'adamw' }",
-]
+SETTINGS = ["train.batch_size=8", "machine.device=cpu", "train.optimizer={ type = 'adamw' }"]
 
 STEPS_A_TURN = 4
 
@@ -47,17 +40,18 @@ def as_process(rank: int, port: int) -> Iterator[distributed.World]:
         os.environ |= before
 
 
-def turns(world: distributed.World, folder: Path) -> tuple[Callable[[], None], Callable[[], None]]:
-    """Return steps of imginav's trainer and of the bare loop on this process's rows of the same batch."""
-    output = [f"output.experiments={folder}/{world.rank}", f"output.shared={folder}/{world.rank}"]
+def turns(world: distributed.World, folder: Path, data: Sequence[str]) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Return steps of imginav's trainer and of the bare loop on this process's rows of the same batch.
+
+    `data` are settings of the layouts.
+    """
+    places = [f"{key}={folder}/{world.rank}" for key in ("output.experiments", "output.shared", "machine.cache")]
     observers = [f"callbacks.{name}=false" for name in ("checkpoint", "metrics_csv", "progress", "samples")]
-    resolved = loading.load(
-        FINAL, registry.installed(), settings=[*SETTINGS, *output, *observers], scale="full", use_site=False
-    )
+    resolved = load(FINAL, installed(), settings=[*SETTINGS, *data, *places, *observers], scale="full", use_site=False)
     trainer = build_trainer(resolved, log=lambda _: None, world=world)
     trainer.model.train()
     trainer.connect()
-    bare = BareLoop(trainer, folder / "bare.pt")
+    bare = BareLoop(trainer, resolved.manifest.train, folder / "bare.pt")
     bare.model = DistributedDataParallel(bare.model)
     bare.model.train()
     layouts = next(iter(trainer.data.train_batches(1)))
@@ -75,9 +69,9 @@ def turns(world: distributed.World, folder: Path) -> tuple[Callable[[], None], C
     return own, peer
 
 
-def follow(port: int, folder: Path) -> None:
+def follow(port: int, folder: Path, data: Sequence[str]) -> None:
     """Be the second process: take the turns that the first one names."""
     with as_process(1, port) as world:
-        own, peer = turns(world, folder)
+        own, peer = turns(world, folder, data)
         while turn := world.broadcast(""):
             (own if turn == "own" else peer)()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,33 @@ def test_a_manifest_is_measured_saved_and_compared(small: Path, tmp_path: Path) 
     assert "(0001_ben" in second.stdout
 
 
+def test_smoke_takes_each_bench_once(tmp_path: Path) -> None:
+    listed = run_benches("benches/", "--smoke", "--collect-only", "-q", folder=tmp_path)
+    assert listed.returncode == 0, listed.stdout + listed.stderr
+    collected = re.findall(r"^(benches/\S+)::(\w+)", listed.stdout, re.MULTILINE)
+    there = [
+        (path.relative_to(ROOT).as_posix(), name)
+        for path in sorted((ROOT / "benches").glob("test_*.py"))
+        for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)
+    ]
+    both_ways = ["test_beside", "test_beside_the_original"]  # once to encode, and once to decode
+    assert sorted((file, name) for file, name in collected) == sorted(
+        there + [(file, name) for file, name in there if name in both_ways]
+    )
+
+
+def test_smoke_is_not_timed_and_saves_nothing(tmp_path: Path) -> None:
+    ended = run_benches("benches/test_loading.py", "--smoke", folder=tmp_path)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "5 passed" in ended.stdout
+    assert "× peer" not in ended.stdout
+    assert not list(tmp_path.glob("*/*.json"))
+
+
+def test_the_gate_runs_each_bench() -> None:
+    assert "pytest benches/ --smoke" in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -78,6 +106,7 @@ def test_a_manifest_is_measured_saved_and_compared(small: Path, tmp_path: Path) 
         (["--manifest", "a.toml", "--checkpoint", "a.pt"], "--manifest and --checkpoint: name one of them"),
         (["--manifest", "{narrow}"], "expected base_channels to be a multiple of 8"),
         (["--device", "cuda:99"], "machine.device = 'cuda:99' cannot be used"),
+        (["--smoke", "--grid"], "--smoke and --grid: name one of them"),
         (["--unet-ms", "0"], "--unet-ms 0: expected milliseconds above 0"),
         (["--sampling-steps", "20,none"], "invalid _numbers value: '20,none'"),
     ],
