@@ -105,7 +105,8 @@ class ProcessGroup(Protocol):
 class TrainingRun(Protocol):
     """A run while it trains: the `trainer` that hooks receive.
 
-    `weights_epoch` may be set, by a callback that puts other weights into the model; all else is for reading.
+    Everything is for reading but two: `replace_weights` puts other weights into the model for the validation, and
+    `weights_epoch` is set by a callback that leaves the weights of an earlier epoch at the end.
     """
 
     weights_epoch: int
@@ -150,6 +151,13 @@ class TrainingRun(Protocol):
     @property
     def world(self) -> ProcessGroup:
         """The processes that train the run together."""
+
+    def replace_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Put other weights into the model, by parameter name, to be validated and saved.
+
+        Before the next epoch starts the trainer puts the trained weights back. It saves them with its own state, so
+        that a run also resumes from them without the callback that has replaced them.
+        """
 
     def stop(self, reason: str) -> None:
         """End the training after the current epoch; the reason is shown to people."""

@@ -24,6 +24,7 @@ from imginav.training.best_epoch import BestEpoch
 from imginav.training.metric_definitions import TOTAL, metric_columns
 from imginav.training.optimization import Optimization
 from imginav.training.run_hooks import RunHooks
+from imginav.training.trained_weights import TrainedWeights
 from imginav.training.validation import validate
 
 Batches = TypeVar("Batches")
@@ -99,6 +100,7 @@ class Trainer:
         self.left_out = 0  # batches without a step, because something was not finite
         self._settings = settings
         self._seeds = Seeds(settings.seed)
+        self._trained_weights = TrainedWeights(self.model)
         self._network: nn.Module = self.model  # as it is called to train
         self._noise = torch.Generator(self.device.device)
         self._stop_request = StopRequest()
@@ -123,6 +125,7 @@ class Trainer:
             if self.totals is None:
                 self.epoch += 1
                 self.totals = EpochTotals(learning_rate=self.optimization.learning_rate)
+            self._trained_weights.restore()
             self._seed_libraries("epoch")
             self.hooks.epoch_started(self, self.epoch)
             self._train_epoch(self.totals)
@@ -138,6 +141,10 @@ class Trainer:
     def stop(self, reason: str) -> None:
         """End the training after the epoch that runs; the reason is for people."""
         self.stop_reason = reason
+
+    def replace_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Put other weights, by parameter name, into the model; the trained ones are put back before the next epoch."""
+        self._trained_weights.replace(weights)
 
     def validate(self) -> dict[str, float]:
         """Return the metrics of the model's present weights over the validation layouts.
@@ -356,6 +363,7 @@ class Trainer:
             "left_out": self.left_out,
             "best": self.best.state_dict(),
             "optimization": self.optimization.state_dict(),
+            "trained_weights": self._trained_weights.state_dict(),
             "callbacks": self.hooks.state_dict(),
             "data": self._data_fingerprint(),
             "unreadable": self.data.state_dict(),
@@ -378,6 +386,8 @@ class Trainer:
         self.notes, self.left_out = list(state["notes"]), state["left_out"]
         self.best.load_state_dict(state["best"])
         self.optimization.load_state_dict(state["optimization"])
+        # Checkpoints of earlier versions have none; a callback that had replaced the weights kept the trained ones.
+        self._trained_weights.load_state_dict(state.get("trained_weights", {}))
         self.hooks.load_state_dict(state["callbacks"])
         self.data.load_state_dict(state["unreadable"])
 

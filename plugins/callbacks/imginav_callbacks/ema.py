@@ -22,32 +22,34 @@ class EMA(Callback):
 
     @property
     def weight_copies(self) -> int:
-        return 2  # the average, and the trained weights while it stands in their place
+        return 2  # the average, and the trained weights, which the trainer keeps while the average is in the model
 
     def build(self) -> object:
         return WeightAverage(self)
 
 
 class WeightAverage:
-    """Holds the average; from a validation to the next epoch it changes places with the trained weights."""
+    """Holds the average, and puts it into the model for each validation; the trainer keeps the trained weights."""
 
     def __init__(self, config: EMA) -> None:
         self._config = config
         self._average: list[Tensor] = []
-        self._trained: list[Tensor] | None = None  # while the average stands in the model
         self._steps = 0
+        self._trained: list[Tensor] | None = None  # from a checkpoint of an earlier version, which kept them here
 
     @hookimpl
     def run_started(self, trainer: TrainingRun) -> None:
-        parameters = _parameters(trainer.model)
+        parameters = list(_parameters(trainer.model).values())
         # A resumed run has got its average back already, but on the CPU.
         start = self._average or parameters
         self._average = [a.detach().to(p.device, copy=True) for a, p in zip(start, parameters, strict=True)]
 
     @hookimpl(tryfirst=True)
+    @torch.no_grad()
     def epoch_started(self, trainer: TrainingRun) -> None:
         if self._trained is not None:
-            _copy(self._trained, _parameters(trainer.model))
+            for parameter, weight in zip(_parameters(trainer.model).values(), self._trained, strict=True):
+                parameter.copy_(weight)
             self._trained = None
 
     @hookimpl
@@ -57,25 +59,19 @@ class WeightAverage:
         # The first steps move the average faster, or it would remember the initial weights for long.
         decay = min(self._config.decay, (1 + self._steps) / (10 + self._steps))
         average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        average(self._average, [p.detach() for p in _parameters(trainer.model)], None)
+        average(self._average, [p.detach() for p in _parameters(trainer.model).values()], None)
 
     @hookimpl(tryfirst=True)
     def validation_started(self, trainer: TrainingRun) -> None:
-        self._trained = [p.detach().clone() for p in _parameters(trainer.model)]
-        _copy(self._average, _parameters(trainer.model))
+        trainer.replace_weights(dict(zip(_parameters(trainer.model), self._average, strict=True)))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"average": self._average, "trained": self._trained, "steps": self._steps}
+        return {"average": self._average, "steps": self._steps, "trained": self._trained}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._average, self._trained, self._steps = state["average"], state["trained"], state["steps"]
+        self._average, self._steps, self._trained = state["average"], state["steps"], state["trained"]
 
 
-def _parameters(model: nn.Module) -> list[nn.Parameter]:
-    return [p for p in model.parameters() if p.requires_grad]
-
-
-@torch.no_grad()
-def _copy(source: list[Tensor], target: list[nn.Parameter]) -> None:
-    for value, parameter in zip(source, target, strict=True):
-        parameter.copy_(value)
+def _parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that are trained, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

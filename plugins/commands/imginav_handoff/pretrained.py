@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from imginav.errors import UserError
-from imginav.model.autoencoder import Autoencoder, moments
+from imginav.model.autoencoder import Autoencoder, evaluation_mode, moments
 from imginav.plugin.checkpoint import Checkpoint, load_checkpoint
 from imginav.plugin.registry import Registry, installed
 from imginav_handoff.architecture import Architecture, dataset_in
@@ -55,7 +55,7 @@ class Pretrained(nn.Module):
 
     `encoder` and `decoder` are what `ScaledEncoder` and `ScaledDecoder` are; called by themselves, they check nothing
     and keep gradients. `encode` and `decode` do neither: they check what they are given, compute in
-    `torch.inference_mode` and give ordinary tensors.
+    `torch.inference_mode` and in evaluation mode, whatever mode the module is in, and give ordinary tensors.
     """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, latent: LatentSpace) -> None:
@@ -86,7 +86,7 @@ class Pretrained(nn.Module):
     def distribution(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return mean and log-variance (N, C, h, w) of the scaled latents of images; without variance, none."""
         self.latent.check_images(images)
-        with torch.inference_mode():
+        with torch.inference_mode(), evaluation_mode(self.encoder):
             mean, *log_variance = self.encoder(images.to(**self._place(images)))
         # Whoever trains on what an inference mode has made is told of it by autograd only when it is too late.
         return mean.clone(), log_variance[0].clone() if log_variance else None
@@ -97,12 +97,12 @@ class Pretrained(nn.Module):
         Raises ValueError for anything but such latents.
         """
         self.latent.check_latents(latents)
-        with torch.inference_mode():
+        with torch.inference_mode(), evaluation_mode(self.decoder):
             images: Tensor = self.decoder(latents.to(**self._place(latents)))
         return images.clone()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the reconstructions (N, 3, H, W) of images, with gradients."""
+        """Return the reconstructions (N, 3, H, W) of images, with gradients, in the mode that the module is in."""
         mean, *_ = self.encoder(images)
         rebuilt: Tensor = self.decoder(mean)
         return rebuilt

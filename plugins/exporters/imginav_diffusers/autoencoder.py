@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -11,10 +12,10 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
-from torch import Tensor
+from torch import Tensor, nn
 
 from imginav import TrainedAutoencoder
-from imginav.model.autoencoder import Autoencoder
+from imginav.model.autoencoder import Autoencoder, evaluation_mode
 from imginav.plugin.registry import installed
 from imginav_handoff.architecture import Architecture
 
@@ -32,8 +33,13 @@ class ImginavAutoencoder(ModelMixin, ConfigMixin):
     Who trains on its latents or decodes them does the scaling, by `config.scaling_factor`, as everywhere in diffusers.
     Their mean, `config.latent_offset`, is taken off and put back by the model itself, and `config.shift_factor` is 0:
     some pipelines shift and some do not, and so all of them are right. What is given must have the dtype of the
-    weights, and what comes back has it. Gradients pass through both ways, but for the decoded images of a head that
-    paints each pixel in the colour of its likeliest class: these have none while the model is in evaluation mode.
+    weights, and what comes back has it.
+
+    It computes in evaluation mode, also after `train()`, wherever no gradient can come of it: under `torch.no_grad` or
+    `torch.inference_mode`, or where neither the input nor a weight requires one. Otherwise it computes in the mode that
+    it is in. Gradients pass through both ways, but for the decoded images of a head that paints each pixel in the
+    colour of its likeliest class: these have gradients in training mode alone, where each pixel is the mean of the
+    colours.
     """
 
     # The constructor's arguments are the keys of config.json, which is why they are so many; all but the first are what
@@ -101,7 +107,9 @@ class ImginavAutoencoder(ModelMixin, ConfigMixin):
         Nothing is drawn, so that the `generator` that pipelines hand over is not used.
         """
         slices = torch.split(z, 1) if self.use_slicing else (z,)
-        images = torch.cat([self.autoencoder.decode(latents + self._offset)["rgb"].to(z.dtype) for latents in slices])
+        with _mode_for(self.autoencoder.decoder, z):
+            decoded = [self.autoencoder.decode(latents + self._offset)["rgb"].to(z.dtype) for latents in slices]
+        images = torch.cat(decoded)
         return DecoderOutput(sample=images) if return_dict else (images,)
 
     def forward(
@@ -137,7 +145,8 @@ class ImginavAutoencoder(ModelMixin, ConfigMixin):
 
     def _distribution(self, x: Tensor) -> DiagonalGaussianDistribution:
         slices = torch.split(x, 1) if self.use_slicing else (x,)
-        moments = torch.cat([self._moments(images) for images in slices])
+        with _mode_for(self.autoencoder.encoder, x):
+            moments = torch.cat([self._moments(images) for images in slices])
         return DiagonalGaussianDistribution(moments, deterministic=not self.autoencoder.variational)
 
     def _moments(self, images: Tensor) -> Tensor:
@@ -161,3 +170,11 @@ class ImginavAutoencoder(ModelMixin, ConfigMixin):
                 # Each in a memory of its own, as safetensors wants it.
                 own = buffer.clone(memory_format=torch.contiguous_format)
                 module.register_buffer(name, own, persistent=True)
+
+
+def _mode_for(module: nn.Module, given: Tensor) -> AbstractContextManager[None]:
+    """Return the context to compute in: evaluation mode, unless a gradient can come of it."""
+    tensors = (given, *module.parameters())
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        return nullcontext()
+    return evaluation_mode(module)

@@ -413,6 +413,41 @@ def test_what_may_change_is_said_kept_and_goes_on(resolve: Resolve) -> None:
     assert (outcome.epochs, len(rows(run_folder(resolved)))) == (5, 5)
 
 
+def latest_weights(folder: RunFolder) -> str:
+    return sha256_of(load_checkpoint(folder.latest_checkpoint).model)
+
+
+@pytest.mark.parametrize("boundary", [5, 9], ids=["between two epochs", "in a validation"])
+def test_a_run_whose_averaged_weights_are_taken_out_goes_on_from_the_trained_ones(
+    resolve: Resolve, boundary: int
+) -> None:
+    averaged, plain = (resolve(*ALL, f"phase.experiment={name}") for name in ("averaged", "plain"))
+    without = [resolve(*ALL, "callbacks.ema=false", f"phase.experiment={name}") for name in ("averaged", "plain")]
+    leave(averaged, boundary)
+    # Trained weights do not depend on the average, so that those of a run that never had it are the same.
+    assert run_folder(averaged).latest_checkpoint.exists()
+    assert run(without[0])[0].epochs == run(without[1])[0].epochs == 4
+    assert latest_weights(run_folder(averaged)) == latest_weights(run_folder(plain))
+
+
+def test_a_checkpoint_of_an_earlier_version_whose_average_kept_the_trained_weights_goes_on(
+    resolve: Resolve, reference: dict[str, Any]
+) -> None:
+    resolved = resolve(*ALL)
+    folder = run_folder(resolved)
+    leave(resolved, 5)
+    checkpoint = load_checkpoint(folder.latest_checkpoint)
+    assert checkpoint.training is not None
+    training = dict(checkpoint.training)
+    trained = training.pop("trained_weights")
+    assert trained
+    average = {**training["callbacks"]["ema"], "trained": list(trained.values())}
+    training["callbacks"] = {**training["callbacks"], "ema": average}
+    evolve(checkpoint, training=training).save(folder.latest_checkpoint)
+    run(resolved)
+    assert result(folder) == reference
+
+
 def test_layouts_that_could_not_be_read_are_listed_at_the_end_also_by_a_run_that_went_on(
     resolve: Resolve, monkeypatch: pytest.MonkeyPatch
 ) -> None:

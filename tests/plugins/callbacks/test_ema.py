@@ -90,6 +90,14 @@ def test_the_training_goes_on_with_its_own_weights_as_if_there_were_no_average(m
         assert equal(a, b)
 
 
+def test_the_training_goes_on_with_its_own_weights_also_where_two_averages_replace_them(make_run: MakeRun) -> None:
+    averaged, plain = Watcher(), Watcher()
+    make_run({"ema": EMA(decay=0.5), "slow": EMA()}, {"watcher": averaged}, epochs=3).fit()
+    make_run({}, {"watcher": plain}, epochs=3).fit()
+    for a, b in zip(averaged.after_steps, plain.after_steps, strict=True):
+        assert equal(a, b)
+
+
 def test_the_average_is_what_the_run_leaves(make_run: MakeRun) -> None:
     watcher = Watcher()
     trainer = make_run({"ema": EMA()}, {"watcher": watcher}, epochs=2).fit()

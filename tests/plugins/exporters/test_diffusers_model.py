@@ -236,6 +236,36 @@ def test_it_trains_in_training_mode(make_trained: MakeTrained, layouts: Tensor) 
         assert tensor.grad.abs().max() > 0
 
 
+@pytest.mark.parametrize("how", ["no_grad", "inference_mode", "frozen"])
+def test_without_gradients_training_mode_changes_nothing_and_stays(
+    make_trained: MakeTrained, layouts: Tensor, how: str
+) -> None:
+    vae = ImginavAutoencoder.of(make_trained(head="palette"))
+    vae.autoencoder.encoder.register_forward_hook(lambda module, _, output: output + module.training)
+    with torch.no_grad():
+        expected = vae(layouts).sample
+        latents = vae.encode(layouts).latent_dist.mode()
+    vae.train().requires_grad_(how != "frozen")
+    for mode in (False, True):
+        vae.autoencoder.encoder.train(mode)
+        modes = [module.training for module in vae.modules()]
+        with {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode}.get(how, torch.enable_grad)():
+            assert torch.equal(vae(layouts).sample, expected)
+            assert torch.equal(vae.encode(layouts).latent_dist.mode(), latents)
+            assert torch.equal(vae.decode(latents).sample, expected)
+        assert [module.training for module in vae.modules()] == modes
+
+
+def test_in_training_mode_decoded_images_of_a_palette_have_gradients(make_trained: MakeTrained) -> None:
+    vae = ImginavAutoencoder.of(make_trained(head="palette")).train()
+    latents = torch.randn(1, 4, 8, 8)
+    assert vae.decode(latents).sample.requires_grad  # for the weights
+    latents.requires_grad_()
+    vae.requires_grad_(False).decode(latents).sample.mean().backward()
+    assert latents.grad is not None
+    assert latents.grad.abs().max() > 0
+
+
 def test_gradients_pass_a_frozen_model(make_trained: MakeTrained, layouts: Tensor) -> None:
     vae = ImginavAutoencoder.of(make_trained(head="rgb")).requires_grad_(False)
     latents = vae.encode(layouts).latent_dist.mode().requires_grad_()

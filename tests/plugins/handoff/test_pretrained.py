@@ -96,6 +96,20 @@ def test_what_it_gives_can_be_trained_on_and_keeps_no_gradients(make_checkpoint:
     assert layer.weight.grad is not None
 
 
+def test_training_mode_changes_nothing_and_stays(make_checkpoint: MakeCheckpoint) -> None:
+    head = "{ rgb = false, segmentation = false, palette = {} }"
+    pretrained = imginav.load(make_checkpoint(f"decoder.heads={head}"))
+    pretrained.encoder.register_forward_hook(lambda module, _, output: tuple(x + module.training for x in output))
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    latents = pretrained.encode(images)
+    decoded = pretrained.decode(latents)
+    pretrained.train()
+    assert torch.equal(pretrained.encode(images), latents)
+    assert torch.equal(pretrained.decode(latents), decoded)
+    assert all(module.training for module in pretrained.modules())
+    assert not torch.equal(pretrained.decoder(latents), decoded)  # mean colours, which have gradients
+
+
 def test_the_modules_themselves_keep_gradients(make_checkpoint: MakeCheckpoint) -> None:
     images = torch.zeros(1, 3, 32, 32, requires_grad=True)
     imginav.load(make_checkpoint())(images).sum().backward()
