@@ -17,6 +17,7 @@ import tomli
 
 from imginav import cli, hookimpl
 from imginav.manifest import loading, tables
+from imginav.manifest.site import keys_not_allowed_in_site
 from imginav.plugin.hookspecs import RunSpecs
 from imginav.plugin.registry import PluginSpecs, Registration, Registry, installed
 from imginav.study import phases
@@ -54,7 +55,7 @@ def test_toml_blocks_fit(path: str, block: str, tmp_path: Path, monkeypatch: pyt
     if "project" in tables:
         assert tables["project"]["entry-points"]["imginav"]
         return
-    if not loading.keys_not_allowed_in_site(tables):
+    if not keys_not_allowed_in_site(tables):
         Path("imginav.toml").write_text(block)
         phase = loading.load_phase(ROOT / "phases" / "1_5.toml", installed())
         assert "imginav.toml" in phase.experiments[0].origins.values() or set(tables) == {"cluster"}
