@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import inspect
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -17,6 +19,8 @@ import tomli
 
 from imginav import cli, hookimpl
 from imginav.manifest import loading, tables
+from imginav.manifest.site import keys_not_allowed_in_site
+from imginav.plugin.commands import CommandSpecs
 from imginav.plugin.hookspecs import RunSpecs
 from imginav.plugin.registry import PluginSpecs, Registration, Registry, installed
 from imginav.study import phases
@@ -52,9 +56,9 @@ def test_toml_blocks_fit(path: str, block: str, tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     tables = tomli.loads(block)
     if "project" in tables:
-        assert tables["project"]["entry-points"]["imginav"]
+        assert tables["project"]["entry-points"].keys() & {"imginav", "imginav.commands"}
         return
-    if not loading.keys_not_allowed_in_site(tables):
+    if not keys_not_allowed_in_site(tables):
         Path("imginav.toml").write_text(block)
         phase = loading.load_phase(ROOT / "phases" / "1_5.toml", installed())
         assert "imginav.toml" in phase.experiments[0].origins.values() or set(tables) == {"cluster"}
@@ -110,13 +114,14 @@ def test_options_of_the_benches_are_documented_and_there() -> None:
         assert all((ROOT / path).exists() for path in re.findall(r"\S+\.toml|benches/", line)), line
 
 
-def test_every_hook_and_its_arguments_are_documented() -> None:
+@pytest.mark.parametrize("specs", [PluginSpecs, CommandSpecs, RunSpecs])
+def test_every_hook_and_its_arguments_are_documented(specs: type) -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
-    assert all(name in text for name in vars(PluginSpecs) if not name.startswith("_"))
-    for name, spec in vars(RunSpecs).items():
-        if not name.startswith("_"):
-            arguments = ", ".join(f"`{p}`" for p in inspect.signature(spec).parameters if p != "self")
-            assert f"| `{name}` | {arguments} |" in text
+    hooks = {name: spec for name, spec in vars(specs).items() if not name.startswith("_")}
+    assert hooks
+    for name, spec in hooks.items():
+        arguments = ", ".join(f"`{p}`" for p in inspect.signature(spec).parameters if p != "self")
+        assert f"| `{name}` | {arguments} |" in text
 
 
 @pytest.mark.parametrize(
@@ -147,10 +152,63 @@ def test_every_command_is_documented() -> None:
     assert [name for name in commands.choices if f"imginav {name}" not in text] == []
 
 
-def test_the_reading_order_names_every_file_of_the_core() -> None:
+def holds_code(path: Path) -> bool:
+    """Whether there is more in a file than a docstring."""
+    tree = ast.parse(path.read_text())
+    return len(tree.body) > (0 if ast.get_docstring(tree) is None else 1)
+
+
+def files_described(folder: str) -> list[str]:
+    """Return the files of a folder that the architecture page describes, in its order."""
     text = (ROOT / "docs" / "architecture.md").read_text()
-    files = {path.name for path in (ROOT / "core" / "imginav").glob("*.py")} - {"__init__.py", "__main__.py"}
-    assert sorted(name for name in files if name not in text) == []
+    return re.findall(rf"^\| `({folder}/\S+\.py)` \| .+ \|$", text, re.MULTILINE)
+
+
+def test_the_reading_order_names_every_file_of_the_core() -> None:
+    files = [str(path.relative_to(ROOT)) for path in (ROOT / "core" / "imginav").rglob("*.py") if holds_code(path)]
+    assert sorted(files_described("core/imginav")) == sorted(files)
+
+
+def test_each_file_of_the_reading_order_imports_only_files_further_down() -> None:
+    layers = runpy.run_path(str(ROOT / "docs" / "layers.py"))
+    described = [layers["module_name"](ROOT / file) for file in files_described("core/imginav")]
+    for place, module in enumerate(described):
+        assert not layers["imports_of"](module) & set(described[:place]), module
+
+
+def test_the_page_describes_every_file_of_each_plugin_that_it_lists() -> None:
+    described = files_described("plugins")
+    packages = {(ROOT / file).parent for file in described}
+    assert len(packages) == 5
+    files = [str(path.relative_to(ROOT)) for package in packages for path in package.glob("*.py") if holds_code(path)]
+    assert sorted(described) == sorted(files)
+
+
+def test_the_tables_of_imports_are_what_the_script_prints() -> None:
+    """Numbers of files and lines may be older than the source: `python docs/layers.py --write` renews them."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    script = [sys.executable, "docs/layers.py"]
+    printed = subprocess.run(script, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    shown = page.partition("<!-- begin: python docs/layers.py --write -->\n")[2].partition("<!-- end -->")[0]
+    without_numbers = [re.sub(r"\| [\d,]+ (?=\|)", "| ", text.strip()) for text in (shown, printed)]
+    assert "`training/`" in printed
+    assert without_numbers[0] == without_numbers[1]
+
+
+def test_each_function_on_the_way_to_the_gradients_calls_the_next() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    way = re.findall(r"^\| (\d*) ?\| `(\w+)` \| `(core/\S+\.py)` \|$", page, re.MULTILINE)
+    assert [number for number, _, _ in way] == ["", *(str(call) for call in range(1, len(way)))]
+    assert (way[0][1], way[-1][1]) == ("main", "backward")
+    called = [function for _, function, _ in way[1:]]
+    for (_, function, file), callee in zip(way, [*called, "backward"], strict=True):
+        tree = ast.parse((ROOT / file).read_text())
+        (body,) = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == function]
+        calls = [n.func for n in ast.walk(body) if isinstance(n, ast.Call)]
+        names = {
+            f.attr if isinstance(f, ast.Attribute) else f.id for f in calls if isinstance(f, ast.Name | ast.Attribute)
+        }
+        assert callee in names, f"{file}: {function} does not call {callee}"
 
 
 def test_the_list_of_plugins_in_the_readme_is_what_is_printed() -> None:
