@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TypeAlias, cast
 
 import torch
@@ -72,22 +71,6 @@ class Autoencoder(nn.Module):
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return mean and log-variance (N, C, h, w) of the latents of images; a deterministic one has no variance."""
         return moments(self.encoder(images), variational=self.variational)
-
-
-@contextmanager
-def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Put a module and all its submodules into evaluation mode for a while; each is then in its own mode again.
-
-    A layer may compute something else while it trains: dropout, or the head that paints in the colours of classes.
-    """
-    training = [part for part in module.modules() if part.training]
-    for part in training:
-        part.training = False  # not eval(), which the graphs of torch.export refuse
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
 
 
 def moments(encoded: Tensor, *, variational: bool) -> tuple[Tensor, Tensor | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,29 @@ import torch
 from torch import Tensor, nn
 
 from imginav.errors import UserError
-from imginav.model.autoencoder import Autoencoder, evaluation_mode, moments
+from imginav.model.autoencoder import Autoencoder, moments
 from imginav.plugin.checkpoint import Checkpoint, load_checkpoint
 from imginav.plugin.registry import Registry, installed
 from imginav_handoff.architecture import Architecture, dataset_in
 from imginav_handoff.export_folder import open_export
 from imginav_handoff.latent_space import LatentSpace, latent_space_of
 from imginav_handoff.whole_evaluation import evaluation_of
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Put a module and all its submodules into evaluation mode for a while; each is then in its own mode again.
+
+    A layer may compute something else while it trains: dropout, or the head that paints in the colours of classes.
+    """
+    training = [part for part in module.modules() if part.training]
+    for part in training:
+        part.training = False  # not eval(), which the graphs of torch.export refuse
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
 
 
 class ScaledEncoder(nn.Module):

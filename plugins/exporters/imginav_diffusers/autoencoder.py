@@ -15,9 +15,10 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from imginav import TrainedAutoencoder
-from imginav.model.autoencoder import Autoencoder, evaluation_mode
+from imginav.model.autoencoder import Autoencoder
 from imginav.plugin.registry import installed
 from imginav_handoff.architecture import Architecture
+from imginav_handoff.pretrained import evaluation_mode
 
 CONFIG = "config.json"
 
