@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from imginav.csv_files import read_metrics, write_rows
+    from imginav.csv_files import write_rows
     from imginav.errors import did_you_mean, in_one_line
     from imginav.files import DISK_FULL, sync_folder, umask, write_bytes, write_text
     from imginav.formatting import apart, format_duration
@@ -115,7 +115,6 @@ __all__ = [
     "ranges",
     "read_image",
     "read_image_with_digest",
-    "read_metrics",
     "seconds_of",
     "show_progress",
     "sync_folder",
@@ -134,8 +133,8 @@ _MODULES = {
     "Checkpoint": "imginav.plugin.checkpoint",
     "Commands": "imginav.plugin.commands",
     "ComputeDevice": "imginav.plugin.run_view",
-    "DISK_FULL": "imginav.files",
     "ConcludedPhase": "imginav.plugin.run_view",
+    "DISK_FULL": "imginav.files",
     "EpochTotals": "imginav.plugin.run_view",
     "ExperimentState": "imginav.plugin.run_view",
     "FinishedRun": "imginav.plugin.run_view",
@@ -182,7 +181,6 @@ _MODULES = {
     "psnr_db": "imginav.pixels",
     "ranges": "imginav.plugin.cluster",
     "read_image": "imginav.image_files",
-    "read_metrics": "imginav.csv_files",
     "read_image_with_digest": "imginav.image_files",
     "seconds_of": "imginav.plugin.validators",
     "show_progress": "imginav.terminal",

@@ -15,8 +15,8 @@ from imginav.errors import UserError, in_one_line
 from imginav.formatting import apart
 from imginav.manifest.reading import parse_toml, read_text
 from imginav.manifest.resolved import HEADING, LINEAGE
-from imginav.manifest.structuring import Structurer, StructuringError
-from imginav.manifest.winners import MOST_FAULTS, Winner
+from imginav.manifest.structuring import MOST_FAULTS, Structurer, StructuringError
+from imginav.manifest.winners import Winner
 from imginav.plugin.registry import Registry
 from imginav.runs.run_folder import MANIFEST
 
