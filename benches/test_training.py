@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from imginav.manifest.tables import Machine, loading
+from imginav.manifest import loading
+from imginav.manifest.tables import Machine
 from imginav.plugin import registry
 from imginav.runs.experiment import build_trainer
 from imginav.runs.run_folder import RunFolder
