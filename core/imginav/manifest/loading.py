@@ -13,6 +13,7 @@ from imginav.manifest.config_layers import ConfigLayer, expand, leaves, merge, r
 from imginav.manifest.faults import Faults
 from imginav.manifest.profiles import Profile, profiles_of
 from imginav.manifest.reading import MOST_VALUES
+from imginav.manifest.resolution import RESOLVED, resolution_of
 from imginav.manifest.resolved import LINEAGE, ResolvedManifest, ResolvedPhase
 from imginav.manifest.site import SITE_FILE, _site_layer
 from imginav.manifest.structuring import Fault, Structurer, StructuringError
@@ -37,9 +38,10 @@ def load(
     settings: Sequence[str] = (),
     scale: Scale = "auto",
     use_site: bool = True,
+    tables: dict[str, Any] | None = None,
 ) -> ResolvedManifest:
     """Read the manifest of a single experiment, such as the one that a run folder holds; see `load_phase`."""
-    phase = load_phase(path, registry, site=site, settings=settings, scale=scale, use_site=use_site)
+    phase = load_phase(path, registry, site=site, settings=settings, scale=scale, use_site=use_site, tables=tables)
     if len(phase.experiments) > 1:
         raise UserError(f"{path}: has {len(phase.experiments)} experiments ({', '.join(phase.names)}); name one")
     return phase.experiments[0]
@@ -54,18 +56,20 @@ def load_phase(
     scale: Scale = "auto",
     require_winners: bool = False,
     use_site: bool = True,
+    tables: dict[str, Any] | None = None,
 ) -> ResolvedPhase:
     """Read a phase's manifest and resolve each of its experiments.
 
     Over each other lie, from the bottom: the files that it extends, the phase's file, the site file, [trial], the
     winners of earlier phases, what the experiment changes, and the settings (`key=value`) of the command line. Raises
     UserError with all faults of all files and experiments at once, and with `require_winners` where one is missing.
-    Without `use_site` a site file counts where it is named, and the one of the working folder does not.
+    Without `use_site` a site file counts where it is named, and the one of the working folder does not. With `tables`,
+    these are the phase's file, which was read already, and `path` is its name in messages.
     """
     structurer, faults = _structurer_of(registry), Faults(path)
-    below, inherited = _read(
-        path, site or (SITE_FILE if use_site and SITE_FILE.is_file() else None), structurer, faults
-    )
+    site = site or (SITE_FILE if use_site and SITE_FILE.is_file() else None)
+    files = read_chain(path) if tables is None else [ConfigLayer(str(path), tables)]
+    below, inherited = _read(files, site, structurer, faults)
     below.insert(0, _installed_metrics(registry))
     command_line = [setting(text) for text in settings]
     below, in_trial = _with_trial(below, command_line, scale, registry, path)
@@ -89,9 +93,9 @@ def load_phase(
     _refuse_settings_of([*varied, *seeds], command_line, path)
     experiments = []
     for change in changes:
-        tables, origins = merge([*below, *change.layers, *command_line])
+        merged, origins = merge([*below, *change.layers, *command_line])
         with faults.gathered(origins):
-            manifest = structurer.structure(tables, Manifest)
+            manifest = structurer.structure(merged, Manifest)
             resolved = structurer.unstructure(manifest)
             _refuse_dots(resolved)
             experiments.append(
@@ -130,11 +134,13 @@ def _structurer_of(registry: Registry) -> Structurer:
 
 
 def _read(
-    path: Path, site: Path | None, structurer: Structurer, faults: Faults
+    files: Sequence[ConfigLayer], site: Path | None, structurer: Structurer, faults: Faults
 ) -> tuple[list[ConfigLayer], dict[str, Winner]]:
     """Return the layers of a phase's files and of the site, and the winners that a resolved manifest rests on."""
-    files = read_chain(path)
     inherited: dict[str, Winner] = {}
+    for file in files:  # what a resolved manifest says of itself is no value, but has to be right
+        with faults.gathered({}):
+            resolution_of("", {key: file.tables.pop(key) for key in (RESOLVED,) if key in file.tables})
     with faults.gathered({}, (LINEAGE,)):
         inherited = structurer.structure(files[-1].tables.pop(LINEAGE, {}), dict[str, Winner])
     return [*files, *_site_layer(site)], inherited

@@ -12,6 +12,7 @@ from attrs import field, frozen
 from imginav.errors import in_one_line
 from imginav.manifest.fingerprints import sha256_of_tables
 from imginav.manifest.profiles import Profile
+from imginav.manifest.resolution import RESOLVED, Resolution
 from imginav.manifest.structuring import Structurer
 from imginav.manifest.tables import FAULT_POLICY_KEYS, Manifest
 from imginav.manifest.winners import Winner
@@ -20,14 +21,6 @@ from imginav.plugin.selector import Selector
 
 LINEAGE = "lineage"
 """The table of a resolved manifest that holds the winners of earlier phases which it rests on, by their phase."""
-
-
-HEADING = "Resolved from "
-"""With what the first line of a resolved manifest begins."""
-
-
-AT_TRIAL_SCALE = "at trial scale"
-"""What that line says of a trial."""
 
 
 @frozen(kw_only=True)
@@ -64,15 +57,18 @@ class ResolvedManifest:
         )
 
     def to_toml(self) -> str:
-        """Return the manifest as TOML with each value's origin beside it; `load` reads it back as an equal one."""
+        """Return the manifest as TOML with each value's origin beside it; `load` reads it back as an equal one.
+
+        The comments are for people. What programs read of them stands in the last table, [resolved].
+        """
         document = tomlkit.document()
-        scale = AT_TRIAL_SCALE if self.trial else "at full scale"
-        source = in_one_line(str(self.source))
-        document.add(tomlkit.comment(f"{HEADING}{source}, {scale}; beside each value, where it came from."))
+        resolution = Resolution.of(self.source, self.origins, trial=self.trial)
+        document.add(tomlkit.comment(resolution.heading))
         _add_tables(document, self.tables, (), self.origins)
         if self.lineage:
             structurer = Structurer(Registry())
             document.add(LINEAGE, {phase: structurer.unstructure(w) for phase, w in self.lineage.items()})
+        document.add(RESOLVED, resolution.table)
         return tomlkit.dumps(document)
 
 

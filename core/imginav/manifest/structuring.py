@@ -17,7 +17,7 @@ from cattrs import ClassValidationError, Converter, ForbiddenExtraKeysError, Ite
 from cattrs.errors import AttributeValidationNote, BaseValidationError, IterableValidationNote
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
-from imginav.errors import did_you_mean, shown
+from imginav.errors import did_you_mean, in_one_line, shown
 from imginav.plugin.components import Component
 from imginav.plugin.registry import Registry
 
@@ -28,6 +28,9 @@ MOST_ENTRIES = 1_000
 
 MOST_UNKNOWN_KEYS = 20
 """Of one table, that are named each by itself."""
+
+MOST_FAULTS = 10
+"""Of those of one file, that are told in a sentence."""
 
 _SCALARS: dict[Any, str] = {
     bool: "true or false",
@@ -58,10 +61,11 @@ class Fault:
 
 
 class StructuringError(Exception):
-    """Everything that is wrong in a manifest."""
+    """Everything that is wrong in a manifest; its text has the first ten faults."""
 
     def __init__(self, faults: list[Fault]) -> None:
-        super().__init__(f"{len(faults)} faults")
+        places = [f" @ {in_one_line('.'.join(fault.path))}" if fault.path else "" for fault in faults[:MOST_FAULTS]]
+        super().__init__("; ".join(fault.text + place for fault, place in zip(faults, places, strict=False)))
         self.faults = faults
 
 
@@ -219,13 +223,17 @@ def _structure_plain(value: Any, declared: Any) -> Any:
 
 def _convert(value: Any, declared: Any) -> tuple[Any, bool]:
     """Return the value as the declared type, and whether it is of that type as it stands."""
+    if value is None:  # only JSON has it: a value that is optional, or a number that is not finite
+        optional = _is_union(declared) and type(None) in get_args(declared)
+        return (math.nan if declared is float else None), optional or declared is float
     if _is_union(declared):
         tries = (_convert(value, member) for member in get_args(declared) if member is not type(None))
         return next((result for result in tries if result[1]), (None, False))
     if get_origin(declared) is Literal:
         return value, any(type(value) is type(choice) and value == choice for choice in get_args(declared))
     if get_origin(declared) in (list, tuple):
-        if not isinstance(value, list):
+        length = 0 if get_origin(declared) is list or ... in get_args(declared) else len(get_args(declared))
+        if not isinstance(value, list) or (length and len(value) != length):
             return None, False
         results = [_convert(item, get_args(declared)[0]) for item in value]
         return get_origin(declared)(result for result, _ in results), all(fits for _, fits in results)

@@ -79,40 +79,10 @@ def values_of(tables: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def _switched_by_false(key: str) -> bool:
+def switched_by_false(key: str) -> bool:
     """Whether a dotted key names a loss, a head or a callback, which `false` switches off."""
     parts = tuple(key.split("."))
     return _entry(parts) == parts
-
-
-def short_names(keys: Sequence[str]) -> list[str]:
-    """Return dotted keys without what they need not say to be told apart: heads.rgb for decoder.heads.rgb."""
-
-    def suffix(key: str, length: int) -> str:
-        return ".".join(key.split(".")[-length:])
-
-    return [
-        next(
-            suffix(key, length)
-            for length in range(1, len(key.split(".")) + 1)
-            if all(other == key or suffix(other, length) != suffix(key, length) for other in keys)
-        )
-        for key in keys
-    ]
-
-
-def shown_value(changes: Mapping[str, Any], key: str) -> str:
-    """Return a varied value for people; a table as what is in it, `false` for what is switched off as off."""
-    value = changes.get(key)
-    if value is None:
-        parts = key.split(".")
-        off = any(changes.get(".".join(parts[:length])) is False for length in range(1, len(parts)))
-        return "off" if off else "none"
-    if value is False and _switched_by_false(key):
-        return "off"
-    if isinstance(value, Mapping):
-        return f"weight {value['weight']:g}" if "weight" in value else "on"
-    return str(value).lower() if isinstance(value, bool) else f"{value}"
 
 
 def _entry(parts: tuple[str, ...]) -> tuple[str, ...] | None:

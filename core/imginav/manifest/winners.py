@@ -20,9 +20,6 @@ from imginav.manifest.structuring import Structurer, StructuringError
 
 FILE = "winner.toml"
 
-MOST_FAULTS = 10
-"""That are shown of a damaged file."""
-
 HEADER = (
     "The winner of this phase, for the phases after it and for people; imginav writes this file.",
     'Decide otherwise with: imginav winner PHASE.toml --set-to EXPERIMENT --because "..."',
@@ -109,10 +106,7 @@ def load_winner(path: Path, structurer: Structurer) -> Winner:
     try:
         return structurer.structure(_read(path), Winner)
     except StructuringError as error:
-        faults = "; ".join(
-            f"{f.text} @ {in_one_line('.'.join(f.path))}" if f.path else f.text for f in error.faults[:MOST_FAULTS]
-        )
-        raise UserError(f"{path}: {faults}; restore the file, or run its phase again") from None
+        raise UserError(f"{path}: {error}; restore the file, or run its phase again") from None
 
 
 def find_winner(phase: str, shared: Path, structurer: Structurer) -> Winner | None:

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from imginav.csv_files import read_metrics, write_rows
+    from imginav.csv_files import write_rows
     from imginav.errors import did_you_mean, in_one_line
     from imginav.files import DISK_FULL, sync_folder, umask, write_bytes, write_text
     from imginav.formatting import apart, format_duration
@@ -103,7 +103,6 @@ __all__ = [
     "one_line",
     "psnr_db",
     "ranges",
-    "read_metrics",
     "seconds_of",
     "show_progress",
     "sync_folder",
@@ -117,7 +116,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "imginav.csv_files": "read_metrics write_rows",
+    "imginav.csv_files": "write_rows",
     "imginav.errors": "did_you_mean in_one_line",
     "imginav.files": "DISK_FULL sync_folder umask write_bytes write_text",
     "imginav.formatting": "apart format_duration",

@@ -52,6 +52,7 @@ class Checkpoint:
     metrics: dict[str, float]  # the row of the last finished epoch
     manifest: str  # the resolved manifest, TOML
     origins: dict[str, str]  # of each of its values, by dotted key
+    trial: bool | None = None  # whether it was trained at trial scale; None in checkpoints of earlier versions
     spec: DataSpec | None = None  # of the layouts it was trained on; none: in checkpoints of earlier versions
     training: dict[str, Any] | None = None  # the trainer's state
 
@@ -65,6 +66,8 @@ class Checkpoint:
             "manifest": self.manifest,
             "origins": self.origins,
         }
+        if self.trial is not None:
+            content["trial"] = self.trial
         if self.spec is not None:
             content["spec"] = spec_table(self.spec)
         if self.training is not None:
@@ -99,6 +102,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             metrics=content["metrics"],
             manifest=content["manifest"],
             origins=content["origins"],
+            trial=content.get("trial"),
             spec=spec_of(content["spec"]) if "spec" in content else None,
             training=content.get("training"),
         )

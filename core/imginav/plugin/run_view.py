@@ -249,6 +249,10 @@ class ResolvedRun(Protocol):
     def origins(self) -> dict[str, str]:
         """Where each value came from, by dotted key: a file, the winner of a phase, `--set` or `default`."""
 
+    @property
+    def trial(self) -> bool:
+        """Whether the phase's [trial] values are in force."""
+
     def to_toml(self) -> str:
         """Return the manifest as TOML, with each value's origin in a comment beside it."""
 

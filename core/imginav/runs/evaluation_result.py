@@ -5,23 +5,18 @@ docs/evaluation.md says what each key means; a figure that could not be had, or 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import attrs
-import cattrs
 from attrs import field, frozen
 
-from imginav.errors import UserError
-from imginav.files import write_text
 from imginav.manifest.fingerprints import sha256_of_tables
+from imginav.manifest.json_record import load_record_of, save_record
 from imginav.runs.run_folder import REPORT
 
-FORMAT = 2
-"""The version of the file's layout."""
+VERSION = ("format", 2)
 
 NOTES_SHOWN = 20
 """Of what was out of the ordinary; half of a set may be missing."""
@@ -180,8 +175,7 @@ class Outcome:
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
-        table = {"format": FORMAT, **attrs.asdict(self)}
-        write_text(path, json.dumps(_finite(table), indent=2, ensure_ascii=False) + "\n")
+        save_record(path, self, VERSION)
 
     def facts(self) -> list[tuple[str, str]]:
         """Return what matters most as pairs of a name and a value."""
@@ -241,33 +235,8 @@ def network_sha256(tables: Mapping[str, Any]) -> str:
 
 def load_outcome(path: Path) -> Outcome:
     """Read the evaluation.json of a finished run; raises UserError where there is none that fits."""
-    try:
-        table = json.loads(path.read_text())
-        if table.pop("format", 1) != FORMAT:
-            raise ValueError("of another version")
-        return _CONVERTER.structure(table, Outcome)
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, cattrs.BaseValidationError) as error:
-        raise UserError(
-            f"{path}: is no evaluation of this version of imginav ({type(error).__name__}: {error}); give the command "
-            "that trained it again, and it is evaluated anew"
-        ) from None
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity and no NaN: where a value is none, the file says null."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _float(value: Any, _: Any) -> float:
-    return math.nan if value is None else float(value)
-
-
-_CONVERTER = cattrs.Converter(forbid_extra_keys=True)
-_CONVERTER.register_structure_hook(float, _float)
+    remedy = "give the command that trained it again, and it is evaluated anew"
+    return load_record_of(path, Outcome, "an evaluation of this version of imginav", remedy, VERSION)
 
 
 def summary(outcome: Outcome, folder: Path) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import socket
 import threading
@@ -22,10 +21,11 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from attrs import asdict, evolve, frozen
+from attrs import evolve, frozen
 
 from imginav.errors import UserError
 from imginav.files import write_error
+from imginav.manifest.json_record import from_json, to_json
 from imginav.processes.living import living_process
 
 BEAT_SECONDS = 15.0
@@ -224,14 +224,14 @@ def _read(handle: int) -> Holder | None:
     for _ in range(READINGS):
         content = os.pread(handle, 4096, 0)
         try:
-            return Holder(**json.loads(content)) if content else None
-        except (ValueError, TypeError):
+            return from_json(content, Holder) if content else None
+        except ValueError:
             time.sleep(0.1)  # it is being written
     return None
 
 
 def _write(handle: int, holder: Holder) -> None:
-    content = json.dumps(asdict(holder)).encode() + b"\n"
+    content = to_json(holder).encode()
     os.pwrite(handle, content, 0)
     os.ftruncate(handle, len(content))
     os.fsync(handle)

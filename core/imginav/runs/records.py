@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import socket
 import subprocess
@@ -16,10 +15,8 @@ from typing import Literal
 from attrs import evolve, frozen
 
 from imginav.errors import UserError
-from imginav.files import write_text
 from imginav.manifest.fingerprints import DataFingerprint
-from imginav.manifest.structuring import Structurer, StructuringError
-from imginav.plugin.registry import Registry
+from imginav.manifest.json_record import MissingRecordError, load_record_of, save_record
 from imginav.processes.stop_request import Interrupted, Superseded
 from imginav.runs.lock import is_held
 
@@ -52,24 +49,18 @@ class RunRecord:
 
     def save(self, path: Path, *, patient: bool = True) -> None:
         """Write the file, whole or not at all; see `write_bytes`."""
-        text = json.dumps(_STRUCTURER.unstructure(self), indent=2, ensure_ascii=False) + "\n"
-        write_text(path, text, patient=patient)
-
-
-_STRUCTURER = Structurer(Registry())
+        save_record(path, self, patient=patient)
 
 
 def load_record(path: Path, *, locked: bool = False) -> RunRecord | None:
-    """Return the record of a run, or none where there is none; raises UserError for a damaged one.
+    """Return the record of a run, or None where there is none; raises UserError for a damaged one.
 
     With `locked`, this process has the run's lock, so that no other can be running it.
     """
     try:
-        record = _STRUCTURER.structure(json.loads(path.read_text()), RunRecord)
-    except (FileNotFoundError, NotADirectoryError):  # that a folder cannot be made is said where it is made
+        record = load_record_of(path, RunRecord, "the record of a run", "move its folder away")
+    except MissingRecordError:  # that a folder cannot be made is said where it is made
         return None
-    except (OSError, ValueError, StructuringError) as error:
-        raise UserError(f"{path}: cannot be read as the record of a run ({error}); move its folder away") from None
     gone = record.state == "running" and (locked or not is_held(path.parent))
     return evolve(record, state="cut off") if gone else record
 

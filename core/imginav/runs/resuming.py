@@ -13,6 +13,7 @@ from attrs import frozen
 from imginav.errors import UserError
 from imginav.files import move_aside, write_bytes
 from imginav.manifest.config_layers import leaves
+from imginav.manifest.resolution import RESOLVED
 from imginav.manifest.resolved import LINEAGE, ResolvedManifest
 from imginav.manifest.tables import FAULT_POLICY_KEYS
 from imginav.plugin.checkpoint import Checkpoint, load_checkpoint
@@ -126,7 +127,8 @@ def _refuse_differences(
 
     They are pairs of what was and what is, by dotted key.
     """
-    old = {keys: value for keys, value in leaves(tomli.loads(found.checkpoint.manifest)) if keys[0] != LINEAGE}
+    manifest = tomli.loads(found.checkpoint.manifest)
+    old = dict(leaves({key: value for key, value in manifest.items() if key not in (LINEAGE, RESOLVED)}))
     new = dict(leaves(resolved.tables))
     changed = {".".join(keys): (old.get(keys), new.get(keys)) for keys in old | new if old.get(keys) != new.get(keys)}
     data = resolved.manifest.data

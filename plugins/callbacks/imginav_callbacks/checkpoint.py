@@ -111,6 +111,7 @@ class Checkpointer:
             metrics=trainer.history[-1] if trainer.history else {},
             manifest=self._resolved.to_toml(),
             origins=self._resolved.origins,
+            trial=self._resolved.trial,
             spec=trainer.data.source.spec,
             training=trainer.state_dict(),
         )

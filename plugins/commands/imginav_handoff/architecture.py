@@ -62,5 +62,4 @@ def _structured(table: Mapping[str, Any], kind: type[Any], registry: Registry, w
     try:
         return Structurer(registry).structure(table, kind)
     except StructuringError as error:
-        faults = "; ".join(" @ ".join(filter(None, (fault.text, ".".join(fault.path)))) for fault in error.faults)
-        raise UserError(f"{where}: {faults}; install the plugin, in the version, that it was trained with") from None
+        raise UserError(f"{where}: {error}; install the plugin, in the version, that it was trained with") from None

@@ -162,7 +162,7 @@ def _draw(path: Path, triple: Triple) -> None:
 
 
 def _describe(folder: Path, latent: LatentSpace, outcome: Outcome, manifest: str, phase_2: str) -> None:
-    write_text(folder / LATENT, latent.to_json())
+    latent.save(folder / LATENT)
     outcome.save(folder / EVALUATION)
     write_text(folder / MANIFEST, manifest)
     write_text(folder / PHASE_2, phase_2)

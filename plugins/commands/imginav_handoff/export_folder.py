@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import cast
 
-import attrs
-import cattrs
 from attrs import field, frozen
 
 from imginav.errors import UserError, in_one_line, shown
 from imginav.files import write_text
+from imginav.manifest.json_record import MissingRecordError, load_record_of, save_record
 from imginav.plugin.registry import Registry
 from imginav_handoff.exporter import Exporter
 from imginav_handoff.latent_space import LatentSpace, load_latent_space
@@ -21,7 +19,7 @@ from imginav_reports.deliverables import sha256
 RECORD, LATENT, GOLDEN = "export.json", "latent.json", "golden.safetensors"
 GOLDEN_PICTURE, CARD, PHASE_2, DIGESTS = "golden.png", "README.md", "2_0_handoff.toml", "SHA256SUMS"
 
-FORMAT = 1
+VERSION = ("version", 1)
 """The version of the folder's layout."""
 
 
@@ -56,8 +54,7 @@ class ExportRecord:
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
-        table = {"version": FORMAT, **attrs.asdict(self)}
-        write_text(path, json.dumps(table, indent=2, ensure_ascii=False) + "\n")
+        save_record(path, self, VERSION)
 
 
 @frozen(kw_only=True)
@@ -89,18 +86,12 @@ def open_export(folder: Path, registry: Registry) -> Export:
 
 def load_export_record(folder: Path) -> ExportRecord:
     """Read the `export.json` of a folder; raises UserError where there is none that fits."""
-    path = folder / RECORD
     try:
-        table = json.loads(path.read_text())
-        if table.pop("version", None) != FORMAT:
-            raise ValueError("of another version")
-        return _CONVERTER.structure(table, ExportRecord)
-    except FileNotFoundError:
+        return load_record_of(folder / RECORD, ExportRecord, "the record of an export", "export it again", VERSION)
+    except MissingRecordError:
         raise UserError(
             f"{folder}: is no export of imginav: it has no {RECORD}; make one with imginav export"
         ) from None
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, cattrs.BaseValidationError) as error:
-        raise UserError(f"{path}: cannot be read ({type(error).__name__}: {error}); export it again") from None
 
 
 def write_digests(folder: Path) -> None:
@@ -141,6 +132,3 @@ def _digest(path: Path) -> str:
 
 def _files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-
-
-_CONVERTER = cattrs.Converter(forbid_extra_keys=True)

@@ -28,7 +28,7 @@ from imginav.csv_files import write_rows
 from imginav.data.batches import Draw, LayoutReader, Loaded, loader
 from imginav.data.loader import Split, everything, fingerprint, split_as
 from imginav.errors import UserError
-from imginav.files import PART, write_bytes, write_text
+from imginav.files import PART, write_bytes
 from imginav.formatting import format_bytes, format_duration
 from imginav.manifest.resolved import ResolvedManifest
 from imginav.model.autoencoder import Autoencoder, check_sizes
@@ -192,7 +192,7 @@ def _begin(folder: Path, record: LatentSetRecord, latent: LatentSpace) -> None:
     for part in folder.glob(f".*{PART}"):  # nobody else writes here, while this process has the lock
         part.unlink(missing_ok=True)
     record.save(folder)
-    write_text(folder / LATENT, latent.to_json())
+    latent.save(folder / LATENT)
 
 
 @frozen

@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import attrs
-import cattrs
 import torch
-from attrs import frozen
+from attrs import field, frozen, validators
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from imginav.csv_files import read_rows
 from imginav.errors import UserError
-from imginav.files import write_text
+from imginav.manifest.json_record import MissingRecordError, load_record_of, save_record
 from imginav.plugin.checkpoint import sha256_of
 from imginav.plugin.palette import UNMATCHED
 from imginav_handoff.export_folder import DIGESTS, LATENT, check_digests
@@ -32,7 +31,7 @@ Log = Callable[[str], None]
 
 FILE, INDEX = "latent_set.json", "index.csv"
 
-FORMAT = 1
+VERSION = ("version", 1)
 """The version of the folder's layout."""
 
 HELD = "imginav"
@@ -77,12 +76,12 @@ class LatentSetRecord:
     data: str  # the layouts, for people
     layouts_sha256: str  # of what each layout is, its size and the palette
     split_sha256: str
-    layouts: int
+    layouts: int = field(validator=validators.ge(1))
     image_size: int
-    flips: str  # a key of FLIPS
+    flips: str = field(validator=validators.in_(FLIPS))
     precision: str  # of the latents in the files
     computed_in: str
-    shard: int  # latents in each file but the last
+    shard: int = field(validator=validators.ge(1))  # latents in each file but the last
     finished: bool = False
     latents: int = 0
     left_out: tuple[str, ...] = ()  # layouts that could not be read, and why
@@ -108,27 +107,16 @@ class LatentSetRecord:
 
     def save(self, folder: Path) -> None:
         """Write the file, whole or not at all."""
-        table = {"version": FORMAT, **attrs.asdict(self)}
-        write_text(folder / FILE, json.dumps(table, indent=2, ensure_ascii=False) + "\n")
+        save_record(folder / FILE, self, VERSION)
 
 
 def load_latent_set_record(folder: Path) -> LatentSetRecord:
     """Read the record of a set; raises UserError where there is none that fits."""
-    path = folder / FILE
+    what, remedy = "the record of a set of latents", "embed into another folder"
     try:
-        table = json.loads(path.read_text())
-        if table.pop("version", None) != FORMAT:
-            raise ValueError("of another version")
-        record = _CONVERTER.structure(table, LatentSetRecord)
-        if record.flips not in FLIPS or record.shard < 1 or record.layouts < 1:
-            raise ValueError("of other flips or sizes than there are")
-    except FileNotFoundError:
+        return load_record_of(folder / FILE, LatentSetRecord, what, remedy, VERSION)
+    except MissingRecordError:
         raise UserError(f"{folder}: is no set of latents: it has no {FILE}; make one with imginav embed") from None
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, cattrs.BaseValidationError) as error:
-        raise UserError(
-            f"{path}: cannot be read ({type(error).__name__}: {error}); embed into another folder"
-        ) from None
-    return record
 
 
 def shard_path(folder: Path, number: int) -> Path:
@@ -321,6 +309,3 @@ def request_differs(one: LatentSetRecord, other: LatentSetRecord) -> str:
     """Return the name of the first thing that was asked for otherwise, or nothing."""
     first, second = (attrs.asdict(record.request) for record in (one, other))
     return next((name for name, value in first.items() if second[name] != value), "")
-
-
-_CONVERTER = cattrs.Converter(forbid_extra_keys=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from attrs import asdict, frozen
 from torch import Tensor
 
 from imginav.errors import UserError
+from imginav.manifest.json_record import load_record_with, save_record
 from imginav.plugin.checkpoint import spec_of, spec_table
 from imginav.plugin.data_spec import DataSpec
 from imginav.runs.evaluation_result import Outcome
@@ -75,8 +76,8 @@ class LatentSpace:
         if latents.dim() != 4 or latents.shape[1] != self.channels or not latents.is_floating_point():
             raise ValueError(f"expected latents (N, {self.channels}, h, w) of floats, found {_shown(latents)}")
 
-    def to_json(self) -> str:
-        """Return the text of `latent.json`; `load_latent_space` reads it back."""
+    def save(self, path: Path) -> None:
+        """Write `latent.json`, whole or not at all; `load_latent_space` reads it back."""
         own = asdict(self, filter=lambda attribute, _: attribute.name != "spec")
         f = self.downsampling_factor
         table = {
@@ -89,7 +90,7 @@ class LatentSpace:
             "images": {"range": [-1.0, 1.0], "channel_order": "RGB", "axes": "NCHW", "from_bytes": "x / 127.5 - 1"},
             "layouts_made_of": spec_table(self.spec),
         }
-        return json.dumps(table, indent=2, ensure_ascii=False) + "\n"
+        save_record(path, table)
 
 
 def latent_space_of(outcome: Outcome, spec: DataSpec, *, variational: bool) -> LatentSpace:
@@ -118,25 +119,25 @@ def latent_space_of(outcome: Outcome, spec: DataSpec, *, variational: bool) -> L
 
 
 def load_latent_space(path: Path) -> LatentSpace:
-    """Read a `latent.json`; raises UserError where there is none, or it is none."""
-    try:
-        table: dict[str, Any] = json.loads(path.read_text())
-        return LatentSpace(
-            image_size=int(table["image_size"]),
-            channels=int(table["channels"]),
-            downsampling_factor=int(table["downsampling_factor"]),
-            variational=bool(table["variational"]),
-            scaling_factor=float(table["scaling_factor"]),
-            shift_factor=float(table["shift_factor"]),
-            means=tuple(map(float, table["means"])),
-            stds=tuple(map(float, table["stds"])),
-            dead_channels=tuple(map(int, table["dead_channels"])),
-            layouts=int(table["layouts"]),
-            spec=spec_of(table["layouts_made_of"]),
-            weights_sha256=str(table["weights_sha256"]),
-        )
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UserError(f"{path}: does not describe latents ({type(error).__name__}: {error}); make it again") from None
+    """Read a `latent.json`; raises UserError where there is none, or it is damaged."""
+    return load_record_with(path, _of_table, "a description of latents", "make it again")
+
+
+def _of_table(table: Mapping[str, Any]) -> LatentSpace:
+    return LatentSpace(
+        image_size=int(table["image_size"]),
+        channels=int(table["channels"]),
+        downsampling_factor=int(table["downsampling_factor"]),
+        variational=bool(table["variational"]),
+        scaling_factor=float(table["scaling_factor"]),
+        shift_factor=float(table["shift_factor"]),
+        means=tuple(map(float, table["means"])),
+        stds=tuple(map(float, table["stds"])),
+        dead_channels=tuple(map(int, table["dead_channels"])),
+        layouts=int(table["layouts"]),
+        spec=spec_of(table["layouts_made_of"]),
+        weights_sha256=str(table["weights_sha256"]),
+    )
 
 
 def _shown(tensor: Tensor) -> str:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import tomlkit
 from attrs import frozen
-from tomlkit.container import Container
-from tomlkit.items import Item, Table
 
 from imginav.errors import UserError, in_one_line
 from imginav.formatting import apart
+from imginav.manifest.config_layers import leaves
 from imginav.manifest.reading import parse_toml, read_text
-from imginav.manifest.resolved import HEADING, LINEAGE
+from imginav.manifest.resolution import HEADING, RESOLVED, resolution_of
+from imginav.manifest.resolved import LINEAGE
 from imginav.manifest.structuring import Structurer, StructuringError
-from imginav.manifest.winners import MOST_FAULTS, Winner
+from imginav.manifest.winners import Winner
 from imginav.plugin.registry import Registry
 from imginav.runs.run_folder import MANIFEST
 
 REMEDY = f"name a run folder, its {MANIFEST}, or a checkpoint (.pt)"
 """What can be explained."""
+
+NOT_RESOLVED = f"holds no resolved manifest, which begins with {HEADING.strip()!r}; {REMEDY}"
 
 
 @frozen(kw_only=True)
@@ -49,22 +50,25 @@ def explain(path: Path, registry: Registry) -> Explanation:
         text: object = load_checkpoint(path).manifest  # a file of a stranger may hold anything there
     else:
         text = read_text(path / MANIFEST if path.is_dir() else path, REMEDY)
-    heading = text.partition("\n")[0].removeprefix("# ") if isinstance(text, str) else ""
-    if not isinstance(text, str) or not heading.startswith(HEADING):
-        raise UserError(f"{path}: holds no resolved manifest, which begins with {HEADING.strip()!r}; {REMEDY}")
-    parse_toml(text, str(path))  # refuses what is out of bounds, in a fraction of the time
+    if not isinstance(text, str):
+        raise UserError(f"{path}: {NOT_RESOLVED}")
+    tables = parse_toml(text, str(path))
     try:
-        document = tomlkit.parse(text)
-        lineage = Structurer(registry).structure(document.unwrap().get(LINEAGE, {}), dict[str, Winner])
+        resolution = resolution_of(text, tables)
+        found = Structurer(registry).structure({LINEAGE: tables.get(LINEAGE, {})}, dict[str, dict[str, Winner]])
     except tomlkit.exceptions.TOMLKitError as error:
         raise UserError(f"{path}: is not valid TOML: {error}; restore the file, or take a checkpoint (.pt)") from None
     except StructuringError as error:
-        faults = "; ".join(
-            f"{f.text} @ {in_one_line('.'.join((LINEAGE, *f.path)))}" for f in error.faults[:MOST_FAULTS]
-        )
-        raise UserError(f"{path}: {faults}; restore the file, or take a checkpoint (.pt)") from None
-    values = [row for row in _values(document, ()) if row[0].partition(".")[0] != LINEAGE]
-    return Explanation(heading=heading, values=values, lineage=lineage)
+        raise UserError(f"{path}: {error}; restore the file, or take a checkpoint (.pt)") from None
+    if resolution is None:
+        raise UserError(f"{path}: {NOT_RESOLVED}")
+    origins = resolution.by_key
+    values = [
+        (".".join(keys), value, origins.get(".".join(keys), ""))
+        for keys, value in leaves(tables)
+        if keys[0] not in (LINEAGE, RESOLVED) and value != {}  # of an empty table, there is nothing to explain
+    ]
+    return Explanation(heading=resolution.heading, values=values, lineage=found[LINEAGE])
 
 
 def value_lines(values: list[tuple[str, Any, str]]) -> list[str]:
@@ -89,14 +93,3 @@ def evidence_lines(winner: Winner) -> list[str]:
         f"by {winner.split.by}; at {winner.scale} scale",
         f"  decided {winner.date} with imginav {winner.code_version}, from {winner.source}",
     ]
-
-
-def _values(table: Container | Table, keys: tuple[str, ...]) -> Iterator[tuple[str, Any, str]]:
-    """Return each value of a resolved manifest with the origin that stands as a comment beside it."""
-    container = table.value if isinstance(table, Table) else table
-    for key in container:
-        item = container.item(key)
-        if isinstance(item, Table):
-            yield from _values(item, (*keys, key))
-        elif isinstance(item, Item):
-            yield ".".join((*keys, key)), item.unwrap(), item.trivia.comment.removeprefix("# ")

@@ -18,7 +18,6 @@ from imginav.formatting import format_bytes, format_duration
 from imginav.manifest.config_layers import value_at
 from imginav.manifest.fingerprints import DataFingerprint
 from imginav.manifest.resolved import ResolvedManifest
-from imginav.manifest.sweeps import short_names, shown_value
 from imginav.model.autoencoder import check_sizes, parameter_count
 from imginav.plugin.data_spec import DataSpec
 from imginav.runs.experiment import build_trainer
@@ -28,6 +27,7 @@ from imginav.training.assembly import build_model
 from imginav.training.validation import validate
 from imginav_evaluation.cost import META, size_of
 from imginav_inspect.explanation import value_lines
+from imginav_reports.varied_values import short_names, shown_value
 
 BYTES_PER_WEIGHT = 4
 

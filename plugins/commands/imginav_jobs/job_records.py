@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from attrs import frozen
 
 from imginav.errors import UserError
-from imginav.files import write_text
+from imginav.manifest.json_record import load_record_of, save_record
 from imginav.manifest.resolved import ResolvedManifest, ResolvedPhase
-from imginav.manifest.structuring import Structurer, StructuringError
 from imginav.plugin.cluster import Cluster, JobId, JobState
 from imginav.plugin.registry import Registry
 from imginav.runs.experiment import run_folder
@@ -20,8 +18,6 @@ from imginav.runs.records import load_record
 
 FOLDER = "jobs"
 """Of a phase's shared folder: scripts, logs, and a file for each job."""
-
-_STRUCTURER = Structurer(Registry())
 
 
 @frozen(kw_only=True)
@@ -35,8 +31,7 @@ class JobRecord:
 
     def save(self, folder: Path) -> None:
         """Write it into the folder of a phase's jobs."""
-        text = json.dumps(_STRUCTURER.unstructure(self), indent=2) + "\n"
-        write_text(folder / f"{self.cluster}_{self.job}.json", text)
+        save_record(folder / f"{self.cluster}_{self.job}.json", self)
 
 
 @frozen(kw_only=True)
@@ -131,7 +126,4 @@ def _cluster(kind: str, registry: Registry) -> Cluster:
 
 
 def _load(path: Path) -> JobRecord:
-    try:
-        return _STRUCTURER.structure(json.loads(path.read_text()), JobRecord)
-    except (OSError, ValueError, StructuringError) as error:
-        raise UserError(f"{path}: cannot be read as the record of a job ({error}); remove it") from None
+    return load_record_of(path, JobRecord, "the record of a job", "remove it")

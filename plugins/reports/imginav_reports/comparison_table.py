@@ -8,10 +8,10 @@ from typing import Literal
 
 from imginav.formatting import format_duration
 from imginav.manifest.resolved import ResolvedPhase
-from imginav.manifest.sweeps import short_names, shown_value
 from imginav.manifest.winners import Winner
 from imginav.study.selection import RunResult
 from imginav.terminal import print_table
+from imginav_reports.varied_values import short_names, shown_value
 
 
 def print_comparison(phase: ResolvedPhase, evidence: Sequence[RunResult], winner: Winner | None) -> None:

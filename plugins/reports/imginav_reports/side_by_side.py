@@ -10,10 +10,10 @@ from attrs import field, frozen
 
 from imginav.formatting import format_duration
 from imginav.manifest.resolved import ResolvedPhase
-from imginav.manifest.sweeps import short_names, shown_value
 from imginav.runs.evaluation_result import Outcome
 from imginav.study.selection import RunResult, definition_of
 from imginav_reports.html import figure
+from imginav_reports.varied_values import short_names, shown_value
 
 Better = Literal["min", "max", ""]
 

@@ -260,7 +260,33 @@ def test_the_resolved_manifest_names_an_origin_beside_each_value(phase: Path, re
     assert "seed = 7 # --set" in text
     assert "epochs = 2 # phase.toml [trial]" in text
     assert "batch_size = 16 # default" in text
-    assert tomli.loads(text)["losses"]["mse"]["type"] == "mse"
+    tables = tomli.loads(text)
+    assert tables["losses"]["mse"]["type"] == "mse"
+    said = tables["resolved"]
+    assert (said["source"], said["scale"]) == ("phase.toml", "trial")
+    assert {"origin": "--set", "keys": ["train.seed"]} in said["origins"]
+
+
+@pytest.mark.parametrize(
+    ("table", "fault"),
+    [
+        ("resolved = 3", "expected a table, found 3 @ resolved"),
+        ('[resolved]\nsource = "a"\nscale = "half"', "expected 'full' or 'trial', found 'half' @ resolved.scale"),
+    ],
+)
+def test_a_damaged_table_of_origins_is_named(phase: Path, registry: Registry, table: str, fault: str) -> None:
+    phase.write_text(f"{table}\n{PHASE}" if "=" in table.partition("\n")[0] else f"{PHASE}\n{table}\n")
+    with pytest.raises(UserError, match=fault):
+        load(phase, registry)
+
+
+def test_tables_that_were_read_already_stand_for_the_file(phase: Path, registry: Registry) -> None:
+    resolved = load(Path("a.pt"), registry, tables=tomli.loads(phase.read_text()))
+    assert resolved.manifest == load(phase, registry).manifest
+    assert resolved.origins["train.batch_size"] == "default"
+    assert {"a.pt", "a.pt [trial]"} <= set(resolved.origins.values())
+    with pytest.raises(UserError, match=r"unknown key 'extends'.* @ extends \(a.pt\)"):
+        load(Path("a.pt"), registry, tables={"extends": "phase.toml"})
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from imginav import UserError
 from imginav.manifest.loading import load
 from imginav.manifest.resolved import ResolvedPhase
-from imginav.manifest.sweeps import short_names
 from imginav.plugin.registry import Registry
 from imginav.plugin.validators import FILE_NAME
 
@@ -181,11 +180,6 @@ def test_where_the_layouts_lie_is_no_part_of_the_fingerprint(load_text: Load) ->
 
     assert of("a.csv") == of("elsewhere/a.csv")
     assert of("a.csv") != of("a.csv", "data.filters.is_empty=false")
-
-
-def test_keys_are_shortened_as_far_as_they_stay_apart() -> None:
-    keys = ["encoder.latent_channels", "losses.segmentation", "decoder.heads.segmentation", "a.b"]
-    assert short_names(keys) == ["latent_channels", "losses.segmentation", "heads.segmentation", "b"]
 
 
 channels = st.integers(1, 64)

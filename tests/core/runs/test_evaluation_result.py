@@ -119,7 +119,7 @@ def test_what_is_not_finite_is_null_in_the_file_and_nan_again(tmp_path: Path) ->
 def test_a_file_that_is_no_outcome_is_refused_in_one_sentence(tmp_path: Path, text: str) -> None:
     path = tmp_path / "evaluation.json"
     path.write_text(text)
-    with pytest.raises(UserError, match="is no evaluation of this version of imginav") as caught:
+    with pytest.raises(UserError, match="cannot be read as an evaluation of this version of imginav") as caught:
         load_outcome(path)
     assert "\n" not in str(caught.value)
 
@@ -128,7 +128,7 @@ def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "evaluation.json"
     OUTCOME.save(path)
     path.write_text(path.read_text().replace('"format": 2', '"format": 3'))
-    with pytest.raises(UserError, match="of another version"):
+    with pytest.raises(UserError, match=r"\(it is of another version than 2\)"):
         load_outcome(path)
 
 

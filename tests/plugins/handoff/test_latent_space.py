@@ -83,7 +83,7 @@ def test_of_a_variational_one_the_channels_spread_as_drawn_latents_do(spec: Data
 
 def test_the_file_is_read_back_and_says_it_in_words(latent: LatentSpace, tmp_path: Path) -> None:
     path = tmp_path / "latent.json"
-    path.write_text(latent.to_json())
+    latent.save(path)
     assert load_latent_space(path) == latent
     table = json.loads(path.read_text())
     assert (table["height"], table["width"], table["channels"]) == (8, 8, 2)
@@ -103,7 +103,7 @@ def test_the_file_is_read_back_and_says_it_in_words(latent: LatentSpace, tmp_pat
 def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "latent.json"
     path.write_text(text)
-    with pytest.raises(UserError, match=r"latent\.json: does not describe latents .*; make it again"):
+    with pytest.raises(UserError, match=r"latent\.json: cannot be read as a description of latents .*; make it again"):
         load_latent_space(path)
 
 

@@ -14,7 +14,7 @@ import torch
 from imginav import DataSpec, Measurement, Metric
 from imginav.manifest import tables
 from imginav.plugin.registry import installed
-from imginav.runs.evaluation_result import FORMAT, Outcome
+from imginav.runs.evaluation_result import VERSION, Outcome
 from imginav.training.metric_definitions import PART
 from imginav_datasets.classes import PALETTE
 
@@ -61,7 +61,7 @@ def test_every_key_is_documented(cls: str, name: str) -> None:
 
 
 def test_the_version_of_the_file_is_documented() -> None:
-    assert f"`format` is the version of the layout, now {FORMAT}." in PAGE
+    assert f"`format` is the version of the layout, now {VERSION[1]}." in PAGE
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS.keys())
