@@ -88,13 +88,26 @@ def jobs_of(phases: Sequence[ResolvedPhase], registry: Registry) -> tuple[dict[s
     }, faults
 
 
-def cancel(jobs: Iterable[RunJob], registry: Registry) -> None:
-    """End some jobs; raises UserError where a scheduler refuses it."""
+def cancel(jobs: Iterable[RunJob], registry: Registry) -> set[JobId]:
+    """Cancel jobs and return those that have ended by now; raises UserError if a scheduler refuses to cancel others."""
     places: dict[str, dict[JobId, None]] = {}
     for job in jobs:
         places.setdefault(job.cluster, {})[job.place] = None
-    for kind, ended in places.items():
-        _cluster(kind, registry).cancel(list(ended))
+    return {place for kind, wanted in places.items() for place in _cancel(_cluster(kind, registry), list(wanted))}
+
+
+def _cancel(cluster: Cluster, places: Sequence[JobId]) -> list[JobId]:
+    try:
+        cluster.cancel(places)
+    except UserError:
+        # A job may end after its state was read, and schedulers refuse to cancel it.
+        states = cluster.states(list(dict.fromkeys(place.job for place in places)))
+        active = [place for place in places if place in states and states[place].is_active]
+        if len(active) == len(places):
+            raise
+        ended = [place for place in places if place not in active]
+        return ended + (_cancel(cluster, active) if active else [])
+    return []
 
 
 def _submitted(phase: ResolvedPhase, registry: Registry) -> dict[str, RunJob]:

@@ -77,9 +77,9 @@ def cancel_jobs(
     active = [(name, jobs[name]) for name in _names(phases, only) if name in jobs and jobs[name].is_active]
     if not active:
         raise UserError("none of them has a job that waits or runs; imginav status shows what has become of them")
-    cancel((job for _, job in active), registry)
+    ended = cancel((job for _, job in active), registry)
     for name, job in active:
-        log(f"{name}: {job.cluster} job {job.name} is told to end")
+        log(f"{name}: {job.cluster} job {job.name} {'has ended' if job.place in ended else 'is told to end'}")
 
 
 def show_log(path: Path, only: Sequence[str], registry: Registry, options: Options, *, follow: bool) -> None:

@@ -46,6 +46,7 @@ class Noting(Cluster):
     cancelled: ClassVar[list[JobId]] = []
     told: ClassVar[dict[JobId, JobState]] = {}
     fault: ClassVar[str] = ""
+    refused: ClassVar[dict[JobId, JobState]] = {}  # what becomes of a job that it refuses to cancel
 
     def script(self, work: JobSpec) -> str:
         return f"{self.queue}: {' '.join(work.arguments)}\n"
@@ -64,7 +65,11 @@ class Noting(Cluster):
         return {place: state for place, state in self.told.items() if place.job in jobs}
 
     def cancel(self, places: Sequence[JobId]) -> None:
-        self.cancelled.extend(places)
+        refused = [place for place in places if place in self.refused]
+        self.cancelled.extend(place for place in places if place not in refused)
+        self.told.update({place: self.refused[place] for place in refused})
+        if refused:
+            raise UserError(f"{', '.join(place.name for place in refused)} was refused")
 
     def log(self, folder: Path, place: JobId) -> Path:
         return folder / f"{place.name}.log"
@@ -80,7 +85,7 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     """The installed components with the noting cluster, in an empty working folder with a site file."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Noting, "fault", "")
-    for noted in (Noting.submitted, Noting.cancelled, Noting.told):
+    for noted in (Noting.submitted, Noting.cancelled, Noting.told, Noting.refused):
         noted.clear()
     Path("imginav.toml").write_text(SITE)
     registry = installed()
@@ -433,6 +438,26 @@ def test_jobs_are_ended_by_name_and_only_those_that_go_on(submitted: Submit, kno
         cancel_jobs([path], ["C"], known, Options(), lines.append)
     cancel_jobs([Path("phases")], [], known, Options(), lines.append)
     assert Noting.cancelled[1:] == [JobId(job="1", index=1), JobId(job="1", index=2)]
+
+
+def test_a_job_that_ends_before_it_is_cancelled_is_no_fault(submitted: Submit, known: Registry) -> None:
+    path = write("1.1", SWEEP)
+    submitted(path)
+    places = [JobId(job="1", index=index) for index in (1, 2, 3)]
+    Noting.told.update(dict.fromkeys(places, RUNS))
+    Noting.refused[places[1]] = ENDED
+    lines: list[str] = []
+    cancel_jobs([path], [], known, Options(), lines.append)
+    assert lines == [
+        "p1_tiny_A: noting job 1[1] is told to end",
+        "p1_tiny_B: noting job 1[2] has ended",
+        "p1_tiny_C: noting job 1[3] is told to end",
+    ]
+    assert set(Noting.cancelled) == {places[0], places[2]}
+    Noting.refused.update({places[1]: ENDED, places[2]: RUNS})
+    Noting.told[places[1]] = RUNS
+    with pytest.raises(UserError, match=r"^1\[3\] was refused$"):
+        cancel_jobs([path], ["B", "C"], known, Options(), lines.append)
 
 
 def test_a_log_is_printed_and_followed_to_its_end(
