@@ -10,6 +10,7 @@ from attrs import frozen
 
 from imginav.errors import UserError
 from imginav.files import write_text
+from imginav.manifest.loading import Scale
 from imginav.manifest.resolved import ResolvedManifest, ResolvedPhase
 from imginav.manifest.structuring import Structurer, StructuringError
 from imginav.plugin.cluster import Cluster, JobId, JobState
@@ -32,6 +33,9 @@ class JobRecord:
     job: str  # its id there
     submitted: str  # UTC, ISO 8601
     elements: dict[str, int]  # by the run's name, its number in the array; 0: it is none
+    site: Path | None = None  # --site, --set and --full or --trial, as they were submitted
+    settings: tuple[str, ...] = ()  # without those of the cluster
+    scale: Scale = "auto"
 
     def save(self, folder: Path) -> None:
         """Write it into the folder of a phase's jobs."""
@@ -61,6 +65,11 @@ class RunJob:
 def jobs_folder(phase: ResolvedPhase) -> Path:
     """Return where the jobs of a phase leave their files."""
     return phase.shared / FOLDER
+
+
+def newest_job(phase: ResolvedPhase) -> JobRecord | None:
+    """Return the job of a phase that was submitted last, or None if there is no record of any."""
+    return next(reversed(_records(phase)), None)
 
 
 def jobs_of(phases: Sequence[ResolvedPhase], registry: Registry) -> tuple[dict[str, RunJob], list[str]]:
@@ -110,13 +119,16 @@ def _cancel(cluster: Cluster, places: Sequence[JobId]) -> list[JobId]:
     return []
 
 
+def _records(phase: ResolvedPhase) -> list[JobRecord]:
+    """Return the jobs of a phase, the newest last."""
+    return sorted(map(_load, jobs_folder(phase).glob("*.json")), key=lambda record: record.submitted)
+
+
 def _submitted(phase: ResolvedPhase, registry: Registry) -> dict[str, RunJob]:
     """Return the last submitted job of each run of a phase."""
-    folder = jobs_folder(phase)
-    records = sorted(map(_load, folder.glob("*.json")), key=lambda record: record.submitted)
     return {
-        run: _run_job(record.cluster, JobId(job=record.job, index=index or None), folder, registry)
-        for record in records
+        run: _run_job(record.cluster, JobId(job=record.job, index=index or None), jobs_folder(phase), registry)
+        for record in _records(phase)
         for run, index in record.elements.items()
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -375,6 +376,58 @@ def test_status_without_a_scheduler_is_that_of_the_files(
     text = capsys.readouterr().out
     assert row(text, "A")[2:5] == ["noting", "1[1]", "-"]
     assert "noting cannot be asked: it is not here; the states are those of the files alone" in text
+
+
+def test_status_reads_a_phase_as_its_newest_jobs_were_submitted(
+    known: Registry, finish: Finish, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write("1.1", SWEEP + '[trial]\n"train.batch_size" = 4\n')
+    times = iter(["2026-01-02T00:00:00+00:00", "2026-01-01T00:00:00+00:00"])
+    long = Options(settings=("train.epochs=7", "cluster.queue=long"), scale="full")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("imginav_jobs.submission.utc_now", lambda: next(times))
+        submit(Request(paths=(path,)), known, long, lambda _: None)
+        submit(Request(paths=(path,)), known, Options(settings=("train.epochs=3",)), lambda _: None)
+    phase = long.load(path, known)
+    finish(phase, data_fingerprints(phase), A=0.5, B=0.6)
+    show_status([path], known, Options())
+    text = capsys.readouterr().out
+    assert text.startswith("using --set train.epochs=7 --full, with which the jobs of phase 1.1 were submitted\n")
+    assert "2 of 3" in text
+    # What the command gives itself counts.
+    show_status([path], known, Options(settings=("train.epochs=8",)))
+    text = capsys.readouterr().out
+    assert text.startswith("using --full, with which the jobs of phase 1.1 were submitted\n")
+    assert "0 of 3" in text
+
+
+def test_runs_are_cancelled_and_their_logs_found_by_the_values_they_were_submitted_with(
+    known: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write("1.1")
+    Path("other.toml").write_text(SITE)
+    options = Options(site=Path("other.toml"), settings=("phase.experiment=mine",))
+    submit(Request(paths=(path,)), known, options, lambda _: None)
+    Path("outputs/p1_tinies/jobs/1.log").write_text("it works\n")
+    said = "using --site other.toml --set phase.experiment=mine, with which the jobs of phase 1.1 were submitted"
+    show_log(path, [], known, Options(), follow=False)
+    assert capsys.readouterr() == ("it works\n", f"{said}\n")
+    Noting.told[JobId(job="1")] = RUNS
+    lines: list[str] = []
+    cancel_jobs([path], [], known, Options(), lines.append)
+    assert lines == [said, "mine: noting job 1 is told to end"]
+
+
+def test_a_record_of_an_earlier_version_has_no_values(known: Registry, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write("1.1")
+    folder = Path("outputs/p1_tinies/jobs")
+    folder.mkdir(parents=True)
+    record = {"cluster": "noting", "job": "5", "submitted": "2025-01-01", "elements": {"p1_tiny": 0}}
+    (folder / "noting_5.json").write_text(json.dumps(record))
+    show_status([path], known, Options())
+    text = capsys.readouterr().out
+    assert "using" not in text
+    assert row(text, "p1_tiny")[2:4] == ["noting", "5"]
 
 
 def test_the_last_job_of_a_run_counts(submitted: Submit, known: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
