@@ -12,7 +12,7 @@ from importlib.metadata import version
 
 from imginav.errors import UserError
 from imginav.exit_status import INTERRUPTED, REQUEUE, USER_ERROR
-from imginav.plugin.commands import Command, Commands, add_installed
+from imginav.plugin.commands import Commands, add_installed
 from imginav.processes.launcher import are_several
 from imginav.processes.stop_request import Interrupted, StopRequest
 from imginav.study import commands as core_commands
@@ -27,32 +27,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     It is 2 for an error that the user can fix, with one clear message, and 85 for a run that was stopped with its state
     saved.
     """
+    options = argparse.Namespace(stop_request=StopRequest(), resume="auto")
     try:
-        options = _parser(_commands()).parse_args(arguments, argparse.Namespace(stop_request=StopRequest()))
-        return _run(options)
+        _parser(_commands()).parse_args(arguments, options)
+        from imginav.terminal import stream_lines
+
+        stream_lines()
+        if not options.command.several_processes:
+            _refuse_several_processes()
+        status: int = options.command.run(options)
     except UserError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return USER_ERROR
+    except Interrupted as error:
+        again = "the same command" if options.resume == "auto" else "the same command without --resume"
+        print(f"{PROGRAM}: left ({error}); {again} goes on where it was", file=sys.stderr)
+        return REQUEUE
     except KeyboardInterrupt:
         print(f"{PROGRAM}: interrupted", file=sys.stderr)
         return INTERRUPTED
-
-
-def _run(options: argparse.Namespace) -> int:
-    command: Command = options.command
-    from imginav.terminal import stream_lines
-
-    stream_lines()
-    try:
-        if not command.several_processes:
-            _refuse_several_processes()
-        return command.run(options)
-    except Interrupted as error:
-        again = (
-            "the same command" if getattr(options, "resume", "auto") == "auto" else "the same command without --resume"
-        )
-        print(f"{PROGRAM}: left ({error}); {again} goes on where it was", file=sys.stderr)
-        return REQUEUE
+    return status
 
 
 def _commands() -> Commands:

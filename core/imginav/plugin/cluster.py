@@ -152,7 +152,10 @@ class Cluster(Component):
 
     @abstractmethod
     def cancel(self, places: Sequence[JobId]) -> None:
-        """End jobs or elements; raises UserError where the scheduler refuses it."""
+        """Cancel jobs or elements of arrays.
+
+        Raises UserError if the scheduler refuses some of them, such as one that has ended; the others are cancelled.
+        """
 
     @abstractmethod
     def log(self, folder: Path, place: JobId) -> Path:
@@ -179,12 +182,12 @@ def ask(command: Sequence[str], stdin: str | None = None) -> subprocess.Complete
         raise UserError(f"{command[0]} does not answer ({in_one_line(str(error))}); try it again later") from None
 
 
-def answer(command: Sequence[str], stdin: str | None = None) -> str:
-    """Return what a scheduler's program prints; raises UserError with its words where it refuses."""
+def answer(command: Sequence[str], stdin: str | None = None, *, remedy: str = "change [cluster]") -> str:
+    """Return what a scheduler's program prints; raises UserError with its words and a remedy if it refuses."""
     done = ask(command, stdin)
     if done.returncode:
         said = in_one_line(" ".join((done.stderr or done.stdout).split()))[:500]
-        raise UserError(f"{shlex.join(command)} was refused: {said or f'status {done.returncode}'}; change [cluster]")
+        raise UserError(f"{shlex.join(command)} was refused: {said or f'status {done.returncode}'}; {remedy}")
     return done.stdout
 
 

@@ -72,16 +72,16 @@ class Local(Cluster):
         return job
 
     def states(self, jobs: Sequence[str]) -> Mapping[JobId, JobState]:
-        living = {job: living_process(_number(job)) == job.replace("-", " ") for job in jobs}
         return {
-            JobId(job=job): JobState(status="runs" if lives else "ended", is_active=lives)
-            for job, lives in living.items()
+            JobId(job=job): JobState(status="runs" if alive else "ended", is_active=alive)
+            for job, alive in zip(jobs, map(_is_alive, jobs), strict=True)
         }
 
     def cancel(self, places: Sequence[JobId]) -> None:
         for place in places:
-            with suppress(ProcessLookupError):
-                os.kill(_number(place.job), signal.SIGTERM)
+            if _is_alive(place.job):  # otherwise its number may be another process's by now
+                with suppress(ProcessLookupError):
+                    os.kill(_number(place.job), signal.SIGTERM)
 
     def log(self, folder: Path, place: JobId) -> Path:
         return folder / f"{place.job}.log"
@@ -91,6 +91,10 @@ class Local(Cluster):
         number = environment.get(JOB, "")
         process = living_process(int(number)) if number.isdigit() else None
         return JobId(job=process.replace(" ", "-")) if process else None
+
+
+def _is_alive(job: str) -> bool:
+    return living_process(_number(job)) == job.replace("-", " ")
 
 
 def _number(job: str) -> int:

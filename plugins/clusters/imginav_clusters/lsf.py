@@ -121,8 +121,7 @@ class LSF(Cluster):
         return dict(_state(record) for record in records if "ERROR" not in record)
 
     def cancel(self, places: Sequence[JobId]) -> None:
-        for place in places:
-            answer(["bkill", place.name])
+        answer(["bkill", *(place.name for place in places)], remedy=shell.CANCEL_REMEDY)
 
     def log(self, folder: Path, place: JobId) -> Path:
         return folder / f"{place.name.replace('[', '_').removesuffix(']')}.log"

@@ -13,6 +13,8 @@ REQUEUE = 85
 CANCELLED = 143
 """The exit status of a script that was told to end."""
 
+CANCEL_REMEDY = "imginav status shows which jobs still run"
+
 
 def heading(work: JobSpec, directive: str, directives: Sequence[str], submission: str) -> list[str]:
     """Return the first lines of a script: what it is, and what the scheduler is told."""

@@ -89,7 +89,7 @@ class Slurm(Cluster):
         return {place: state for place, state in known if place.job in jobs}
 
     def cancel(self, places: Sequence[JobId]) -> None:
-        answer(["scancel", *map(_name, places)])
+        answer(["scancel", *map(_name, places)], remedy=shell.CANCEL_REMEDY)
 
     def log(self, folder: Path, place: JobId) -> Path:
         return folder / f"{_name(place)}.log"

@@ -9,6 +9,7 @@ from attrs import frozen
 
 from imginav.errors import UserError
 from imginav.manifest.json_record import load_record_of, save_record
+from imginav.manifest.loading import Scale
 from imginav.manifest.resolved import ResolvedManifest, ResolvedPhase
 from imginav.plugin.cluster import Cluster, JobId, JobState
 from imginav.plugin.registry import Registry
@@ -28,6 +29,9 @@ class JobRecord:
     job: str  # its id there
     submitted: str  # UTC, ISO 8601
     elements: dict[str, int]  # by the run's name, its number in the array; 0: it is none
+    site: Path | None = None  # --site, --set and --full or --trial, as they were submitted
+    settings: tuple[str, ...] = ()  # without those of the cluster
+    scale: Scale = "auto"
 
     def save(self, folder: Path) -> None:
         """Write it into the folder of a phase's jobs."""
@@ -58,6 +62,11 @@ def jobs_folder(phase: ResolvedPhase) -> Path:
     return phase.shared / FOLDER
 
 
+def newest_job(phase: ResolvedPhase) -> JobRecord | None:
+    """Return the job of a phase that was submitted last, or None if there is no record of any."""
+    return next(reversed(_records(phase)), None)
+
+
 def jobs_of(phases: Sequence[ResolvedPhase], registry: Registry) -> tuple[dict[str, RunJob], list[str]]:
     """Return the last job of each run that has had one, by the run's name, and why schedulers could not be asked."""
     found: dict[str, RunJob] = {}
@@ -83,22 +92,38 @@ def jobs_of(phases: Sequence[ResolvedPhase], registry: Registry) -> tuple[dict[s
     }, faults
 
 
-def cancel(jobs: Iterable[RunJob], registry: Registry) -> None:
-    """End some jobs; raises UserError where a scheduler refuses it."""
+def cancel(jobs: Iterable[RunJob], registry: Registry) -> set[JobId]:
+    """Cancel jobs and return those that have ended by now; raises UserError if a scheduler refuses to cancel others."""
     places: dict[str, dict[JobId, None]] = {}
     for job in jobs:
         places.setdefault(job.cluster, {})[job.place] = None
-    for kind, ended in places.items():
-        _cluster(kind, registry).cancel(list(ended))
+    return {place for kind, wanted in places.items() for place in _cancel(_cluster(kind, registry), list(wanted))}
+
+
+def _cancel(cluster: Cluster, places: Sequence[JobId]) -> list[JobId]:
+    try:
+        cluster.cancel(places)
+    except UserError:
+        # A job may end after its state was read, and schedulers refuse to cancel it.
+        states = cluster.states(list(dict.fromkeys(place.job for place in places)))
+        active = [place for place in places if place in states and states[place].is_active]
+        if len(active) == len(places):
+            raise
+        ended = [place for place in places if place not in active]
+        return ended + (_cancel(cluster, active) if active else [])
+    return []
+
+
+def _records(phase: ResolvedPhase) -> list[JobRecord]:
+    """Return the jobs of a phase, the newest last."""
+    return sorted(map(_load, jobs_folder(phase).glob("*.json")), key=lambda record: record.submitted)
 
 
 def _submitted(phase: ResolvedPhase, registry: Registry) -> dict[str, RunJob]:
     """Return the last submitted job of each run of a phase."""
-    folder = jobs_folder(phase)
-    records = sorted(map(_load, folder.glob("*.json")), key=lambda record: record.submitted)
     return {
-        run: _run_job(record.cluster, JobId(job=record.job, index=index or None), folder, registry)
-        for record in records
+        run: _run_job(record.cluster, JobId(job=record.job, index=index or None), jobs_folder(phase), registry)
+        for record in _records(phase)
         for run, index in record.elements.items()
     }
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+from attrs import evolve
 
 from imginav.errors import UserError
 from imginav.manifest.resolved import ResolvedManifest, ResolvedPhase
@@ -14,7 +19,7 @@ from imginav.runs.experiment import run_folder
 from imginav.study.phases import Options, chosen, phases_in_order, show_phases
 from imginav.terminal import print_table
 from imginav_inspect.watch import best_so_far, progress, read_run
-from imginav_jobs.job_records import RunJob, cancel, jobs_of
+from imginav_jobs.job_records import RunJob, cancel, jobs_of, newest_job
 
 Log = Callable[[str], None]
 
@@ -27,15 +32,38 @@ ASKED_SECONDS = 15.0
 """Between two questions to a scheduler whether a job whose log is followed still goes on."""
 
 
-def load_all(paths: Sequence[Path], registry: Registry, options: Options) -> list[ResolvedPhase]:
-    """Load phases, and those of folders in the order of their dependences."""
+def load_as_submitted(paths: Sequence[Path], registry: Registry, options: Options, log: Log) -> list[ResolvedPhase]:
+    """Load phases, those of folders in the order of their dependences.
+
+    The --site, --set and scale that the command does not give are those that a phase's newest job was submitted with.
+    """
     files = [file for path in paths for file in (phases_in_order(path) if path.is_dir() else [path])]
-    return [options.load(file, registry) for file in files]
+    phases = [options.load(file, registry) for file in files]
+    submitted = {phase.id: values for phase in phases if (values := _submitted_values(phase, options))}
+    of_values: dict[str, list[str]] = {}
+    for name, values in submitted.items():
+        of_values.setdefault(shlex.join(Options(**values).arguments), []).append(name)
+    for arguments, names in of_values.items():
+        log(f"using {arguments}, with which the jobs of phase {', '.join(names)} were submitted")
+    return [
+        evolve(options, **submitted[phase.id]).load(phase.source, registry) if phase.id in submitted else phase
+        for phase in phases
+    ]
+
+
+def _submitted_values(phase: ResolvedPhase, options: Options) -> dict[str, Any]:
+    """Return the options that the command leaves at their defaults, as far as the newest job has others."""
+    defaults, job = Options(), newest_job(phase)
+    return {
+        name: value
+        for name in ("site", "settings", "scale")
+        if getattr(options, name) == getattr(defaults, name) != (value := getattr(job or defaults, name))
+    }
 
 
 def show_status(paths: Sequence[Path], registry: Registry, options: Options) -> None:
     """Show a row for each experiment: its job, what the scheduler and its files say of it, and where its log is."""
-    phases = load_all(paths, registry, options)
+    phases = load_as_submitted(paths, registry, options, print)
     jobs, faults = jobs_of(phases, registry)
     rows = [
         [phase.id, *_row(phase, experiment, jobs.get(experiment.manifest.phase.experiment))]
@@ -70,21 +98,21 @@ def cancel_jobs(
     paths: Sequence[Path], only: Sequence[str], registry: Registry, options: Options, log: Log = print
 ) -> None:
     """End the jobs of some phases, or of some experiments of one; a run that they have begun can go on later."""
-    phases = load_all(paths, registry, options)
+    phases = load_as_submitted(paths, registry, options, log)
     jobs, faults = jobs_of(phases, registry)
     if faults:
         raise UserError("; ".join(faults))
     active = [(name, jobs[name]) for name in _names(phases, only) if name in jobs and jobs[name].is_active]
     if not active:
         raise UserError("none of them has a job that waits or runs; imginav status shows what has become of them")
-    cancel((job for _, job in active), registry)
+    ended = cancel((job for _, job in active), registry)
     for name, job in active:
-        log(f"{name}: {job.cluster} job {job.name} is told to end")
+        log(f"{name}: {job.cluster} job {job.name} {'has ended' if job.place in ended else 'is told to end'}")
 
 
 def show_log(path: Path, only: Sequence[str], registry: Registry, options: Options, *, follow: bool) -> None:
     """Print the log of an experiment's last job, and with `follow` what it writes until the job has ended."""
-    phases = load_all([path], registry, options)
+    phases = load_as_submitted([path], registry, options, functools.partial(print, file=sys.stderr))
     names = _names(phases, only)
     if len(names) > 1:
         raise UserError(f"{path}: has {len(names)} experiments; name one of them with --only: {', '.join(names)}")

@@ -73,8 +73,9 @@ class Submitter:
             open_ones = self._without_jobs(open_ones, known)
         groups = self._groups(phase, open_ones)
         for profile, elements in groups:
-            work = _work(phase, profile.name if len(groups) > 1 else "", elements, self._arguments(phase, in_chain))
-            jobs += self._submit(profile.cluster, work, after)
+            options = self._job_options(phase, in_chain)
+            work = _work(phase, profile.name if len(groups) > 1 else "", elements, options.arguments)
+            jobs += self._submit(profile.cluster, work, options, after)
         if not jobs:
             self.log(f"phase {phase.id} is finished: there is nothing to submit")
 
@@ -130,13 +131,13 @@ class Submitter:
             )
         return next(profile for profile in phase.profiles if profile.name == wanted)
 
-    def _arguments(self, phase: ResolvedPhase, in_chain: bool) -> tuple[str, ...]:
+    def _job_options(self, phase: ResolvedPhase, in_chain: bool) -> Options:
         needs_winners = bool(phase.winners) and (in_chain or self.request.require_winners)
-        # What a cluster is told is no matter of what runs there.
+        # `cluster.*` settings are for submission only and must not reach the job.
         settings = tuple(setting for setting in self.options.settings if not setting.startswith("cluster."))
-        return evolve(self.options, settings=settings, require_winners=needs_winners).arguments
+        return evolve(self.options, settings=settings, require_winners=needs_winners)
 
-    def _submit(self, cluster: Cluster, work: JobSpec, after: Sequence[str]) -> list[str]:
+    def _submit(self, cluster: Cluster, work: JobSpec, options: Options, after: Sequence[str]) -> list[str]:
         """Submit a job, and return its id."""
         script = cluster.script(work)
         if self.request.dry_run:
@@ -151,7 +152,15 @@ class Submitter:
         kind = self.registry.name_of(type(cluster))
         several = cluster.has_arrays and work.is_array
         elements = {name: number if several else 0 for number, name in work.elements.items()}
-        JobRecord(cluster=kind, job=job, submitted=utc_now(), elements=elements).save(work.folder)
+        JobRecord(
+            cluster=kind,
+            job=job,
+            submitted=utc_now(),
+            elements=elements,
+            site=options.site,
+            settings=options.settings,
+            scale=options.scale,
+        ).save(work.folder)
         what = f"{len(elements)} experiments" if len(elements) > 1 else next(iter(elements))
         waits = f", after {', '.join(after)}" if after else ""
         self.log(f"{kind} job {job}: {what}{waits}; its script is {work.script}")

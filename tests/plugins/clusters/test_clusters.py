@@ -15,8 +15,10 @@ from attrs import evolve
 
 from imginav import Cluster, JobId, JobSpec, JobState, UserError, cli
 from imginav.plugin.cluster import answer
+from imginav.plugin.registry import installed
 from imginav_clusters import LSF, Local, Slurm
 from imginav_clusters.local import AFTER
+from imginav_jobs.job_records import RunJob, cancel
 from imginav_tests import lsf
 
 ROOT = Path(__file__).parents[3]
@@ -357,3 +359,37 @@ def test_a_job_on_this_machine_waits_for_the_one_before_it_and_can_be_ended(
         time.sleep(0.1)
     assert not sleeping.states([before])[JobId(job=before)].is_active
     sleeping.cancel([JobId(job=before)])
+
+
+def test_a_job_on_this_machine_that_has_ended_is_not_cancelled_by_its_number() -> None:
+    with subprocess.Popen(["/bin/sleep", "60"]) as other:  # which has got the number of the job
+        Local().cancel([JobId(job=f"{other.pid}-1")])
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(0.3)
+        other.kill()
+
+
+def test_what_ends_before_lsf_cancels_it_is_ended_and_the_rest_is_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in lsf.install(tmp_path / "lsf").items():
+        monkeypatch.setenv(name, value)
+    job = work(1, 2, 3, folder=tmp_path)
+    job.script.write_text('#!/bin/bash\n#BSUB -J "group[1-3]"\n[ $LSB_JOBINDEX = 1 ] || exec sleep 60\n')
+    try:
+        number = LSF().submit(job, [])
+        until = time.monotonic() + 30
+        while sorted(state.status for state in LSF().states([number]).values()) != ["DONE", "RUN", "RUN"]:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        jobs = [
+            RunJob(cluster="lsf", place=JobId(job=number, index=index), log=tmp_path / "log")  # as read before
+            for index in (1, 2, 3)
+        ]
+        assert jobs[0].place in cancel(jobs, installed())
+        while any(state.is_active for state in LSF().states([number]).values()):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert cancel(jobs, installed()) == {run.place for run in jobs}
+    finally:
+        lsf.stop(tmp_path / "lsf")

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from imginav import JobSpec
+from imginav import JobId, JobSpec
+from imginav.plugin.registry import installed
 from imginav_clusters import Slurm
+from imginav_jobs.job_records import RunJob, cancel
 from imginav_tests.slurm import missing, running
 
 pytestmark = [
@@ -95,6 +97,20 @@ def test_srun_passes_on_usr1_but_kills_its_task_on_term(cluster: Cluster) -> Non
     assert "srun returned 8" in outputs["USR1"]
     assert "task got TERM" not in outputs["TERM"]
     assert "srun returned 137" in outputs["TERM"]
+
+
+def test_jobs_that_have_ended_or_are_forgotten_can_be_cancelled(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in cluster.environment.items():
+        monkeypatch.setenv(name, value)
+    ended, running = cluster.submit("true"), cluster.submit("sleep 60")
+    _wait(lambda: cluster.state(ended) == "COMPLETED")
+    jobs = [
+        RunJob(cluster="slurm", place=JobId(job=job), log=cluster.folder / "log") for job in (ended, "99999", running)
+    ]
+    cancel(jobs, installed())  # Slurm 22.05 refuses none of them
+    _wait(lambda: cluster.state(running) == "CANCELLED")
 
 
 def test_no_process_is_left_even_where_the_test_is_killed(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -46,6 +47,7 @@ class Noting(Cluster):
     cancelled: ClassVar[list[JobId]] = []
     told: ClassVar[dict[JobId, JobState]] = {}
     fault: ClassVar[str] = ""
+    refused: ClassVar[dict[JobId, JobState]] = {}  # what becomes of a job that it refuses to cancel
 
     def script(self, work: JobSpec) -> str:
         return f"{self.queue}: {' '.join(work.arguments)}\n"
@@ -64,7 +66,11 @@ class Noting(Cluster):
         return {place: state for place, state in self.told.items() if place.job in jobs}
 
     def cancel(self, places: Sequence[JobId]) -> None:
-        self.cancelled.extend(places)
+        refused = [place for place in places if place in self.refused]
+        self.cancelled.extend(place for place in places if place not in refused)
+        self.told.update({place: self.refused[place] for place in refused})
+        if refused:
+            raise UserError(f"{', '.join(place.name for place in refused)} was refused")
 
     def log(self, folder: Path, place: JobId) -> Path:
         return folder / f"{place.name}.log"
@@ -80,7 +86,7 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     """The installed components with the noting cluster, in an empty working folder with a site file."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Noting, "fault", "")
-    for noted in (Noting.submitted, Noting.cancelled, Noting.told):
+    for noted in (Noting.submitted, Noting.cancelled, Noting.told, Noting.refused):
         noted.clear()
     Path("imginav.toml").write_text(SITE)
     registry = installed()
@@ -372,6 +378,58 @@ def test_status_without_a_scheduler_is_that_of_the_files(
     assert "noting cannot be asked: it is not here; the states are those of the files alone" in text
 
 
+def test_status_reads_a_phase_as_its_newest_jobs_were_submitted(
+    known: Registry, finish: Finish, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write("1.1", SWEEP + '[trial]\n"train.batch_size" = 4\n')
+    times = iter(["2026-01-02T00:00:00+00:00", "2026-01-01T00:00:00+00:00"])
+    long = Options(settings=("train.epochs=7", "cluster.queue=long"), scale="full")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("imginav_jobs.submission.utc_now", lambda: next(times))
+        submit(Request(paths=(path,)), known, long, lambda _: None)
+        submit(Request(paths=(path,)), known, Options(settings=("train.epochs=3",)), lambda _: None)
+    phase = long.load(path, known)
+    finish(phase, data_fingerprints(phase), A=0.5, B=0.6)
+    show_status([path], known, Options())
+    text = capsys.readouterr().out
+    assert text.startswith("using --set train.epochs=7 --full, with which the jobs of phase 1.1 were submitted\n")
+    assert "2 of 3" in text
+    # What the command gives itself counts.
+    show_status([path], known, Options(settings=("train.epochs=8",)))
+    text = capsys.readouterr().out
+    assert text.startswith("using --full, with which the jobs of phase 1.1 were submitted\n")
+    assert "0 of 3" in text
+
+
+def test_runs_are_cancelled_and_their_logs_found_by_the_values_they_were_submitted_with(
+    known: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write("1.1")
+    Path("other.toml").write_text(SITE)
+    options = Options(site=Path("other.toml"), settings=("phase.experiment=mine",))
+    submit(Request(paths=(path,)), known, options, lambda _: None)
+    Path("outputs/p1_tinies/jobs/1.log").write_text("it works\n")
+    said = "using --site other.toml --set phase.experiment=mine, with which the jobs of phase 1.1 were submitted"
+    show_log(path, [], known, Options(), follow=False)
+    assert capsys.readouterr() == ("it works\n", f"{said}\n")
+    Noting.told[JobId(job="1")] = RUNS
+    lines: list[str] = []
+    cancel_jobs([path], [], known, Options(), lines.append)
+    assert lines == [said, "mine: noting job 1 is told to end"]
+
+
+def test_a_record_of_an_earlier_version_has_no_values(known: Registry, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write("1.1")
+    folder = Path("outputs/p1_tinies/jobs")
+    folder.mkdir(parents=True)
+    record = {"cluster": "noting", "job": "5", "submitted": "2025-01-01", "elements": {"p1_tiny": 0}}
+    (folder / "noting_5.json").write_text(json.dumps(record))
+    show_status([path], known, Options())
+    text = capsys.readouterr().out
+    assert "using" not in text
+    assert row(text, "p1_tiny")[2:4] == ["noting", "5"]
+
+
 def test_the_last_job_of_a_run_counts(submitted: Submit, known: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write("1.1")
     times = iter(["2026-01-02T00:00:00+00:00", "2026-01-01T00:00:00+00:00"])  # ids need not rise
@@ -433,6 +491,26 @@ def test_jobs_are_ended_by_name_and_only_those_that_go_on(submitted: Submit, kno
         cancel_jobs([path], ["C"], known, Options(), lines.append)
     cancel_jobs([Path("phases")], [], known, Options(), lines.append)
     assert Noting.cancelled[1:] == [JobId(job="1", index=1), JobId(job="1", index=2)]
+
+
+def test_a_job_that_ends_before_it_is_cancelled_is_no_fault(submitted: Submit, known: Registry) -> None:
+    path = write("1.1", SWEEP)
+    submitted(path)
+    places = [JobId(job="1", index=index) for index in (1, 2, 3)]
+    Noting.told.update(dict.fromkeys(places, RUNS))
+    Noting.refused[places[1]] = ENDED
+    lines: list[str] = []
+    cancel_jobs([path], [], known, Options(), lines.append)
+    assert lines == [
+        "p1_tiny_A: noting job 1[1] is told to end",
+        "p1_tiny_B: noting job 1[2] has ended",
+        "p1_tiny_C: noting job 1[3] is told to end",
+    ]
+    assert set(Noting.cancelled) == {places[0], places[2]}
+    Noting.refused.update({places[1]: ENDED, places[2]: RUNS})
+    Noting.told[places[1]] = RUNS
+    with pytest.raises(UserError, match=r"^1\[3\] was refused$"):
+        cancel_jobs([path], ["B", "C"], known, Options(), lines.append)
 
 
 def test_a_log_is_printed_and_followed_to_its_end(
