@@ -16,9 +16,9 @@ from imginav.manifest.tables import Manifest
 from imginav.model.autoencoder import Autoencoder, build_autoencoder
 from imginav.plugin.checkpoint import load_checkpoint
 from imginav.plugin.registry import installed
-from imginav.runs.checkpoint_manifest import resolve
 from imginav.seeds import Seeds
 from imginav.training.device import Device
+from imginav_evaluation.checkpoint_manifest import resolve
 
 PHASES = Path(__file__).parents[2] / "phases"
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
 
 import attrs
 import pluggy
@@ -89,6 +91,10 @@ class PluginSpecs:
         """Fires once at start, for each plugin: register components with `registry.add(kind, name, class)`."""
 
     @hookspec
+    def study_started(self, folder: Path, options: argparse.Namespace) -> None:
+        """Fires once before the phases of a folder are run, with the options of the command; UserError prevents it."""
+
+    @hookspec
     def run_finished(self, run: FinishedRun) -> None:
         """Fires once when a run's training has ended, on rank 0: evaluate its weights, write what people look at.
 
@@ -106,6 +112,9 @@ class InstalledHooks:
 
     def __init__(self, plugins: pluggy.PluginManager) -> None:
         self._plugins = plugins
+
+    def study_started(self, folder: Path, options: argparse.Namespace) -> None:
+        self._plugins.hook.study_started(folder=folder, options=options)
 
     def run_finished(self, run: FinishedRun) -> None:
         self._plugins.hook.run_finished(run=run)

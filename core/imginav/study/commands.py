@@ -1,4 +1,4 @@
-"""The core's own commands: run, study, check, winner; no logic.
+"""The core's own commands: run, study, winner; no logic.
 
 What a command needs is imported inside of its function, because torch takes seconds to import and `--help` must not
 wait for it. Commands that train listen to signals before that.
@@ -26,7 +26,6 @@ def add_commands(commands: Commands) -> None:
     trains: tuple[OptionGroup, ...] = ("scale", "loading", "running")
     commands.add("run", run, _add_run, options=trains, several_processes=True)
     commands.add("study", study, _add_study, options=trains)
-    commands.add("check", check, _add_check, options=("scale", "loading"))
     commands.add("winner", winner, _add_winner, options=("scale", "loading"))
 
 
@@ -78,25 +77,12 @@ def study(options: argparse.Namespace) -> int:
     """Run all phases of a folder in the order of their dependencies."""
     with options.stop_request.install_handlers():
         from imginav.plugin.registry import installed
-        from imginav.study.phase_check import check_phases, report_faults
         from imginav.study.phases import phases_in_order, run_study
 
         phases_in_order(options.folder)
         registry, how = installed(), study_options(options)
-        # What is wrong with the last phase is better known before the first one trains for a night.
-        report_faults(check_phases([options.folder], registry, how))
+        registry.hooks.study_started(options.folder, options)
         return 0 if run_study(options.folder, registry, how) else FAILED
-
-
-def check(options: argparse.Namespace) -> int:
-    """Find everything that can be wrong with phases without training them; nothing is written."""
-    from imginav.plugin.registry import installed
-    from imginav.study.phase_check import check_phases, report_faults
-
-    checked = check_phases(options.paths, installed(), study_options(options))
-    print("\n".join(line for phase in checked for line in phase.lines))
-    report_faults(checked)
-    return 0
 
 
 def winner(options: argparse.Namespace) -> int:
@@ -148,11 +134,6 @@ def _add_study(command: argparse.ArgumentParser) -> None:
         choices=("auto", "never"),
         help="auto (default): resume what is not finished; never: train everything from the start",
     )
-
-
-def _add_check(command: argparse.ArgumentParser) -> None:
-    command.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="phases, or folders of them")
-    command.add_argument("--require-winners", action="store_true", help="a winner that is not recorded is a fault")
 
 
 def _add_winner(command: argparse.ArgumentParser) -> None:

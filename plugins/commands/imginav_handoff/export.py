@@ -22,10 +22,10 @@ from imginav.files import PART, STALE_SECONDS, move_aside, umask, write_text
 from imginav.formatting import format_bytes
 from imginav.plugin.checkpoint import Checkpoint, load_checkpoint
 from imginav.plugin.registry import Registry
-from imginav.runs.checkpoint_manifest import resolve
 from imginav.runs.evaluation_result import Outcome
 from imginav.runs.records import code_version, utc_now
 from imginav.runs.run_folder import EVALUATION, MANIFEST
+from imginav_evaluation.checkpoint_manifest import resolve
 from imginav_handoff.architecture import Architecture
 from imginav_handoff.export_folder import (
     CARD,

@@ -37,9 +37,9 @@ from imginav.plugin.components import LayoutSource
 from imginav.plugin.palette import UNMATCHED, Palette
 from imginav.plugin.registry import Registry
 from imginav.processes.stop_request import StopRequest
-from imginav.runs.checkpoint_manifest import resolve
 from imginav.runs.lock import RunLock
 from imginav.training.device import Device, limits_named, open_device
+from imginav_evaluation.checkpoint_manifest import resolve
 from imginav_handoff.export_folder import DIGESTS, LATENT, write_digests
 from imginav_handoff.latent_set import (
     DIGEST,

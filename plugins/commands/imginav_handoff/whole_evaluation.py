@@ -11,9 +11,9 @@ from imginav.errors import UserError
 from imginav.plugin.checkpoint import Checkpoint, load_checkpoint, sha256_of
 from imginav.plugin.components import MOST_LAYOUTS
 from imginav.plugin.registry import Registry
-from imginav.runs.checkpoint_manifest import resolve
 from imginav.runs.evaluation_result import Outcome, load_outcome, network_sha256
 from imginav.runs.run_folder import EVALUATION
+from imginav_evaluation.checkpoint_manifest import resolve
 from imginav_reports.evaluate_checkpoint import Request, evaluate_checkpoint
 
 Log = Callable[[str], None]

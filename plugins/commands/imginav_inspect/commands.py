@@ -1,4 +1,4 @@
-"""The commands that look and change nothing: plan, explain, watch, plugins, schema; no logic.
+"""The commands that look and change nothing: check, plan, explain, watch, plugins, schema; no logic.
 
 What a command needs is imported inside of its function, because torch takes seconds to import and `--help` must not
 wait for it.
@@ -13,6 +13,17 @@ from pathlib import Path
 from imginav.plugin.commands import Commands
 from imginav.plugin.hookspecs import hookimpl
 from imginav.study.command_options import add_only, seconds, study_options
+
+
+def check(options: argparse.Namespace) -> int:
+    """Find everything that can be wrong with phases without training them; nothing is written."""
+    from imginav.plugin.registry import installed
+    from imginav_inspect.phase_check import check_phases, report_faults
+
+    checked = check_phases(options.paths, installed(), study_options(options))
+    print("\n".join(line for phase in checked for line in phase.lines))
+    report_faults(checked)
+    return 0
 
 
 def plan(options: argparse.Namespace) -> int:
@@ -65,6 +76,11 @@ def schema(_: argparse.Namespace) -> int:
     return 0
 
 
+def _add_check(command: argparse.ArgumentParser) -> None:
+    command.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="phases, or folders of them")
+    command.add_argument("--require-winners", action="store_true", help="a winner that is not recorded is a fault")
+
+
 def _add_plan(command: argparse.ArgumentParser) -> None:
     command.add_argument("phase", type=Path, help="the phase's manifest, such as phases/1_5.toml")
     add_only(command)
@@ -87,6 +103,7 @@ def _add_watch(command: argparse.ArgumentParser) -> None:
 @hookimpl
 def imginav_commands(commands: Commands) -> None:
     """Add the commands that look and change nothing."""
+    commands.add("check", check, _add_check, options=("scale", "loading"))
     commands.add("plan", plan, _add_plan, options=("scale", "loading"))
     commands.add("explain", explain, _add_explain)
     commands.add("watch", watch, _add_watch)

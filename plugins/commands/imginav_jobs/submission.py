@@ -17,9 +17,9 @@ from imginav.plugin.cluster import Cluster, JobSpec
 from imginav.plugin.registry import Registry
 from imginav.runs.experiment import is_finished
 from imginav.runs.records import utc_now
-from imginav.study.phase_check import check_phases, report_faults
 from imginav.study.phases import Options, chosen, phases_in_order
 from imginav.study.selection import recorded
+from imginav_inspect.phase_check import check_phases, report_faults
 from imginav_jobs.job_records import JobRecord, RunJob, cancel, jobs_folder, jobs_of
 
 Log = Callable[[str], None]

@@ -15,12 +15,12 @@ from imginav.errors import UserError
 from imginav.manifest.resolved import ResolvedManifest
 from imginav.plugin.checkpoint import Checkpoint, load_checkpoint
 from imginav.plugin.registry import Registry
-from imginav.runs.checkpoint_manifest import resolve
 from imginav.runs.evaluation_result import Outcome, load_outcome
 from imginav.runs.records import load_record
 from imginav.runs.run_folder import EVALUATION, RECORD
 from imginav.training.assembly import assemble
 from imginav.training.device import limits_named
+from imginav_evaluation.checkpoint_manifest import resolve
 from imginav_evaluation.evaluate import Weights, evaluate
 from imginav_reports import run_page
 

@@ -20,9 +20,9 @@ from imginav.manifest.resolved import ResolvedManifest, ResolvedPhase
 from imginav.model.autoencoder import MOST_PARAMETERS, build_autoencoder
 from imginav.plugin.registry import Registry
 from imginav.seeds import Seeds
-from imginav.study.phase_check import check_phases
 from imginav.study.phases import Options
 from imginav_inspect.explanation import explain
+from imginav_inspect.phase_check import check_phases
 
 SECONDS = 5.0
 """Of processor time. Most are refused in milliseconds; what hangs does not end at all."""

@@ -9,8 +9,8 @@ import pytest
 
 from imginav import UserError
 from imginav.plugin.registry import installed
-from imginav.study.phase_check import check_phases, report_faults
 from imginav.study.phases import Options
+from imginav_inspect.phase_check import check_phases, report_faults
 
 FOLDER = Path(__file__).parent / "wrong_manifests"
 

@@ -15,9 +15,9 @@ from imginav.manifest.fingerprints import LayoutsFingerprint
 from imginav.manifest.resolved import ResolvedPhase
 from imginav.manifest.winners import CandidateRecord, Metric, Winner
 from imginav.plugin.registry import Registry
-from imginav.study.phase_check import Checked, Faults, check_phases, report_faults
 from imginav.study.phases import Options
 from imginav.study.selection import data_fingerprints
+from imginav_inspect.phase_check import Checked, Faults, check_phases, report_faults
 
 EARLIER = """
 [sweep]
