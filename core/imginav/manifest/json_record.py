@@ -62,7 +62,7 @@ def to_json(record: Any, version: Version | None = None) -> str:
     """Return an attrs instance or a table as JSON text, the version first."""
     table: dict[str, Any] = dict([version]) if version else {}
     table |= record if isinstance(record, Mapping) else attrs.asdict(record)
-    return json.dumps(_finite(table), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(_finite(table), indent=2, ensure_ascii=False, default=str) + "\n"
 
 
 def from_json(text: str | bytes, cls: type[T]) -> T:

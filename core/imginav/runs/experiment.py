@@ -23,7 +23,7 @@ from imginav.processes.distributed import ALONE, World
 from imginav.processes.stop_request import Interrupted, StopRequest
 from imginav.runs.evaluation_result import Outcome, load_outcome
 from imginav.runs.lock import RunLock
-from imginav.runs.records import Recorder, load_record
+from imginav.runs.records import Recorder, RunRecord, load_record
 from imginav.runs.resuming import Resume, resume_run
 from imginav.runs.run_folder import RunFolder
 from imginav.training.assembly import assemble, build_hooks
@@ -91,15 +91,7 @@ def run_experiment(
         with closing(trainer.data):
             goes_on = resume_run(trainer, folder, resolved, earlier, resume, log)
             world.broadcast(_place_of(trainer, goes_on=goes_on))
-            recorder = Recorder.start(
-                folder.record,
-                folder.experiment,
-                resolved.sha256,
-                trainer.data.fingerprint,
-                trainer.epochs,
-                earlier if goes_on else None,
-            )
-            trainer.hooks.add("the run's record", EpochRecorder(recorder))
+            recorder = _record(trainer, folder, resolved, earlier if goes_on else None)
             with (
                 stop_request.deferred(),
                 recorder.until_finished(),
@@ -117,6 +109,15 @@ def run_experiment(
                 outcome = _finish(FinishedRun(trainer=trainer, folder=folder, resolved=resolved, timed=timed), hooks)
             world.barrier()
             return outcome
+
+
+def _record(trainer: Trainer, folder: RunFolder, resolved: ResolvedManifest, earlier: RunRecord | None) -> Recorder:
+    """Start the record of a run, or that of another attempt, and keep it up to date from epoch to epoch."""
+    recorder = Recorder.start(
+        folder.record, folder.experiment, resolved.sha256, trainer.data.fingerprint, trainer.epochs, earlier
+    )
+    trainer.hooks.add("the run's record", EpochRecorder(recorder))
+    return recorder
 
 
 def follow_experiment(resolved: ResolvedManifest, world: World, stop_request: StopRequest) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from attrs import asdict, define, evolve, field, frozen
+from attrs import asdict, evolve, frozen
 from torch import Tensor, nn
 
 from imginav.data.batches import layouts_in
@@ -21,6 +21,7 @@ from imginav.seeds import Seeds
 from imginav.training import library_seeds
 from imginav.training.assembly import Assembly
 from imginav.training.best_epoch import BestEpoch
+from imginav.training.epoch_totals import EpochTotals
 from imginav.training.metric_definitions import TOTAL, metric_columns
 from imginav.training.optimization import Optimization
 from imginav.training.run_hooks import RunHooks
@@ -34,30 +35,6 @@ NAMES_SHOWN = 3
 
 STEPS_PER_CHECK = 50
 """On a GPU: it works ahead of the program, and would wait if each step's loss were read to see whether it is finite."""
-
-
-@define(kw_only=True)
-class EpochTotals:
-    """What an epoch has gathered so far; it is saved, so that an epoch that is entered again goes on with it."""
-
-    learning_rate: float  # of its first step
-    batches: int = 0  # read, whether they led to a step or not
-    images: int = 0  # in the batches that led to steps
-    seconds: float = 0.0  # in which these were taken
-    sums: dict[str, Tensor] = field(factory=dict)  # of each loss term over its images, on the device
-    counts: dict[str, int] = field(factory=dict)  # of these images; fewer where a loss came in within the epoch
-
-    def add(self, terms: Mapping[str, Tensor], images: int) -> None:
-        """Take in the terms of a step."""
-        # Summed where they are: reading a value at each step would make a GPU wait.
-        self.sums = {name: self.sums.get(name, 0.0) + term * images for name, term in terms.items()}
-        self.counts = {name: self.counts.get(name, 0) + images for name in terms}
-        self.images += images
-
-    @property
-    def means(self) -> dict[str, float]:
-        """The mean of each loss term over its images."""
-        return {name: float(total) / self.counts[name] for name, total in self.sums.items()}
 
 
 @frozen

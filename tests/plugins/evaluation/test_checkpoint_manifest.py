@@ -14,7 +14,7 @@ from imginav.manifest.resolution import RESOLVED
 from imginav.manifest.resolved import ResolvedManifest
 from imginav.plugin.checkpoint import Checkpoint
 from imginav.plugin.registry import Registry
-from imginav.runs import checkpoint_manifest
+from imginav_evaluation import checkpoint_manifest
 
 PATH = Path("run/best.pt")
 

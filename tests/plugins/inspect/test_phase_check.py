@@ -230,7 +230,7 @@ def test_the_command_ends_with_status_0_or_with_2_and_all_faults(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    golden = Path(__file__).parents[1] / "manifest" / "wrong_manifests"
+    golden = Path(__file__).parents[2] / "core" / "manifest" / "wrong_manifests"
     for name in ("base.toml", "earlier.toml", "several_faults.toml", "bad_device.toml"):
         Path(name).write_bytes((golden / name).read_bytes())
     assert cli.main(["check", "earlier.toml"]) == 0
