@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import settings
 from PIL import Image
 
 from imginav import DataSpec
@@ -29,11 +28,10 @@ from imginav.runs.run_folder import EVALUATION
 from imginav.training.trainer import Trainer
 from imginav_datasets.classes import LABELS, PALETTE
 from imginav_evaluation.evaluate import Weights, evaluate
+from imginav_tests.examples import register_profiles
 from imginav_tests.tiny import LATENCY, PHASE, Blocks
 
-# A machine that does other things at the same time is no fault.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+register_profiles()
 
 WriteLayouts = Callable[..., Path]
 

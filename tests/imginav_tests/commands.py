@@ -19,6 +19,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import entry_points
 from multiprocessing import spawn, util
@@ -164,10 +165,8 @@ def serve(channel: socket.socket) -> None:
                 waiting.unregister(key.fileobj)
                 os.close(int(key.fileobj))  # type: ignore[arg-type]  # registered by its number
                 _, status = os.waitpid(pid, 0)
-                try:
+                with suppress(OSError):  # nobody waits for it
                     answers.send(os.waitstatus_to_exitcode(status))
-                except OSError:
-                    pass  # nobody waits for it
                 answers.close()
 
 
@@ -214,12 +213,10 @@ def _fork_spawned(path: bytes, arguments: Sequence[str], passed: Sequence[int]) 
             if callable(signal.getsignal(number)):  # a handler, which no new program would have
                 signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         kept = {0, 1, 2, *passed}
-        for descriptor in map(int, os.listdir("/proc/self/fd")):
+        for descriptor in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
             if descriptor not in kept:
-                try:
+                with suppress(OSError):  # that of the listing itself
                     os.close(descriptor)
-                except OSError:
-                    pass  # that of the listing itself
         sys.argv = ["-c", "--multiprocessing-fork"]
         _leave(lambda: exec(code, {"spawn_main": spawn.spawn_main}))  # noqa: S102  # what a new interpreter would get
     return pid
