@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -132,6 +133,8 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
 Resolve = Callable[..., ResolvedManifest]
 
+CHECKPOINT = "tiny_checkpoint_best.pt"
+
 
 @pytest.fixture
 def resolve(tmp_path: Path, registry: Registry) -> Resolve:
@@ -159,14 +162,33 @@ def make_trainer(resolve: Resolve) -> Callable[..., Trainer]:
     return make
 
 
+@pytest.fixture(scope="session")
+def made_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[object], Path]:
+    """Return the folder in which the checkpoint of some settings is kept, which may not be there yet."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    known: dict[object, Path] = {}
+    return lambda settings: known.setdefault(settings, root / str(len(known)))
+
+
 @pytest.fixture
-def make_checkpoint(resolve: Resolve, tmp_path: Path) -> Callable[..., Path]:
-    """Leave a checkpoint of the tiny phase with settings over it, as initialised, and beside it what it is worth."""
+def make_checkpoint(
+    resolve: Resolve, tmp_path: Path, made_checkpoints: Callable[[object], Path]
+) -> Callable[..., Path]:
+    """Leave a checkpoint of the tiny phase with settings over it, as initialised, and beside it what it is worth.
+
+    It is made once for the same settings, and copied for each test.
+    """
 
     def make(*settings: str, evaluated: bool = True, spec: bool = True, name: str = "run") -> Path:
+        made = made_checkpoints((settings, evaluated, spec))
+        if not made.exists():
+            build(made, *settings, evaluated=evaluated, spec=spec)
+        return shutil.copytree(made, tmp_path / name, copy_function=shutil.copyfile) / CHECKPOINT
+
+    def build(folder: Path, *settings: str, evaluated: bool, spec: bool) -> None:
         resolved = resolve(*settings)
         trainer = build_trainer(resolved, log=lambda _: None)
-        path = tmp_path / name / "tiny_checkpoint_best.pt"
+        path = folder / CHECKPOINT
         Checkpoint(
             model=trainer.model.state_dict(),
             epoch=2,
@@ -176,8 +198,7 @@ def make_checkpoint(resolve: Resolve, tmp_path: Path) -> Callable[..., Path]:
             spec=trainer.data.source.spec if spec else None,
         ).save(path)
         if evaluated:
-            evaluate(Weights.of(trainer), resolved, path.parent, timed=False).save(path.parent / EVALUATION)
-        return path
+            evaluate(Weights.of(trainer), resolved, folder, timed=False).save(folder / EVALUATION)
 
     return make
 
