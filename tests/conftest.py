@@ -22,13 +22,13 @@ from imginav.manifest.loading import load, load_phase
 from imginav.manifest.resolved import ResolvedManifest, ResolvedPhase
 from imginav.plugin.checkpoint import Checkpoint
 from imginav.plugin.registry import Registry, installed
-from imginav.runs.evaluation_result import Outcome
 from imginav.runs.experiment import build_trainer, run_folder
 from imginav.runs.records import Recorder, load_record
 from imginav.runs.run_folder import EVALUATION
 from imginav.training.trainer import Trainer
 from imginav_datasets.classes import LABELS, PALETTE
 from imginav_evaluation.evaluate import Weights, evaluate
+from imginav_tests import outcomes
 from imginav_tests.examples import register_profiles
 from imginav_tests.tiny import LATENCY, PHASE, Blocks
 
@@ -216,23 +216,13 @@ def finish() -> Callable[..., None]:
             with Recorder.start(folder.record, folder.experiment, resolved.sha256, data, 2, earlier).until_finished():
                 value = figures[phase.label(resolved)]
                 channels = resolved.manifest.encoder.latent_channels
-                outcome = Outcome(
+                outcome = outcomes.outcome(
                     title="",
                     experiment=folder.experiment,
-                    weights_epoch=2,
-                    epochs=2,
-                    stop_reason="",
-                    best_epoch=2,
-                    monitor="val_loss",
                     metrics={"val_mse": value, "val_loss": value},
                     flat_background_mse=1.0,
                     latent=(8, 8, channels),
-                    downsampling_factor=4,
-                    encoder_parameters=10,
                     decoder_parameters=10,
-                    train_layouts=12,
-                    validation_layouts=4,
-                    split_by="scene",
                     trial=False,
                     latency=LATENCY,
                 )
