@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import settings
 from PIL import Image
 
 from imginav import DataSpec
@@ -22,18 +22,17 @@ from imginav.manifest.loading import load, load_phase
 from imginav.manifest.resolved import ResolvedManifest, ResolvedPhase
 from imginav.plugin.checkpoint import Checkpoint
 from imginav.plugin.registry import Registry, installed
-from imginav.runs.evaluation_result import Outcome
 from imginav.runs.experiment import build_trainer, run_folder
 from imginav.runs.records import Recorder, load_record
 from imginav.runs.run_folder import EVALUATION
 from imginav.training.trainer import Trainer
 from imginav_datasets.classes import LABELS, PALETTE
 from imginav_evaluation.evaluate import Weights, evaluate
+from imginav_tests import outcomes
+from imginav_tests.examples import register_profiles
 from imginav_tests.tiny import LATENCY, PHASE, Blocks
 
-# A machine that does other things at the same time is no fault.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+register_profiles()
 
 WriteLayouts = Callable[..., Path]
 
@@ -134,6 +133,8 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
 Resolve = Callable[..., ResolvedManifest]
 
+CHECKPOINT = "tiny_checkpoint_best.pt"
+
 
 @pytest.fixture
 def resolve(tmp_path: Path, registry: Registry) -> Resolve:
@@ -161,14 +162,33 @@ def make_trainer(resolve: Resolve) -> Callable[..., Trainer]:
     return make
 
 
+@pytest.fixture(scope="session")
+def made_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[object], Path]:
+    """Return the folder in which the checkpoint of some settings is kept, which may not be there yet."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    known: dict[object, Path] = {}
+    return lambda settings: known.setdefault(settings, root / str(len(known)))
+
+
 @pytest.fixture
-def make_checkpoint(resolve: Resolve, tmp_path: Path) -> Callable[..., Path]:
-    """Leave a checkpoint of the tiny phase with settings over it, as initialised, and beside it what it is worth."""
+def make_checkpoint(
+    resolve: Resolve, tmp_path: Path, made_checkpoints: Callable[[object], Path]
+) -> Callable[..., Path]:
+    """Leave a checkpoint of the tiny phase with settings over it, as initialised, and beside it what it is worth.
+
+    It is made once for the same settings, and copied for each test.
+    """
 
     def make(*settings: str, evaluated: bool = True, spec: bool = True, name: str = "run") -> Path:
+        made = made_checkpoints((settings, evaluated, spec))
+        if not made.exists():
+            build(made, *settings, evaluated=evaluated, spec=spec)
+        return shutil.copytree(made, tmp_path / name, copy_function=shutil.copyfile) / CHECKPOINT
+
+    def build(folder: Path, *settings: str, evaluated: bool, spec: bool) -> None:
         resolved = resolve(*settings)
         trainer = build_trainer(resolved, log=lambda _: None)
-        path = tmp_path / name / "tiny_checkpoint_best.pt"
+        path = folder / CHECKPOINT
         Checkpoint(
             model=trainer.model.state_dict(),
             epoch=2,
@@ -178,8 +198,7 @@ def make_checkpoint(resolve: Resolve, tmp_path: Path) -> Callable[..., Path]:
             spec=trainer.data.source.spec if spec else None,
         ).save(path)
         if evaluated:
-            evaluate(Weights.of(trainer), resolved, path.parent, timed=False).save(path.parent / EVALUATION)
-        return path
+            evaluate(Weights.of(trainer), resolved, folder, timed=False).save(folder / EVALUATION)
 
     return make
 
@@ -197,23 +216,13 @@ def finish() -> Callable[..., None]:
             with Recorder.start(folder.record, folder.experiment, resolved.sha256, data, 2, earlier).until_finished():
                 value = figures[phase.label(resolved)]
                 channels = resolved.manifest.encoder.latent_channels
-                outcome = Outcome(
+                outcome = outcomes.outcome(
                     title="",
                     experiment=folder.experiment,
-                    weights_epoch=2,
-                    epochs=2,
-                    stop_reason="",
-                    best_epoch=2,
-                    monitor="val_loss",
                     metrics={"val_mse": value, "val_loss": value},
                     flat_background_mse=1.0,
                     latent=(8, 8, channels),
-                    downsampling_factor=4,
-                    encoder_parameters=10,
                     decoder_parameters=10,
-                    train_layouts=12,
-                    validation_layouts=4,
-                    split_by="scene",
                     trial=False,
                     latency=LATENCY,
                 )

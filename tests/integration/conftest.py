@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from PIL import Image
 
 from imginav_datasets.classes import PALETTE
+from imginav_tests import commands
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -23,8 +23,7 @@ def imginav(tmp_path: Path) -> Run:
 
     def run(*arguments: str | Path, settings: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
         sets = [part for setting in settings for part in ("--set", setting)]
-        command = [sys.executable, "-m", "imginav", *map(str, arguments), *sets]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+        return commands.run([*arguments, *sets], cwd=tmp_path)
 
     return run
 

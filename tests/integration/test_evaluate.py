@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 from PIL import Image
 
 from imginav_datasets.classes import PALETTE
+from imginav_tests import commands
 
 PHASE = Path(__file__).parents[2] / "phases" / "1_5.toml"
 
@@ -57,8 +57,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines.append(f"{number}.png,{'room' if number % 3 else 'scene'}")
     (folder / "layouts.csv").write_text("\n".join(lines) + "\n")
     sets = [part for setting in settings_of(folder) for part in ("--set", setting)]
-    command = [sys.executable, "-m", "imginav", "run", str(PHASE), *sets]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=300)
+    commands.run(["run", PHASE, *sets], cwd=folder).check_returncode()
     return folder
 
 

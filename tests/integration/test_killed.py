@@ -19,10 +19,9 @@ import pytest
 
 from imginav.plugin.checkpoint import load_checkpoint, sha256_of
 from imginav.runs.lock import lock_file
+from imginav_tests import commands
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
-
-STRUCK = Path(__file__).parent / "struck.py"
 
 HALF_WRITTEN, BEFORE, AFTER = MOMENTS = ("half of ", "before the rename to ", "after the rename to ")
 """What can happen to a file, as struck.py says it."""
@@ -104,14 +103,12 @@ IN_EVALUATION = (
 
 def imginav(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the phase."""
-    command = [sys.executable, "-m", "imginav", "run", "phase.toml", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    return commands.run(["run", "phase.toml", *arguments], cwd=folder, timeout=120)
 
 
 def struck(folder: Path, moment: str, number: int, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the phase in a process that is killed at a moment."""
-    command = [sys.executable, str(STRUCK), moment, str(number), "run", "phase.toml", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    return commands.run(["run", "phase.toml", *arguments], cwd=folder, strike=(moment, number), timeout=120)
 
 
 def whole(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -205,14 +202,11 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
     assert not list(folder.glob("outputs/final.*/*.pt"))
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "imginav", "run", "phase.toml", *arguments],
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
+def start(folder: Path, *arguments: str) -> commands.Command:
+    return commands.Command(["run", "phase.toml", *arguments], cwd=folder, one_stream=True)
 
 
-def wait_for(what: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def wait_for(what: Callable[[], bool], process: commands.Command | subprocess.Popen[str]) -> None:
     until = time.monotonic() + 60
     while not what():
         assert process.poll() is None, process.communicate()[0]
@@ -269,7 +263,10 @@ def test_a_second_command_on_the_same_run_is_refused(folder: Path) -> None:
 def test_two_sigints_leave_at_once(folder: Path) -> None:
     # A step that takes long: without the second signal it would be waited for.
     slow = ("data.image_size=512", "encoder.base_channels=64", "train.batch_size=12", "data.crop=512")
-    process = start(folder, *(part for setting in slow for part in ("--set", setting)))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "imginav", "run", "phase.toml", *(part for s in slow for part in ("--set", s))],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
     wait_for(lambda: (folder / "outputs" / "final" / "run.json").exists(), process)
     time.sleep(1)
     assert process.stdout

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from imginav_datasets.classes import PALETTE
+from imginav_tests import commands
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "phase2.md"
@@ -43,16 +44,14 @@ def draw_layouts(folder: Path) -> None:
     (folder / "layouts.csv").write_text("\n".join(lines) + "\n")
 
 
-def run(folder: Path, *command: str) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
+def ended(done: subprocess.CompletedProcess[str]) -> None:
+    assert done.returncode == 0, f"{shlex.join(done.args)}\n{done.stdout}\n{done.stderr}"
 
 
 def test_every_block_of_the_document_runs(tmp_path: Path) -> None:
     draw_layouts(tmp_path)
     sets = [part for setting in SETTINGS for part in ("--set", setting)]
-    imginav = [sys.executable, "-m", "imginav"]
-    run(tmp_path, *imginav, "run", str(ROOT / "phases" / "1_5.toml"), *sets)
+    ended(commands.run(["run", ROOT / "phases" / "1_5.toml", *sets], cwd=tmp_path))
     # What the examples of single files call their own.
     checkpoint = tmp_path / "outputs" / "phase1_5_AE_final" / "phase1_5_AE_final_checkpoint_best.pt"
     for name in ("best.pt", "evaluation.json"):
@@ -60,7 +59,7 @@ def test_every_block_of_the_document_runs(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "0.png", tmp_path / "layout.png")
     shutil.copy(tmp_path / "1.png", tmp_path / "other.png")
     python: list[str] = []
-    commands = 0
+    number = 0
     for language, block in re.findall(r"^```(sh|python)\n(.*?)^```", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL):
         if language == "python":
             python.append(block)
@@ -68,7 +67,8 @@ def test_every_block_of_the_document_runs(tmp_path: Path) -> None:
         for line in block.splitlines():
             program, *arguments = shlex.split(line)
             assert program == "imginav"
-            run(tmp_path, *imginav, *arguments)
-            commands += 1
-    run(tmp_path, sys.executable, "-W", "error", "-c", "\n".join(python))
-    assert (commands, len(python)) == (10, 5)
+            ended(commands.run(arguments, cwd=tmp_path))
+            number += 1
+    code = [sys.executable, "-W", "error", "-c", "\n".join(python)]
+    ended(subprocess.run(code, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False))
+    assert (number, len(python)) == (10, 5)

@@ -19,6 +19,7 @@ import tomli
 from PIL import Image
 
 from imginav.plugin.checkpoint import load_checkpoint
+from imginav_tests import commands
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -107,7 +108,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(stream)]
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str] | None = None, seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], bool], process: commands.Command | None = None, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -115,16 +116,9 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str] | Non
         time.sleep(0.02)
 
 
-def start(tmp_path: Path, *arguments: str, output: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
+def start(tmp_path: Path, *arguments: str) -> commands.Command:
     """Start imginav in a process group of its own, as a terminal or a scheduler does."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "imginav", *arguments],
-        cwd=tmp_path,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    return commands.Command(arguments, cwd=tmp_path, one_stream=True)
 
 
 def test_a_study_runs_the_chain_and_a_second_time_trains_nothing(imginav: Run, phases: Path, tmp_path: Path) -> None:
@@ -306,7 +300,14 @@ def test_a_sweep_that_is_asked_to_leave_starts_no_other_and_goes_on_another_time
 def test_a_sweep_is_asked_to_leave_while_its_first_experiment_is_starting(
     phases: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    process = start(tmp_path, "run", "phases/channels.toml", output=subprocess.PIPE)
+    process = subprocess.Popen(  # an interpreter of its own, as the time that its start takes is what is tested
+        [sys.executable, "-m", "imginav", "run", "phases/channels.toml"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
     assert process.stdout
     said = []
     while not said or "ae_L1 starts" not in said[-1]:

@@ -50,13 +50,7 @@ class PendingCheck:
 class Trainer:
     """Trains an autoencoder, and tells the callbacks of its run what happens."""
 
-    def __init__(
-        self,
-        settings: Train,
-        assembly: Assembly,
-        optimization: Optimization,
-        hooks: RunHooks,
-    ) -> None:
+    def __init__(self, settings: Train, assembly: Assembly, optimization: Optimization, hooks: RunHooks) -> None:
         self.epochs = settings.epochs
         self.model = assembly.model
         self.objective = assembly.objective

@@ -21,6 +21,7 @@ from imginav.manifest.resolved import ResolvedPhase
 from imginav.plugin.registry import Registry, installed
 from imginav.runs.experiment import run_folder
 from imginav_inspect.explanation import explain
+from imginav_tests.examples import examples
 
 PHASES = Path(__file__).parents[3] / "phases"
 
@@ -239,7 +240,7 @@ def stays_within_its_folders(experiment: Any) -> None:
     assert own.shared.absolute().resolve().parent == roots[1]
 
 
-@settings(in_one_folder, max_examples=1000)
+@settings(in_one_folder, max_examples=examples(1000))
 @given(st.sampled_from(NAMES), st.booleans(), CHANGES)
 def test_a_phase_with_something_changed_is_loaded_or_refused(
     registry: Registry, name: str, below: bool, changes: list[tuple[str, int, int, str, Any]]
@@ -249,14 +250,14 @@ def test_a_phase_with_something_changed_is_loaded_or_refused(
     loaded(registry, f"{name}.toml")
 
 
-@settings(in_one_folder, max_examples=300)
+@settings(in_one_folder, max_examples=examples(300))
 @given(st.text(max_size=60) | st.text("[]{}=.\"'\n#\\ax1-:T", max_size=40))
 def test_any_text_is_loaded_or_refused(registry: Registry, text: str) -> None:
     Path("any.toml").write_text(text, encoding="utf-8", errors="surrogatepass", newline="")
     loaded(registry, "any.toml")
 
 
-@settings(in_one_folder, max_examples=300)
+@settings(in_one_folder, max_examples=examples(300))
 @given(st.binary(max_size=60), st.integers(0, 2000))
 def test_any_bytes_in_a_phase_are_loaded_or_refused(registry: Registry, content: bytes, at: int) -> None:
     right = (PHASES / "1_5.toml").read_bytes()
@@ -298,20 +299,20 @@ SETTINGS = st.text(max_size=30) | st.builds(
 )
 
 
-@settings(in_one_folder, max_examples=400)
+@settings(in_one_folder, max_examples=examples(400))
 @given(st.sampled_from(NAMES), st.lists(SETTINGS, min_size=1, max_size=2))
 def test_any_settings_are_loaded_or_refused(registry: Registry, name: str, said: list[str]) -> None:
     loaded(registry, f"{name}.toml", settings=said)
 
 
-@settings(in_one_folder, max_examples=250)
+@settings(in_one_folder, max_examples=examples(250))
 @given(CHANGES)
 def test_any_site_file_is_loaded_or_refused(registry: Registry, changes: list[tuple[str, int, int, str, Any]]) -> None:
     write(Path("site.toml"), changed(SITE, changes))
     loaded(registry, "1_5.toml", site=Path("site.toml"))
 
 
-@settings(in_one_folder, max_examples=250)
+@settings(in_one_folder, max_examples=examples(250))
 @given(CHANGES, st.booleans())
 def test_any_winner_is_taken_or_refused(
     registry: Registry, changes: list[tuple[str, int, int, str, Any]], required: bool
@@ -323,7 +324,7 @@ def test_any_winner_is_taken_or_refused(
         assert [winner.summary.isprintable() for winner in phase.lineage.values()] == [True]
 
 
-@settings(in_one_folder, max_examples=150)
+@settings(in_one_folder, max_examples=examples(150))
 @given(CHANGES, st.text("[]{}=.\"'\n#\\ax1", max_size=10))
 @example([], "[a]\nx=1\n[a.b]\n[b]\n[a.c]")
 def test_any_resolved_manifest_is_explained_or_refused(

@@ -13,6 +13,7 @@ from imginav import UserError
 from imginav.manifest.loading import load
 from imginav.plugin.registry import Registry, installed
 from imginav.plugin.validators import seconds_of
+from imginav_tests.examples import examples
 
 PHASE = """
 [phase]
@@ -289,7 +290,7 @@ def test_tables_that_were_read_already_stand_for_the_file(phase: Path, registry:
         load(Path("a.pt"), registry, tables={"extends": "phase.toml"})
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=st.integers(1, 8),
     channels=st.integers(1, 512),

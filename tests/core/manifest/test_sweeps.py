@@ -14,6 +14,7 @@ from imginav.manifest.loading import load
 from imginav.manifest.resolved import ResolvedPhase
 from imginav.plugin.registry import Registry
 from imginav.plugin.validators import FILE_NAME
+from imginav_tests.examples import examples
 
 Load = Callable[..., ResolvedPhase]
 
@@ -185,7 +186,7 @@ def test_where_the_layouts_lie_is_no_part_of_the_fingerprint(load_text: Load) ->
 channels = st.integers(1, 64)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     # Some disks know no capitals, and some names are those of devices.
     values=st.dictionaries(st.from_regex(r"[a-z0-9][a-z0-9_-]{0,8}", fullmatch=True), channels, min_size=1).filter(

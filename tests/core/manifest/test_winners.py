@@ -14,9 +14,9 @@ from imginav import UserError
 from imginav.manifest.fingerprints import DataFingerprint, LayoutsFingerprint, SplitFingerprint
 from imginav.manifest.resolved import ResolvedPhase
 from imginav.manifest.winners import Winner, find_winner, load_winner, take
-from imginav.runs.evaluation_result import Outcome
 from imginav.runs.records import RunRecord
 from imginav.study.selection import RunResult, notes_on_winners, overrule, refuse_strange_winners, same_evidence, select
+from imginav_tests import outcomes
 
 DATA = DataFingerprint(
     layouts=LayoutsFingerprint(rows=16, sha256="a" * 64, description="16 blocks"),
@@ -56,23 +56,13 @@ def evidence(phase: ResolvedPhase, **values: float | str) -> list[RunResult]:
             host="",
             process="1",
         )
-        outcome = Outcome(
+        outcome = outcomes.outcome(
             title="",
             experiment=record.experiment,
-            weights_epoch=2,
-            epochs=2,
-            stop_reason="",
-            best_epoch=2,
-            monitor="val_loss",
             metrics={"val_mse": shown, "val_loss": shown} if isinstance(shown, float) else {},
             flat_background_mse=1.0,
             latent=(8, 8, resolved.manifest.encoder.latent_channels),
-            downsampling_factor=4,
-            encoder_parameters=10,
             decoder_parameters=10,
-            train_layouts=12,
-            validation_layouts=4,
-            split_by="scene",
             trial=False,
         )
         finished = isinstance(shown, float)

@@ -16,32 +16,19 @@ from imginav.runs.evaluation_result import (
     Latency,
     Latent,
     NoiseLevel,
-    Outcome,
     Pair,
     RankedLayout,
     Reconstruction,
     Size,
     load_outcome,
 )
+from imginav_tests import outcomes
 
-OUTCOME = Outcome(
-    title="Phase 0",
-    experiment="tiny",
-    weights_epoch=2,
+OUTCOME = outcomes.outcome(
     epochs=3,
     stop_reason="early stopping",
     best_epoch=None,
-    monitor="val_loss",
     metrics={"val_mse": 0.01, "val_psnr_db": 26.02},
-    flat_background_mse=0.1,
-    latent=(8, 8, 2),
-    downsampling_factor=4,
-    encoder_parameters=10,
-    decoder_parameters=20,
-    train_layouts=12,
-    validation_layouts=4,
-    split_by="scene",
-    trial=True,
     notes=("one",),
     reconstruction=Reconstruction(
         layouts={"room": 3},

@@ -33,6 +33,7 @@ from imginav.runs.records import Recorder, load_record
 from imginav.runs.run_folder import RunFolder
 from imginav.seeds import Seeds
 from imginav.training.trainer import Trainer
+from imginav_tests.examples import examples
 
 Resolve = Callable[..., ResolvedManifest]
 MakeTrainer = Callable[..., Trainer]
@@ -122,7 +123,7 @@ def reference(unbroken: dict[str, Any], resolve: Resolve, tmp_path: Path) -> dic
     return unbroken
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(8, quick=3), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=st.integers(1, BOUNDARIES), second=st.integers(1, BOUNDARIES))
 def test_a_run_that_leaves_anywhere_ends_as_if_it_had_not(
     resolve: Resolve, tmp_path: Path, reference: dict[str, Any], first: int, second: int

@@ -16,6 +16,7 @@ from imginav import UserError, hookimpl
 from imginav.training import trainer as trainer_module
 from imginav.training.device import Device
 from imginav.training.trainer import Trainer
+from imginav_tests.examples import examples
 
 MakeTrainer = Callable[..., Trainer]
 
@@ -118,7 +119,7 @@ def test_another_seed_gives_another_run(make_trainer: MakeTrainer) -> None:
     assert not torch.equal(next(first.model.parameters()), next(second.model.parameters()))
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(6, quick=2), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(parts=st.integers(2, 6))
 def test_a_batch_in_parts_gives_the_same_weights(make_trainer: MakeTrainer, parts: int) -> None:
     # SGD, because Adam blows rounding errors up where a gradient is nearly zero.
@@ -342,7 +343,7 @@ def test_a_callback_can_stop_the_training_after_the_epoch(make_trainer: MakeTrai
     assert (trainer.epoch, len(trainer.history), trainer.stop_reason) == (1, 1, "enough")
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(4, quick=2), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cut=st.integers(1, 3))
 def test_a_run_that_goes_on_from_its_state_equals_an_unbroken_one(
     make_trainer: MakeTrainer, tmp_path: Path, cut: int

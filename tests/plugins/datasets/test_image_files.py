@@ -28,6 +28,7 @@ from imginav_datasets.image_files import (
     ignore_warnings_of_pillow,
     read_image,
 )
+from imginav_tests.examples import examples
 
 BED, SOFA = PALETTE.colours[LayoutClass.BED], PALETTE.colours[LayoutClass.SOFA]
 BACKGROUND = PALETTE.background_colour
@@ -367,7 +368,7 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     added=st.one_of(st.none(), st.tuples(PLACES, st.binary(max_size=20))),
 )
 @example(kind="png", flipped=[], kept=None, added=None)
-@settings(max_examples=1000, deadline=timedelta(seconds=5))
+@settings(max_examples=examples(1000), deadline=timedelta(seconds=5))
 def test_whatever_is_wrong_with_its_bytes_a_file_is_an_image_or_is_refused(
     damaged: Path,
     kind: str,

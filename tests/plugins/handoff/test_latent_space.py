@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from imginav import DataSpec, UserError
-from imginav.runs.evaluation_result import Channel, Latent, Outcome
+from imginav.runs.evaluation_result import Channel, Latent
 from imginav_handoff.latent_space import LatentSpace, latent_space_of, load_latent_space
+from imginav_tests import outcomes
 
 STATISTICS = Latent(
     layouts=12,
@@ -29,24 +30,8 @@ STATISTICS = Latent(
     decode_shift_error=math.nan,
 )
 
-OUTCOME = Outcome(
-    title="Phase 0",
-    experiment="tiny",
-    weights_epoch=2,
+OUTCOME = outcomes.outcome(
     epochs=3,
-    stop_reason="",
-    best_epoch=2,
-    monitor="val_loss",
-    metrics={},
-    flat_background_mse=0.1,
-    latent=(8, 8, 2),
-    downsampling_factor=4,
-    encoder_parameters=10,
-    decoder_parameters=20,
-    train_layouts=12,
-    validation_layouts=4,
-    split_by="scene",
-    trial=True,
     weights_sha256="abc",
     latent_statistics=STATISTICS,
 )

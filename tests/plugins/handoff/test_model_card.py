@@ -9,11 +9,12 @@ import pytest
 from huggingface_hub import ModelCard
 
 from imginav import DataSpec
-from imginav.runs.evaluation_result import Channel, Latency, Latent, NoiseLevel, Outcome, RankedLayout, Reconstruction
+from imginav.runs.evaluation_result import Channel, Latency, Latent, NoiseLevel, RankedLayout, Reconstruction
 from imginav_exporters import SafetensorsExporter
 from imginav_handoff.export_folder import Agreement, ExportRecord
 from imginav_handoff.latent_space import latent_space_of
 from imginav_handoff.model_card import as_yaml, cell, model_card
+from imginav_tests import outcomes
 
 RECORD = ExportRecord(
     format="safetensors",
@@ -35,24 +36,18 @@ RECORD = ExportRecord(
     },
 )
 
-OUTCOME = Outcome(
+OUTCOME = outcomes.outcome(
     title="Phase 1.5 · Final",
     experiment="final",
     weights_epoch=7,
     epochs=9,
-    stop_reason="",
     best_epoch=7,
-    monitor="val_loss",
     metrics={"val_mse": 0.00123, "val_psnr_db": 35.1, "val_loss": 9.9},
     flat_background_mse=0.2,
-    latent=(8, 8, 2),
-    downsampling_factor=4,
     encoder_parameters=1234,
     decoder_parameters=5678,
     train_layouts=1200,
     validation_layouts=40,
-    split_by="scene",
-    trial=True,
     evaluated="2026-01-02T03:04:05+00:00",
     reconstruction=Reconstruction(
         layouts={"room": 30, "scene": 10},

@@ -20,6 +20,7 @@ from imginav.manifest.winners import CandidateRecord, Metric, Winner
 from imginav.plugin.checkpoint import Checkpoint
 from imginav.plugin.registry import Registry
 from imginav_inspect.explanation import explain
+from imginav_tests.examples import examples
 
 Load = Callable[..., ResolvedPhase]
 
@@ -208,7 +209,7 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, registry: Reg
 printable = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]).filter(str.isprintable), min_size=1)
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(origin='quotes " and \' and """, a # and = [x]')
 @example(origin="# a folder/phase.toml")
 @example(origin="#folder")

@@ -15,27 +15,13 @@ from imginav.manifest.resolved import ResolvedManifest
 from imginav.runs.evaluation_result import Outcome
 from imginav_reports import deliverables
 from imginav_reports.deliverables import File, Weights, files_of, phase_2_block, sha256, weights_of
+from imginav_tests import outcomes
 
 Resolve = Callable[..., ResolvedManifest]
 
-OUTCOME = Outcome(
-    title="Phase 0",
-    experiment="tiny",
-    weights_epoch=2,
+OUTCOME = outcomes.outcome(
     epochs=3,
-    stop_reason="",
-    best_epoch=2,
-    monitor="val_loss",
     metrics={"val_mse": 0.1 + 0.2, "val_ssim": math.nan, "val_psnr_db": math.inf},
-    flat_background_mse=0.1,
-    latent=(8, 8, 2),
-    downsampling_factor=4,
-    encoder_parameters=10,
-    decoder_parameters=20,
-    train_layouts=12,
-    validation_layouts=4,
-    split_by="scene",
-    trial=True,
 )
 
 BEST, LATEST = (File(path=f"tiny_checkpoint_{name}.pt", size="", sha256=name) for name in ("best", "latest"))

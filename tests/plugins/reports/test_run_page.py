@@ -32,6 +32,7 @@ from imginav.runs.evaluation_result import (
 )
 from imginav.training.metric_definitions import DEFINITIONS
 from imginav_reports import run_page
+from imginav_tests import outcomes
 
 Resolve = Callable[..., ResolvedManifest]
 
@@ -53,24 +54,12 @@ LATENT = Latent(
     decode_shift_error=0.2,
 )
 
-OUTCOME = Outcome(
-    title="Phase 0",
-    experiment="tiny",
-    weights_epoch=2,
+OUTCOME = outcomes.outcome(
     epochs=3,
     stop_reason="early stopping",
-    best_epoch=2,
-    monitor="val_loss",
     metrics={"val_mse": 0.0125, "val_psnr_db": 25.05, "val_mean_iou": 0.75, "val_loss": 0.02},
-    flat_background_mse=0.1,
-    latent=(8, 8, 2),
-    downsampling_factor=4,
     encoder_parameters=1_000_000,
     decoder_parameters=234_567,
-    train_layouts=12,
-    validation_layouts=4,
-    split_by="scene",
-    trial=True,
     data="16 layouts",
     evaluated="2026-11-25T22:37:54+00:00",
     reconstruction=Reconstruction(

@@ -1,20 +1,19 @@
-"""`imginav` in a process that is killed at a chosen moment: python struck.py MOMENT NUMBER ARGUMENTS…
+"""Kills the process that it is called in at a chosen moment.
 
 The moments are the operations by which a run changes what it holds and what lies on the disk. The process ends by
-SIGKILL, which nothing can handle, the NUMBERth time that a moment comes.
+SIGKILL, which nothing can handle, when a moment comes for the chosen time.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from imginav import cli, files
+from imginav import files
 from imginav.training.device import Device
 from imginav.training.optimization import Optimization
 
@@ -72,8 +71,3 @@ def watch(strike: Strike) -> None:
     ]
     for place, name, function in patches:
         setattr(place, name, function)
-
-
-if __name__ == "__main__":
-    watch(Strike(sys.argv[1], int(sys.argv[2])))
-    sys.exit(cli.main(sys.argv[3:]))
