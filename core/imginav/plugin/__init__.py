@@ -49,25 +49,26 @@ if TYPE_CHECKING:
         one_line,
         seconds_of,
     )
-    from imginav.processes.living import living_process
+    from imginav.processes.children import end_with_parent, living_process
     from imginav.processes.stop_request import block_signals, ignore_signals_in_worker
     from imginav.terminal import show_progress
 
 __all__ = [
+    "DISK_FULL",
+    "MEMORY_UNITS",
+    "MOST_LAYOUTS",
+    "UNMATCHED",
     "BestEpoch",
     "Check",
     "Checkpoint",
     "Commands",
     "ComputeDevice",
     "ConcludedPhase",
-    "DISK_FULL",
     "EpochTotals",
     "ExperimentState",
     "FinishedRun",
     "Heads",
     "LossFunction",
-    "MEMORY_UNITS",
-    "MOST_LAYOUTS",
     "Palette",
     "PhaseFiles",
     "PhaseWinner",
@@ -80,7 +81,6 @@ __all__ = [
     "Sample",
     "TrainingData",
     "TrainingRun",
-    "UNMATCHED",
     "above",
     "answer",
     "apart",
@@ -91,6 +91,7 @@ __all__ = [
     "bytes_of",
     "did_you_mean",
     "duration",
+    "end_with_parent",
     "entry_names",
     "file_name",
     "format_duration",
@@ -136,7 +137,7 @@ _MODULES = {
     "imginav.plugin.validators": (
         "Check above at_least between duration entry_names file_name from_to one_line seconds_of"
     ),
-    "imginav.processes.living": "living_process",
+    "imginav.processes.children": "end_with_parent living_process",
     "imginav.processes.stop_request": "block_signals ignore_signals_in_worker",
     "imginav.terminal": "show_progress",
 }

@@ -29,9 +29,10 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from imginav.errors import UserError, refuse_old_name
-from imginav.exit_status import REQUEUE
-from imginav.processes.launcher import Ending, Launcher, are_several
-from imginav.processes.stop_request import SIGNALS, Interrupted, StopRequest
+from imginav.exit_status import FAILED, REQUEUE
+from imginav.processes.children import Ending, describe_exit
+from imginav.processes.launcher import Launcher, are_several
+from imginav.processes.stop_request import Interrupted, StopRequest, ignore_signals
 
 T = TypeVar("T")
 
@@ -46,8 +47,6 @@ ANNOUNCED_SECONDS = 3.0
 
 FAREWELL_SECONDS = 20
 """For how long a process that has nothing left to do waits for others, or for torch to let it end."""
-
-FAILED, USER_ERROR = 1, 2
 
 
 class PeerGone(RuntimeError):  # noqa: N818  # it is not what is wrong, but what has happened
@@ -237,8 +236,7 @@ class Processes(World):
                 raise ending.error() from None
             if isinstance(error, (PeerGone, dist.DistError)) or "gloo" in str(error):
                 raise UserError(
-                    "another process of the run was ended from outside, as the system does when memory runs out; give "
-                    "the same command again, and it goes on"
+                    f"another process of the run {describe_exit(None)}; run the same command again to resume"
                 ) from None
             raise
 
@@ -298,25 +296,20 @@ def joined(stop_request: StopRequest) -> Iterator[World]:
 
 def _end(world: Processes, error: BaseException) -> None:
     """End this process because of an error, which is raised where it is this one that tells it."""
-    # Nothing is left that a signal could save, and torchrun sends one as soon as the first process is gone.
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    known = isinstance(error, (UserError, Interrupted))
-    status = REQUEUE if isinstance(error, Interrupted) else USER_ERROR if known else FAILED
-    reason = str(error) if known else f"{type(error).__name__}: {error}"
-    own = Ending(status=status, reason=reason, rank=world.rank, host=socket.gethostname())
+    ignore_signals()  # torchrun sends one as soon as the first process is gone
+    own = Ending.of(error, rank=world.rank, host=socket.gethostname())
     told = world.announce(own)
-    if status == REQUEUE:
+    if own.status == REQUEUE:
         world.wait_for_others()
-    if told == own and not known:
+    if told == own and own.status == FAILED:
         traceback.print_exception(error)
     # At the program's end NCCL may wait for what never comes; the system's own answer to this signal ends it.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(2 * FAREWELL_SECONDS)
     if world.launcher is not None:
-        world.launcher.tell(told)
-    elif told == own and known:
-        raise error if status == REQUEUE else UserError(told.shown)
+        told.report(world.launcher.folder)
+    elif told == own and own.status != FAILED:
+        raise told.error()
     raise SystemExit(told.status)
 
 

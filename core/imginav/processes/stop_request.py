@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from types import FrameType
@@ -16,7 +16,6 @@ from imginav.errors import UserError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 """What schedulers send before they end a job, and what a terminal sends for Ctrl-C."""
-
 
 LARGEST_RESERVE_SECONDS = 60.0
 
@@ -123,11 +122,8 @@ class StopRequest:
         if self.quiet:
             return
         # print() may be what was interrupted, and cannot be entered twice.
-        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, _heard(name).encode())
-
-
-def _heard(name: str) -> str:
-    return f"imginav: {name}: leaves as soon as it is saved{'; again: at once' if name == 'SIGINT' else ''}\n"
+        said = f"imginav: {name}: leaves as soon as it is saved{'; again: at once' if name == 'SIGINT' else ''}\n"
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, said.encode())
 
 
 @contextmanager
@@ -144,14 +140,18 @@ def block_signals() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def ignore_signals(numbers: Iterable[signal.Signals] = SIGNALS) -> None:
+    """Ignore signals from now on, such as all of them once nothing is left to save."""
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def ignore_signals_in_worker(_: int = 0) -> None:
     """Let a loading process ignore the signals, which schedulers and terminals send to all processes of a job.
 
     The run that it loads for still ends it.
     """
-    for number in SIGNALS:
-        if number != signal.SIGTERM:
-            signal.signal(number, signal.SIG_IGN)
+    ignore_signals(number for number in SIGNALS if number != signal.SIGTERM)
     if sys.platform == "linux":  # elsewhere nobody can tell who has sent a signal
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_when_parent_says, daemon=True).start()

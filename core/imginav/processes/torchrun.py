@@ -26,6 +26,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from imginav.errors import UserError
 from imginav.exit_status import REQUEUE
+from imginav.processes.children import Ending, describe_exit
 from imginav.processes.distributed import World
 from imginav.processes.launcher import LAUNCHER, Launcher
 from imginav.processes.stop_request import Interrupted, StopRequest
@@ -165,13 +166,11 @@ def _why(error: Exception, launcher: Launcher) -> BaseException:
     if not isinstance(error, ChildFailedError):
         reason = " ".join(str(error).split())[:300]
         return UserError(f"the processes of the run could not be started ({type(error).__name__}: {reason})")
-    ending = launcher.ending()
-    if ending is not None and ending.status == REQUEUE:
-        return ending.error()  # it is saved and goes on, however its processes ended after that
     rank, failure = error.get_first_failure()
-    ended_by_itself = failure.exitcode >= 0 or failure.exitcode == -signal.SIGALRM
-    if not ended_by_itself:
-        name = signal.Signals(-failure.exitcode).name
-        out_of_memory = ", as the system does when memory runs out" if name == "SIGKILL" else ""
-        return UserError(f"process {rank} of the run was ended by {name}{out_of_memory}; give the same command again")
-    return ending.error() if ending else UserError(f"process {rank} of the run ended with status {failure.exitcode}")
+    by_signal = failure.exitcode < 0 and failure.exitcode != -signal.SIGALRM  # by which a process ends itself
+    ending = Ending.reported(launcher.folder)
+    # A run that is saved resumes, whatever ended its processes after that.
+    if ending is not None and (ending.status == REQUEUE or not by_signal):
+        return ending.error()
+    remedy = "; give the same command again" if by_signal else ""
+    return UserError(f"process {rank} of the run {describe_exit(failure.exitcode)}{remedy}")

@@ -26,7 +26,7 @@ from attrs import evolve, frozen
 from imginav.errors import UserError
 from imginav.files import write_error
 from imginav.manifest.json_record import from_json, to_json
-from imginav.processes.living import living_process
+from imginav.processes.children import living_process
 
 BEAT_SECONDS = 15.0
 """After which the number in a lock's file is raised."""

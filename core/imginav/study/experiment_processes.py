@@ -7,23 +7,22 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import sys
+import tempfile
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import torch
 from attrs import field, frozen
 
-from imginav.errors import UserError
 from imginav.exit_status import REQUEUE
 from imginav.manifest.resolved import ResolvedManifest
 from imginav.plugin.validators import seconds_of
+from imginav.processes.children import Ending, describe_exit, end_with_parent, reporting
 from imginav.processes.stop_request import Interrupted, StopRequest, block_signals
 from imginav.processes.torchrun import Launch, launch
 from imginav.runs.evaluation_result import summary
@@ -41,9 +40,8 @@ POLL_SECONDS = 1.0
 class Job:
     """One experiment in its process."""
 
-    experiment: ResolvedManifest
-    process: SpawnProcess
-    reason: Connection  # brings the sentence that says why it failed
+    process: SpawnProcess  # with the name of the run
+    folder: Path  # where it reports how it ended
     slot: int
     asked: threading.Event = field(factory=threading.Event)  # whether it was asked to leave
 
@@ -82,12 +80,12 @@ def run_all(
     running: list[Job] = []
     failures: dict[str, str] = {}
     free = list(range(how.jobs))
-    with stop_request.deferred():
+    with stop_request.deferred(), tempfile.TemporaryDirectory(prefix="imginav-") as folder:
         while running or (waiting and not stop_request.reason):
             while waiting and free and not _is_late(stop_request, waiting[0], first=len(waiting) == len(experiments)):
-                job = _start(waiting.pop(0), free.pop(0), how, logs=logs)
+                job = _start(waiting.pop(0), free.pop(0), how, Path(folder), logs=logs)
                 number = len(experiments) - len(waiting)
-                log(f"\n{job.experiment.manifest.phase.experiment} starts ({number} of {len(experiments)})")
+                log(f"\n{job.process.name} starts ({number} of {len(experiments)})")
                 running.append(job)
             wait([job.process.sentinel for job in running], POLL_SECONDS)
             if stop_request.reason:
@@ -95,8 +93,7 @@ def run_all(
             for job in [job for job in running if not job.process.is_alive()]:
                 running.remove(job)
                 free.append(job.slot)
-                name = job.experiment.manifest.phase.experiment
-                reason = _why_failed(job)
+                name, reason = job.process.name, _why_failed(job)
                 if job.process.exitcode == REQUEUE:
                     stop_request.ask(reason)
                     log(f"{name} left: {reason}")
@@ -126,17 +123,16 @@ def _ask(running: Sequence[Job]) -> None:
             job.process.terminate()
 
 
-def _start(experiment: ResolvedManifest, slot: int, how: ProcessOptions, *, logs: Path) -> Job:
-    receives, sends = multiprocessing.Pipe(duplex=False)
-    log = logs / f"{experiment.manifest.phase.experiment}.log" if how.jobs > 1 else None
+def _start(experiment: ResolvedManifest, slot: int, how: ProcessOptions, folder: Path, *, logs: Path) -> Job:
+    name = experiment.manifest.phase.experiment
+    log = logs / f"{name}.log" if how.jobs > 1 else None
     # A forked process could not use a GPU that this one has seen.
     process = multiprocessing.get_context("spawn").Process(
-        target=_train, args=(experiment, how, log, sends), name=experiment.manifest.phase.experiment
+        target=_train, args=(experiment, how, log, folder / name, os.getpid()), name=name
     )
     with _own_gpus(slot, how), block_signals():
         process.start()
-    sends.close()
-    return Job(experiment, process, receives, slot)
+    return Job(process, folder / name, slot)
 
 
 @contextmanager
@@ -158,9 +154,9 @@ def _own_gpus(slot: int, how: ProcessOptions) -> Iterator[None]:
             os.environ["CUDA_VISIBLE_DEVICES"] = shown
 
 
-def _train(experiment: ResolvedManifest, how: ProcessOptions, log: Path | None, reason: Connection) -> None:
+def _train(experiment: ResolvedManifest, how: ProcessOptions, log: Path | None, folder: Path, parent: int) -> None:
     """The life of an experiment's process."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent(parent)
     stream_lines()
     # Loading processes start as they do in any run; spawned like this one, each would import torch anew.
     multiprocessing.set_start_method(None, force=True)
@@ -168,35 +164,14 @@ def _train(experiment: ResolvedManifest, how: ProcessOptions, log: Path | None, 
         _write_to(log)
         torch.set_num_threads(max(1, torch.get_num_threads() // how.jobs))
     stop_request = StopRequest(how.began)
-    try:
-        with stop_request.install_handlers():
-            if how.launch.is_needed:
-                cores = len(os.sched_getaffinity(0))
-                os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // (how.jobs * how.launch.gpus))))
-                launch(how.launch, how.arguments_for(experiment), stop_request, concludes=False)
-            else:
-                outcome = run_experiment(experiment, resume=how.resume, stop_request=stop_request, timed=how.jobs == 1)
-                print(summary(outcome, run_folder(experiment).root), flush=True)
-    except UserError as error:
-        reason.send(str(error))
-        sys.exit(2)
-    except Interrupted as error:
-        reason.send(str(error))
-        sys.exit(REQUEUE)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:  # noqa: BLE001  # whole to the log, and to the phase as a sentence
-        traceback.print_exc()
-        reason.send(f"{type(error).__name__}: {error}")
-        sys.exit(1)
-
-
-def _end_with_parent() -> None:
-    """Let this process leave when the one that started it is gone, or nobody would know that it still trains."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
+    with reporting(folder), stop_request.install_handlers():
+        if how.launch.is_needed:
+            cores = len(os.sched_getaffinity(0))
+            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // (how.jobs * how.launch.gpus))))
+            launch(how.launch, how.arguments_for(experiment), stop_request, concludes=False)
+        else:
+            outcome = run_experiment(experiment, resume=how.resume, stop_request=stop_request, timed=how.jobs == 1)
+            print(summary(outcome, run_folder(experiment).root), flush=True)
 
 
 def _write_to(log: Path) -> None:
@@ -207,17 +182,9 @@ def _write_to(log: Path) -> None:
 
 
 def _why_failed(job: Job) -> str:
-    """Return why a process that has ended did not finish its experiment, or nothing where it did."""
+    """Return why a process that has ended did not finish its experiment, or nothing if it did."""
     job.process.join()
-    code = job.process.exitcode or 0
-    try:
-        said = job.reason.recv() if job.reason.poll() else ""
-    except EOFError:
-        said = ""
-    if code == 0:
+    if not (status := job.process.exitcode):
         return ""
-    if code < 0:
-        name = signal.Signals(-code).name
-        out_of_memory = ", as the system does when memory runs out" if name == "SIGKILL" else ""
-        return f"its process was ended by {name}{out_of_memory}"
-    return said or ("it was interrupted" if code == 130 else f"its process ended with status {code}")
+    ending = Ending.reported(job.folder) if status > 0 else None
+    return ending.reason if ending else f"its process {describe_exit(status)}"

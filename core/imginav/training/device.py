@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from imginav.errors import UserError
 from imginav.manifest.tables import Machine
 from imginav.pixels import to_floats
+from imginav.processes.children import describe_exit
 from imginav.processes.distributed import ALONE, World
 
 MOST_WORKERS = 8
@@ -147,8 +148,8 @@ def limits_named() -> Iterator[None]:
             raise
         reason = " ".join(str(error).partition("\n")[0].split())
         raise UserError(
-            f"a loading process was ended from outside, as the system does when memory runs out ({reason}): take fewer "
-            "machine.workers, and give the same command again"
+            f"a loading process {describe_exit(None)} ({reason}): take fewer machine.workers, and give the same "
+            "command again"
         ) from error
 
 

@@ -8,7 +8,7 @@ import hashlib
 import multiprocessing
 import os
 import shutil
-import threading
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -21,7 +21,7 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from imginav import UserError
-from imginav.plugin import DISK_FULL, block_signals, ignore_signals_in_worker, show_progress
+from imginav.plugin import DISK_FULL, block_signals, end_with_parent, ignore_signals_in_worker, show_progress
 from imginav_datasets.layout_store import CLASSES, VERSION, LayoutStore, SegmentWriter, Stored, bytes_of, clean
 
 T = TypeVar("T")
@@ -131,7 +131,7 @@ def in_processes(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     context = multiprocessing.get_context("spawn")
     done = 0
     try:
-        with _ended_at_once(ProcessPoolExecutor(min(cores, MOST_PROCESSES), context, _begin)) as pool:
+        with _ended_at_once(ProcessPoolExecutor(min(cores, MOST_PROCESSES), context, _begin, (os.getpid(),))) as pool:
             for start in range(0, len(items), AT_ONCE):
                 with block_signals():
                     results = pool.map(function, items[start : start + AT_ONCE], chunksize=CHUNK)
@@ -151,16 +151,10 @@ def _ended_at_once(pool: Executor) -> Iterator[Executor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _begin() -> None:
+def _begin(parent: int) -> None:
     """Let a process leave signals to the one that started it, and end with it however that ends."""
     ignore_signals_in_worker()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    if parent := multiprocessing.parent_process():
-        parent.join()
-        os._exit(1)
+    end_with_parent(parent, signal.SIGKILL)
 
 
 def _key(*parts: object) -> str:

@@ -9,7 +9,8 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from imginav import UserError
 from imginav.exit_status import REQUEUE
 from imginav.processes import torchrun
-from imginav.processes.launcher import Ending, Launcher
+from imginav.processes.children import Ending
+from imginav.processes.launcher import Launcher
 from imginav.processes.stop_request import Interrupted, StopRequest
 
 
@@ -19,7 +20,7 @@ def ends(monkeypatch: pytest.MonkeyPatch, exitcode: int, told: Ending | None) ->
     def run(*_: str) -> None:
         launcher = Launcher.of_this_process()
         if launcher is not None and told is not None:
-            launcher.tell(told)
+            told.report(launcher.folder)
         raise ChildFailedError("imginav", {1: ProcessFailure(1, 0, exitcode, "")})
 
     def start(*_: object) -> Callable[..., None]:
