@@ -107,28 +107,52 @@ def load_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registry: Registr
 
 
 @pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Install a distribution, in version 1.2, that consists of metadata and one module."""
+def site_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder that modules are imported from and distributions are found in; the modules are forgotten."""
     folder = tmp_path / "site-packages"
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)
-    modules: list[str] = []
+    yield folder
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(str(folder)):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def install(site_packages: Path) -> Callable[..., None]:
+    """Install a distribution, in version 1.2: metadata, and a module unless its files are there."""
 
     def write(
-        distribution: str, entry_point: str, source: str, module: str | None = None, group: str = "imginav"
+        distribution: str,
+        entry_point: str,
+        source: str | None = None,
+        module: str | None = None,
+        group: str = "imginav",
     ) -> None:
         name = module or distribution.replace("-", "_")
-        modules.append(name)
-        (folder / f"{name}.py").write_text(source)
-        info = folder / f"{distribution.replace('-', '_')}-1.2.dist-info"
+        if source is not None:
+            (site_packages / f"{name}.py").write_text(source)
+        info = site_packages / f"{distribution.replace('-', '_')}-1.2.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n")
         (info / "entry_points.txt").write_text(f"[{group}]\n{entry_point} = {name}\n")
         importlib.invalidate_caches()
 
-    yield write
-    for name in modules:
-        sys.modules.pop(name, None)
+    return write
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Let a program of a scheduler be a script."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+    def write(name: str, lines: str) -> None:
+        (folder / name).write_text(f"#!/bin/sh\n{lines}\n")
+        (folder / name).chmod(0o755)
+
+    return write
 
 
 Resolve = Callable[..., ResolvedManifest]

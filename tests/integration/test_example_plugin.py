@@ -112,5 +112,5 @@ def test_the_examples_are_as_small_as_promised() -> None:
 
 def test_the_documented_example_is_the_one_that_is_installed() -> None:
     page = (ROOT / "docs" / "plugins.md").read_text()
-    for path in EXAMPLE.glob("imginav_huber/huber.py"):
+    for path in (EXAMPLE / "imginav_huber" / "huber.py", COMMAND / "imginav_count" / "__init__.py"):
         assert path.read_text().strip() in inspect.cleandoc(page)

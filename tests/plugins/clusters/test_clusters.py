@@ -197,20 +197,6 @@ def test_the_scripts_that_lie_ready_are_those_that_submit_writes(
             lsf._options([], script)
 
 
-@pytest.fixture
-def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
-    """Let a program of a scheduler be a script."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-
-    def write(name: str, lines: str) -> None:
-        (folder / name).write_text(f"#!/bin/sh\n{lines}\n")
-        (folder / name).chmod(0o755)
-
-    return write
-
-
 def test_what_slurm_says_is_understood(program: Callable[[str, str], None]) -> None:
     program(
         "squeue",
