@@ -15,11 +15,10 @@ from typing import Any
 
 import pytest
 
+from imginav_tests import commands
 from imginav_tests.ranks import PHASE
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
-
-CLI = [sys.executable, "-m", "imginav"]
 
 SWEEP = """
 [sweep]
@@ -38,15 +37,28 @@ def phase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @contextmanager
-def started(folder: Path, *command: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+def started(folder: Path, *arguments: str) -> Iterator[commands.Command]:
+    """Start imginav in a session of its own, of which nothing is to be left."""
+    process = commands.Command(arguments, cwd=folder)
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=30)
+
+
+@contextmanager
+def torchrun(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Start imginav in two processes of torchrun, in a session of its own, of which nothing is to be left."""
+    launched = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "imginav"]
     process = subprocess.Popen(
-        command,
+        [sys.executable, *launched, *arguments],
         cwd=folder,
-        env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # a group of its own, of which nothing is to be left
+        start_new_session=True,
     )
     try:
         yield process
@@ -73,7 +85,7 @@ def wait_until(condition: Any, what: str) -> None:
 
 def test_a_run_in_two_processes_leaves_on_a_signal_and_goes_on(phase: Path) -> None:
     folder = phase.parent
-    command = [*CLI, "run", "shared.toml", "--gpus", "2", "--set", "train.epochs=300"]
+    command = ["run", "shared.toml", "--gpus", "2", "--set", "train.epochs=300"]
     with started(folder, *command) as process:
         wait_until(lambda: record(folder)["epoch"] >= 1, "it does not train")
         process.send_signal(signal.SIGUSR1)
@@ -88,7 +100,7 @@ def test_a_run_in_two_processes_leaves_on_a_signal_and_goes_on(phase: Path) -> N
     assert left["state"] == "interrupted"
     # Another number of epochs is what may change.
     command[-1] = f"train.epochs={left['epoch'] + 1}"
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    done = commands.run(command, cwd=folder, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("shared was interrupted: it goes on") == 1
     assert done.stdout.count("look at") == 1
@@ -98,7 +110,7 @@ def test_a_run_in_two_processes_leaves_on_a_signal_and_goes_on(phase: Path) -> N
 
 def test_a_process_that_is_killed_is_one_sentence(phase: Path) -> None:
     folder = phase.parent
-    with started(folder, *CLI, "run", "shared.toml", "--gpus", "2", "--set", "train.epochs=300") as process:
+    with started(folder, "run", "shared.toml", "--gpus", "2", "--set", "train.epochs=300") as process:
         wait_until(lambda: record(folder)["epoch"] >= 1, "it does not train")
         other = next(pid for pid in children(process.pid) if pid != record(folder)["process"])
         os.kill(other, signal.SIGKILL)
@@ -126,7 +138,7 @@ def children(parent: int) -> list[int]:
 
 def test_processes_leave_where_the_one_that_has_started_them_is_gone(phase: Path) -> None:
     folder = phase.parent
-    with started(folder, *CLI, "run", "shared.toml", "--gpus", "2", "--set", "train.epochs=300") as process:
+    with started(folder, "run", "shared.toml", "--gpus", "2", "--set", "train.epochs=300") as process:
         wait_until(lambda: record(folder)["epoch"] >= 1, "it does not train")
         process.kill()
         wait_until(lambda: record(folder)["state"] == "interrupted", "it goes on without anybody")
@@ -135,22 +147,17 @@ def test_processes_leave_where_the_one_that_has_started_them_is_gone(phase: Path
 def test_a_sweep_trains_each_experiment_in_two_processes(phase: Path) -> None:
     folder = phase.parent
     phase.write_text(PHASE + SWEEP)
-    command = [*CLI, "run", "shared.toml", "--gpus", "2", "--set", "train.epochs=1"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200, check=False)
+    command = ["run", "shared.toml", "--gpus", "2", "--set", "train.epochs=1"]
+    done = commands.run(command, cwd=folder, timeout=200)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("2 processes: each global batch") == 2
     assert done.stdout.count("recorded in") == 1
     assert (folder / "outputs/shares/winner.toml").is_file()
 
 
-def torchrun(*arguments: str) -> list[str]:
-    launched = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "imginav"]
-    return [sys.executable, *launched, *arguments]
-
-
 def test_torchrun_trains_a_run_and_hands_on_its_signal(phase: Path) -> None:
     folder = phase.parent
-    with started(folder, *torchrun("run", "shared.toml", "--set", "train.epochs=300")) as process:
+    with torchrun(folder, "run", "shared.toml", "--set", "train.epochs=300") as process:
         wait_until(lambda: record(folder)["epoch"] >= 1, "it does not train")
         process.terminate()
         output, errors = process.communicate(timeout=60)
@@ -160,10 +167,10 @@ def test_torchrun_trains_a_run_and_hands_on_its_signal(phase: Path) -> None:
 
 
 def test_torchrun_shows_a_fault_once(phase: Path) -> None:
-    command = torchrun("run", "shared.toml", "--set", "train.batch_size=1")
-    done = subprocess.run(command, cwd=phase.parent, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 1
-    assert done.stderr.count("train.batch_size = 1 is the global batch, of which 2 processes would not each have") == 1
+    with torchrun(phase.parent, "run", "shared.toml", "--set", "train.batch_size=1") as process:
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert errors.count("train.batch_size = 1 is the global batch, of which 2 processes would not each have") == 1
 
 
 @pytest.mark.parametrize(
@@ -186,15 +193,7 @@ def test_torchrun_shows_a_fault_once(phase: Path) -> None:
 def test_what_cannot_be_is_one_sentence(
     phase: Path, arguments: list[str], environment: dict[str, str], message: str
 ) -> None:
-    done = subprocess.run(
-        [*CLI, *arguments],
-        cwd=phase.parent,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = commands.run(arguments, cwd=phase.parent, env={**os.environ, **environment}, timeout=60)
     assert done.returncode == 2
     assert done.stderr.startswith(f"imginav: {message}")
     assert done.stderr.count("\n") == 1
@@ -202,7 +201,7 @@ def test_what_cannot_be_is_one_sentence(
 
 def test_a_sweep_under_torchrun_is_refused(phase: Path) -> None:
     phase.write_text(PHASE + SWEEP)
-    command = torchrun("run", "shared.toml")
-    done = subprocess.run(command, cwd=phase.parent, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 1
-    assert done.stderr.count("torchrun has started 2 processes, which train one experiment; name it by --only") == 1
+    with torchrun(phase.parent, "run", "shared.toml") as process:
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert errors.count("torchrun has started 2 processes, which train one experiment; name it by --only") == 1
