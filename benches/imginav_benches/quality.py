@@ -96,11 +96,11 @@ class QualityMeter:
         trainer.device.wait()
         self._seconds += time.perf_counter() - start
         if not last:  # where the point of the epoch follows
-            # As at the end of an epoch: what averages weights puts in place the ones that would be kept, and takes
-            # them out again.
+            # As at the end of an epoch: what averages weights puts in place the ones that would be kept.
             trainer.hooks.validation_started(trainer, trainer.epoch)
             point = self._measured(trainer)
             trainer.model.train()
+            trainer.restore_weights()
             trainer.hooks.epoch_started(trainer, trainer.epoch)
             self._add(point)
         self._paused = time.perf_counter() - start

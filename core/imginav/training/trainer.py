@@ -96,7 +96,7 @@ class Trainer:
             if self.totals is None:
                 self.epoch += 1
                 self.totals = EpochTotals(learning_rate=self.optimization.learning_rate)
-            self._trained_weights.restore()
+            self.restore_weights()
             self._seed_libraries("epoch")
             self.hooks.epoch_started(self, self.epoch)
             self._train_epoch(self.totals)
@@ -116,6 +116,10 @@ class Trainer:
     def replace_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Put other weights, by parameter name, into the model; the trained ones are put back before the next epoch."""
         self._trained_weights.replace(weights)
+
+    def restore_weights(self) -> None:
+        """Put the trained weights back, where others have replaced them."""
+        self._trained_weights.restore()
 
     def validate(self) -> dict[str, float]:
         """Return the metrics of the model's present weights over the validation layouts.

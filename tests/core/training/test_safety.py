@@ -52,6 +52,7 @@ ALLOWED_IMPORTS = {
     ("discovery.py", "importlib.metadata"),  # the entry points of installed plugins, which a manifest cannot add to
     ("__init__.py", "importlib"),  # what imginav and imginav.plugin import late, by names that stand there
     ("cli.py", "importlib.metadata"),  # the version, for --version
+    ("commands.py", "importlib.metadata"),  # the version of imginav, which provides the core's own commands
     ("lpips.py", "importlib.util"),  # the place of a package that comes with files of weights
 }
 
