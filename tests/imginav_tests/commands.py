@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import traceback
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -217,6 +218,8 @@ def _fork_spawned(path: bytes, arguments: Sequence[str], passed: Sequence[int]) 
             if descriptor not in kept:
                 with suppress(OSError):  # that of the listing itself
                     os.close(descriptor)
+        # At its end it would remove the temporary folders of the process that it was forked from.
+        weakref.finalize._registry.clear()  # type: ignore[attr-defined]
         sys.argv = ["-c", "--multiprocessing-fork"]
         _leave(lambda: exec(code, {"spawn_main": spawn.spawn_main}))  # noqa: S102  # what a new interpreter would get
     return pid
