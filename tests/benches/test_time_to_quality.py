@@ -210,6 +210,7 @@ def test_the_clock_of_the_training_stands_while_a_point_is_taken(monkeypatch: py
     nothing = SimpleNamespace(validation_started=lambda *_: None, epoch_started=lambda *_: None)
     trainer: Any = SimpleNamespace(
         totals=totals, step=0, epoch=1, hooks=nothing, model=SimpleNamespace(train=lambda: None),
+        restore_weights=lambda: None,
         data=SimpleNamespace(steps_per_epoch=4), device=SimpleNamespace(wait=lambda: now.__setitem__(0, now[0] + 0.25)),
     )  # fmt: skip
     # A step takes a second, the last one half of it, and a GPU a quarter more where it is waited for. The trainer's own
