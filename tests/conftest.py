@@ -21,6 +21,7 @@ from imginav.manifest.fingerprints import DataFingerprint
 from imginav.manifest.loading import load, load_phase
 from imginav.manifest.resolved import ResolvedManifest, ResolvedPhase
 from imginav.plugin.checkpoint import Checkpoint
+from imginav.plugin.discovery import DISABLE
 from imginav.plugin.registry import Registry, installed
 from imginav.runs.experiment import build_trainer, run_folder
 from imginav.runs.records import Recorder, load_record
@@ -30,6 +31,7 @@ from imginav_datasets.classes import LABELS, PALETTE
 from imginav_evaluation.evaluate import Weights, evaluate
 from imginav_tests import outcomes
 from imginav_tests.examples import register_profiles
+from imginav_tests.foreign_plugins import left_out
 from imginav_tests.tiny import LATENCY, PHASE, Blocks
 
 register_profiles()
@@ -41,6 +43,9 @@ WriteLayouts = Callable[..., Path]
 # and tests run on all cores side by side.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+
+# The built-in plugins alone, here and in the processes that tests start, whatever else is installed.
+os.environ[DISABLE] = left_out()
 
 
 @pytest.fixture(scope="session")

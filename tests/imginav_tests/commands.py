@@ -28,6 +28,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
+from imginav_tests.foreign_plugins import is_foreign
+
 IMPORTED = ("torch._dynamo", "torchmetrics", "matplotlib.figure", "matplotlib.backends.backend_agg", "imginav.cli")
 """What commands import late, beside the plugins."""
 
@@ -146,7 +148,8 @@ def serve(channel: socket.socket) -> None:
         importlib.import_module(name)
     for group in ("imginav", "imginav.commands"):
         for entry in entry_points(group=group):
-            entry.load()
+            if not is_foreign(entry):
+                entry.load()
     waiting = selectors.DefaultSelector()
     waiting.register(channel, selectors.EVENT_READ)
     while True:

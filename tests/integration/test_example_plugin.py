@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from imginav.plugin.discovery import DISABLE
+from imginav_tests.foreign_plugins import left_out
+
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "huber"
 COMMAND = ROOT / "examples" / "count"
@@ -52,12 +55,18 @@ def install(tmp_path: Path) -> Install:
     return install
 
 
+def seeing(distribution: str) -> dict[str, str]:
+    """Return the environment variables of a process that sees its plugins, also where they are installed already."""
+    return {**os.environ, DISABLE: left_out(seen=[distribution])}
+
+
 @pytest.mark.integration
 @pytest.mark.slow
 def test_a_strangers_plugin_is_listed_and_trains(install: Install, layouts: Path, tmp_path: Path) -> None:
     environment = install(EXAMPLE)
+    plugins = [environment, "-m", "imginav", "plugins"]
     listed = subprocess.run(
-        [environment, "-m", "imginav", "plugins"], capture_output=True, text=True, check=True, cwd=tmp_path
+        plugins, capture_output=True, text=True, check=True, cwd=tmp_path, env=seeing("imginav-huber")
     )
     loss = next(line for line in listed.stdout.splitlines() if line.startswith("loss") and " huber " in line)
     assert "imginav-huber 0.1.0" in loss
@@ -67,7 +76,9 @@ def test_a_strangers_plugin_is_listed_and_trains(install: Install, layouts: Path
 
     sets = [part for s in (*SETTINGS, f"data.manifest={layouts}") for part in ("--set", s)]
     command = [environment, "-m", "imginav", "run", ROOT / "phases" / "1_5.toml", *sets]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, env=seeing("imginav-huber")
+    )
     assert done.returncode == 0, done.stderr
     # The loss was trained with, and the callback stopped the run after its first epoch.
     own = tmp_path / "outputs" / "phase1_5_AE_final"
@@ -86,7 +97,8 @@ def test_a_strangers_command_is_listed_with_its_origin_and_runs(
 
     def imginav(*arguments: str | Path, python: Path | str = environment) -> str:
         command = [python, "-m", "imginav", *arguments]
-        shown = {**os.environ, "COLUMNS": "200"}
+        seen = os.environ if python == sys.executable else seeing("imginav-count")
+        shown = {**seen, "COLUMNS": "200"}
         done = subprocess.run(command, cwd=tmp_path, env=shown, capture_output=True, text=True, check=True)
         return done.stdout
 

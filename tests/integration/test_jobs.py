@@ -17,6 +17,7 @@ from imginav.manifest.loading import load
 from imginav.plugin.registry import installed
 from imginav.runs.experiment import run_experiment
 from imginav_tests import lsf, slurm
+from imginav_tests.foreign_plugins import left_out
 from imginav_tests.ranks import PHASE
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -27,7 +28,7 @@ command = "{sys.executable} -m imginav"
 gpus = 0
 cores = 1
 memory = "1GB"
-setup = ["export IMGINAV_DISABLE_PLUGINS=metrics OMP_NUM_THREADS=1"]
+setup = ["export IMGINAV_DISABLE_PLUGINS={left_out("metrics")} OMP_NUM_THREADS=1"]
 concurrency = 2
 """
 """Without metrics, whose library takes seconds to import."""
@@ -60,7 +61,7 @@ def folder(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
-    monkeypatch.setenv("IMGINAV_DISABLE_PLUGINS", "metrics")
+    monkeypatch.setenv("IMGINAV_DISABLE_PLUGINS", left_out("metrics"))
     (work / "imginav.toml").write_text(f"{SITE}type = '{kind}'\nqueue = '{'normal' if kind == 'lsf' else 'main'}'\n")
     if kind == "slurm":
         with slurm.running(tmp_path / "slurm", nodes=2) as variables:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from imginav_tests import commands
+from imginav_tests.foreign_plugins import left_out
 from imginav_tests.ranks import PHASE
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -30,7 +31,7 @@ selector = { type = "best" }
 
 @pytest.fixture
 def phase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("IMGINAV_DISABLE_PLUGINS", "metrics")  # whose library takes seconds to import
+    monkeypatch.setenv("IMGINAV_DISABLE_PLUGINS", left_out("metrics"))  # whose library takes seconds to import
     path = tmp_path / "shared.toml"
     path.write_text(PHASE)
     return path

@@ -10,6 +10,7 @@ from imginav import UserError
 from imginav.cli import main
 from imginav.plugin.commands import Command, Commands, add_installed
 from imginav.study.commands import add_commands
+from imginav_tests.foreign_plugins import left_out
 
 Install = Callable[..., None]
 
@@ -90,7 +91,7 @@ def test_a_plugin_can_be_left_out_by_entry_point_and_by_distribution(
 ) -> None:
     install_commands("own-greeting", "own")
     assert "greet" in {command.name for command in all_commands()}
-    monkeypatch.setenv("IMGINAV_DISABLE_PLUGINS", name)
+    monkeypatch.setenv("IMGINAV_DISABLE_PLUGINS", left_out(name))
     assert "greet" not in {command.name for command in all_commands()}
 
 

@@ -10,6 +10,7 @@ from attrs import frozen
 
 from imginav import Component, UserError
 from imginav.plugin.registry import Registry, installed
+from imginav_tests.foreign_plugins import left_out
 
 Install = Callable[..., None]
 
@@ -67,7 +68,7 @@ def test_a_plugin_can_be_left_out_by_entry_point_and_by_distribution(
     install: Install, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     install("own-loss", "own", PLUGIN)
-    monkeypatch.setenv("IMGINAV_DISABLE_PLUGINS", name)
+    monkeypatch.setenv("IMGINAV_DISABLE_PLUGINS", left_out(name))
     assert "own" not in {r.name for r in installed()}
 
 
