@@ -219,10 +219,13 @@ def resolve(folder: Path, *settings: str) -> ResolvedManifest:
     return load(path, REGISTRY, settings=[*roots, *settings])
 
 
-def train(folder: Path, settings: tuple[str, ...], evaluated: bool = False) -> dict[str, Any]:
+def train(
+    folder: Path, settings: tuple[str, ...], evaluated: bool = False, own: Mapping[int, tuple[str, ...]] | None = None
+) -> dict[str, Any]:
     """Train as one process of several, or alone; return what it knows in the end.
 
-    Unless the run is to be `evaluated`, it ends with its training.
+    `own` are settings that single processes have beside those of all, by rank. Unless the run is to be `evaluated`, it
+    ends with its training.
     """
     known: dict[str, Any] = {"lines": []}
     validate = Trainer.validate
@@ -251,7 +254,7 @@ def train(folder: Path, settings: tuple[str, ...], evaluated: bool = False) -> d
         experiment._finish = finish
     stop_request = StopRequest()
     with stop_request.install_handlers(), distributed.joined(stop_request) as world:
-        resolved = resolve(folder, *settings)
+        resolved = resolve(folder, *settings, *(own or {}).get(world.rank, ()))
         if world.is_first:
             outcome = experiment.run_experiment(
                 resolved, known["lines"].append, timed=False, stop_request=stop_request, world=world

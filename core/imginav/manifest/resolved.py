@@ -37,19 +37,23 @@ class ResolvedManifest:
     lineage: dict[str, Winner] = field(factory=dict)  # the winners that its values came from, by their phase
 
     @property
+    def places(self) -> tuple[str, ...]:
+        """The dotted keys that say where the data lie, and not what they are."""
+        data = self.manifest.data
+        return tuple(f"data.{key}" for key in self.tables["data"] if isinstance(getattr(data, key, None), Path))
+
+    @property
     def sha256(self) -> str:
         """The fingerprint of all values that the result depends on: not of names, places and observers."""
-        data = self.manifest.data
-        places = [key for key in self.tables["data"] if isinstance(getattr(data, key, None), Path)]
-        places += [key.removeprefix("data.") for key in FAULT_POLICY_KEYS]
+        left_out = (*self.places, *FAULT_POLICY_KEYS)
         observers = [name for name, callback in self.manifest.callbacks.items() if callback.observer]
         return sha256_of_tables(
             {
                 **{key: self.tables.get(key, {}) for key in ("encoder", "decoder", "losses")},
-                "train": {
-                    key: value for key, value in self.tables["train"].items() if f"train.{key}" not in FAULT_POLICY_KEYS
+                **{
+                    table: {key: value for key, value in self.tables[table].items() if f"{table}.{key}" not in left_out}
+                    for table in ("train", "data")
                 },
-                "data": {key: value for key, value in self.tables["data"].items() if key not in places},
                 "callbacks": [
                     [name, table] for name, table in self.tables.get("callbacks", {}).items() if name not in observers
                 ],

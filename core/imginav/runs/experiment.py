@@ -23,6 +23,7 @@ from imginav.processes.distributed import ALONE, World
 from imginav.processes.stop_request import Interrupted, StopRequest
 from imginav.runs.evaluation_result import Outcome, load_outcome
 from imginav.runs.lock import RunLock
+from imginav.runs.rank_agreement import refuse_other_layouts, refuse_other_manifests
 from imginav.runs.records import Recorder, RunRecord, load_record
 from imginav.runs.resuming import Resume, resume_run
 from imginav.runs.run_folder import RunFolder
@@ -71,8 +72,7 @@ def run_experiment(
     """
     hooks = hooks or installed().hooks
     stop_request = stop_request or StopRequest()
-    if limit := resolved.manifest.train.time_limit:
-        stop_request.limit(seconds_of(limit))
+    _begin(resolved, stop_request, world)
     folder = run_folder(resolved)
     with RunLock(folder.root, stop_request.abort, log):
         earlier = load_record(folder.record, locked=True)
@@ -126,8 +126,7 @@ def follow_experiment(resolved: ResolvedManifest, world: World, stop_request: St
     It writes nothing and says nothing. Raises UserError and Interrupted as `run_experiment` does, also where the first
     one does.
     """
-    if limit := resolved.manifest.train.time_limit:
-        stop_request.limit(seconds_of(limit))
+    _begin(resolved, stop_request, world)
     if world.broadcast("") == FINISHED:
         return
     trainer = build_trainer(resolved, world.log, world=world)
@@ -142,6 +141,13 @@ def follow_experiment(resolved: ResolvedManifest, world: World, stop_request: St
             finally:
                 trainer.hooks.run_closed(trainer)
             world.barrier()  # until the first one has written what the run leaves
+
+
+def _begin(resolved: ResolvedManifest, stop_request: StopRequest, world: World) -> None:
+    """Keep to the time limit, and refuse to begin where ranks would train different things."""
+    if limit := resolved.manifest.train.time_limit:
+        stop_request.limit(seconds_of(limit))
+    refuse_other_manifests(resolved, world)
 
 
 def _place_of(trainer: Trainer, *, goes_on: bool) -> dict[str, Any] | None:
@@ -231,6 +237,7 @@ def build_trainer(
     _refuse_idle_processes(train.batch_size, world)
     hooks = build_hooks(resolved.manifest, world)
     assembly = assemble(resolved.manifest, log, prepared=prepared, world=world)
+    refuse_other_layouts(assembly.data.fingerprint, world)
     if world.size > 1:
         log(
             f"{world.size} processes: each global batch of {train.batch_size} layouts is shared out, "

@@ -131,8 +131,7 @@ def _refuse_differences(
     old = dict(leaves({key: value for key, value in manifest.items() if key not in (LINEAGE, RESOLVED)}))
     new = dict(leaves(resolved.tables))
     changed = {".".join(keys): (old.get(keys), new.get(keys)) for keys in old | new if old.get(keys) != new.get(keys)}
-    data = resolved.manifest.data
-    places = [f"data.{key}" for key in resolved.tables["data"] if isinstance(getattr(data, key, None), Path)]
+    places = resolved.places
     allowed = (*MAY_CHANGE, *places, *(MAY_CHANGE_ON_REQUEST if by_request else ()))
     refused = {key: values for key, values in changed.items() if not _within(key, allowed)}
     if refused:

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import csv
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -29,9 +31,15 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return model
 
 
-def trained(folder: Path, size: int, *settings: str, evaluated: bool = False) -> list[Ended]:
+def trained(
+    folder: Path,
+    size: int,
+    *settings: str,
+    evaluated: bool = False,
+    own: Mapping[int, tuple[str, ...]] | None = None,
+) -> list[Ended]:
     folder.mkdir(exist_ok=True)
-    return in_processes(size, train, folder, settings, evaluated)
+    return in_processes(size, train, folder, settings, evaluated, own)
 
 
 def same(one: Path, other: Path) -> None:
@@ -252,6 +260,80 @@ def test_what_all_refuse_is_told_once(tmp_path: Path) -> None:
         "train.batch_size = 1 is the global batch, of which 2 processes would not each have a layout; start fewer of "
         "them"
     )
+
+
+@pytest.mark.parametrize(
+    ("other", "difference"),
+    [
+        ("train.epochs=3", "train.epochs = 3 (there 2)"),
+        ("train.time_limit='9h'", "train.time_limit = '9h' (there left out)"),
+        ("callbacks.ema=false", "callbacks.ema.decay = left out (there "),
+        ("data.count=27", "data.count = 27 (there 28)"),
+        ("machine.precision='fp16'", "machine.precision = 'fp16' (there 'fp32')"),
+        ("evaluation.pairs=1", "evaluation.pairs = 1 (there 3)"),
+    ],
+)
+def test_ranks_that_have_resolved_different_manifests_end_before_the_first_step(
+    tmp_path: Path, other: str, difference: str
+) -> None:
+    ended = trained(tmp_path, 3, own={2: (other,)})
+    assert [end.status for end in ended] == [2, 2, 2], ended
+    host = socket.gethostname()
+    assert _told(ended).startswith(f"process 2 on {host} resolved another manifest than process 0 on {host}: ")
+    assert difference in _told(ended)
+    assert _told(ended).endswith("make them the same, and give the same command again")
+    assert not (tmp_path / "shared").exists()
+
+
+def test_callbacks_in_another_order_are_another_manifest(tmp_path: Path) -> None:
+    one, other = (f"callbacks.{name}={{type='acting',rank=9,step=0,act=''}}" for name in ("one", "other"))
+    ended = trained(tmp_path, 2, own={0: (one, other), 1: (other, one)})
+    assert [end.status for end in ended] == [2, 2], ended
+    assert "the order of callbacks = checkpoint, ema, early_stopping, metrics_csv, other, one (there" in _told(ended)
+
+
+def test_what_each_machine_may_have_of_its_own_is_not_compared(tmp_path: Path) -> None:
+    ended = trained(tmp_path, 2, own={1: ("machine.threads=1", "machine.accumulate=2", "output.shared='elsewhere'")})
+    assert [end.status for end in ended] == [0, 0], ended
+    assert ended[0].value["weights"] == ended[1].value["weights"]
+
+
+def test_ranks_that_have_opened_different_layouts_end_before_the_first_step(
+    tmp_path: Path, write_layouts: Callable[..., Path]
+) -> None:
+    listed = write_layouts([{"layout_path": f"{number}.png", "type": "room"} for number in range(12)])
+    shorter = listed.with_name("shorter.csv")
+    shorter.write_text("".join(listed.read_text().splitlines(keepends=True)[:-1]))
+    own = {
+        rank: (f"data={{type='layouts', image_size=32, manifest={str(path)!r}}}",)
+        for rank, path in enumerate((listed, shorter))
+    }
+    ended = trained(tmp_path, 2, own=own)
+    assert [end.status for end in ended] == [2, 2], ended
+    host = socket.gethostname()
+    assert _told(ended).startswith(f"process 1 on {host} opened other layouts than process 0 on {host}: layouts = 11 ")
+    assert "(there 12 with SHA-256 " in _told(ended)
+
+
+@pytest.mark.parametrize("finished", [False, True])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_cannot_resolve_its_manifest_ends_all_with_its_message(
+    tmp_path: Path, rank: int, finished: bool
+) -> None:
+    if finished:
+        (alone,) = trained(tmp_path, 1, evaluated=True)
+        assert alone.status == 0, alone
+    ended = trained(tmp_path, 2, own={rank: ("train.epochs=0",)})
+    assert [end.status for end in ended] == [2, 2], ended
+    assert _told(ended).startswith("process 1 on " if rank else "")
+    assert "expected a number from 1 to 1000000, found 0 @ train.epochs" in _told(ended)
+
+
+def test_a_rank_with_another_manifest_is_refused_where_the_run_is_finished_as_well(tmp_path: Path) -> None:
+    trained(tmp_path, 1, evaluated=True)
+    ended = trained(tmp_path, 2, own={1: ("train.epochs=3",)})
+    assert [end.status for end in ended] == [2, 2], ended
+    assert "train.epochs = 3 (there 2)" in _told(ended)
 
 
 SOME = [*range(0, 28, 3), *range(1, 12, 3)]
