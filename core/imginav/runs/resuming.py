@@ -77,13 +77,20 @@ def resume_run(
         if found.path != folder.latest_checkpoint and folder.latest_checkpoint.exists():
             # It is damaged, and with the next save would take the place of the previous one, which is whole.
             move_aside(folder.latest_checkpoint)
-    place = f"after epoch {trainer.epoch} of {trainer.epochs}"
+    of_all = f" of {trainer.epochs}" if trainer.epoch <= trainer.epochs else ""
+    place, trained = f"after epoch {trainer.epoch}{of_all}", f"{trainer.epoch} epochs"
     if trainer.totals:
-        place = f"in epoch {trainer.epoch} of {trainer.epochs}, after {trainer.totals.batches} of its batches"
+        place = f"in epoch {trainer.epoch}{of_all}, after {trainer.totals.batches} of its batches"
+        trained = f"{trainer.epoch - 1} epochs and a part of the next"
     state = f"goes on from {found.path}"
     if earlier and resume == "auto":
         state = f"{'' if earlier.state == 'failed' else 'was '}{earlier.state}: it goes on"
     log(f"{folder.experiment} {state} {place}")
+    if not of_all:
+        log(
+            f"{folder.experiment} has trained {trained} already, more than train.epochs = {trainer.epochs}, and stops "
+            "there: nothing more is trained, and the result is that of its weights"
+        )
     if changed:
         note = f"went on {place} with other values: {_shown(changed)}"
         trainer.notes.append(note)

@@ -130,7 +130,9 @@ class Trainer:
         return validate(self.model, self.objective, self.unless_stopped(self.data.validation_batches()), self.device)
 
     def _train_epoch(self, totals: EpochTotals) -> None:
-        """Take the steps of one epoch, or those that are left of it."""
+        """Take the steps of one epoch, or those that are left of it, or none where all epochs have been trained."""
+        if self.epoch > self.epochs:  # it is resumed with fewer, and the epoch that it was in ends where it is
+            return
         self.model.train()
         start = time.perf_counter() - totals.seconds
         for sample_bytes in self.data.train_batches(self.epoch, totals.batches):

@@ -414,6 +414,37 @@ def test_what_may_change_is_said_kept_and_goes_on(resolve: Resolve) -> None:
     assert (outcome.epochs, len(rows(run_folder(resolved)))) == (5, 5)
 
 
+@pytest.mark.parametrize(
+    ("boundary", "place", "trained"),
+    [
+        (15, "after epoch 3", "3 epochs"),
+        (12, "in epoch 3, after 2 of its batches", "2 epochs and a part of the next"),
+    ],
+    ids=["between two epochs", "in an epoch"],
+)
+def test_a_run_that_is_to_have_fewer_epochs_than_it_has_trained_stops_where_it_is(
+    resolve: Resolve, monkeypatch: pytest.MonkeyPatch, boundary: int, place: str, trained: str
+) -> None:
+    settings = (*ALL, "callbacks.ema=false")  # or a checkpoint within an epoch has the weights before the average
+    resolved = resolve(*settings)
+    leave(resolved, boundary)
+    folder = run_folder(resolved)
+    weights = latest_weights(folder)
+    monkeypatch.setattr(Trainer, "train_step", lambda *_: pytest.fail("it trains"))
+    shorter = resolve(*settings, "train.epochs=2")
+    outcome, lines = run(shorter)
+    assert f"tiny was interrupted: it goes on {place}" in lines
+    assert (
+        f"tiny has trained {trained} already, more than train.epochs = 2, and stops there: nothing more is trained, "
+        "and the result is that of its weights"
+    ) in lines
+    assert outcome.notes == (f"went on {place} with other values: train.epochs = 2 (was 4)",)
+    # What was trained of an epoch is measured as a whole one is.
+    assert (outcome.epochs, outcome.weights_epoch, len(rows(folder))) == (3, 3, 3)
+    assert latest_weights(folder) == weights
+    assert any("is finished already" in line for line in run(shorter)[1])
+
+
 def latest_weights(folder: RunFolder) -> str:
     return sha256_of(load_checkpoint(folder.latest_checkpoint).model)
 
