@@ -22,7 +22,7 @@ from imginav.manifest import loading, tables
 from imginav.manifest.site import keys_not_allowed_in_site
 from imginav.plugin.commands import CommandSpecs
 from imginav.plugin.hookspecs import RunSpecs
-from imginav.plugin.registry import PluginSpecs, Registration, installed
+from imginav.plugin.registry import PluginSpecs, Registration, Registry, installed
 from imginav.study import phases
 
 ROOT = Path(__file__).parents[1]
@@ -43,6 +43,9 @@ def test_python_blocks_run_one_after_the_other() -> None:
         # An export is needed for the one, in integration/test_phase2.py; the other is installed in test_plugin_docs.py.
         if path not in ("docs/phase2.md", "docs/plugins.md"):
             exec(compile(block, path, "exec"), names)  # noqa: S102  # the project's own documents
+    registry = Registry()
+    registry.add("metric", "darkest", names["Darkest"])  # type: ignore[arg-type]  # refused where it is no component
+    assert [(r.kind, r.name) for r in registry] == [("metric", "darkest")]
 
 
 @pytest.mark.parametrize(("path", "block"), blocks("toml"))
