@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from torch import nn
 
+from imginav import UserError
 from imginav.manifest.resolved import ResolvedManifest
 from imginav.manifest.tables import Machine
 from imginav.plugin.components import Sample
+from imginav.plugin.registry import InstalledHooks
 from imginav.processes.distributed import World
 from imginav.runs.evaluation_result import Outcome
-from imginav.runs.experiment import build_trainer
+from imginav.runs.experiment import build_trainer, is_finished, run_experiment
 from imginav.training import assembly
 from imginav.training.device import Device
 from imginav.training.trainer import Trainer
@@ -124,3 +126,24 @@ def test_the_device_and_the_schedule_are_told_of_how_many_steps_the_run_is(
     assert parts.steps == steps
     if trains:
         assert manifest.train.epochs * parts.data.steps_per_epoch == steps
+
+
+class Silent(InstalledHooks):
+    """Stands for plugins of which none answers the end of a run."""
+
+    def __init__(self) -> None: ...
+
+    def run_finished(self, run: object) -> None: ...
+
+
+def test_a_run_that_no_plugin_evaluates_is_not_finished_and_is_evaluated_by_the_same_command(resolve: Resolve) -> None:
+    resolved = resolve("callbacks.checkpoint={}", "train.epochs=1")
+    with pytest.raises(
+        UserError, match=r"no installed plugin has evaluated tiny.*take the plugin 'evaluation' .* out of"
+    ):
+        run_experiment(resolved, log=lambda _: None, hooks=Silent())
+    assert not is_finished(resolved)
+    steps: list[str] = []
+    assert run_experiment(resolved, log=steps.append, timed=False).weights_epoch == 1
+    assert is_finished(resolved)
+    assert any("after epoch 1 of 1" in line for line in steps)  # evaluated, and not trained again

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
 
 from imginav import UserError
 from imginav.manifest.resolved import ResolvedPhase
-from imginav.plugin.registry import installed
+from imginav.plugin.registry import InstalledHooks, installed
 from imginav.study.phases import OpenPhase, chosen, phases_in_order
 from imginav.study.selection import data_fingerprints
 
@@ -152,6 +153,34 @@ def test_no_winner_is_declared_before_all_are_finished_unless_it_is_asked_for(
     assert winner is not None
     assert winner.winner == "L2"
     assert winner.experiments["L1"].state == "not started"
+
+
+class Listener(InstalledHooks):
+    """Keeps what it is told of concluded phases."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def phase_concluded(self, concluded: Any) -> None:
+        self.told.append(concluded)
+
+
+def test_plugins_are_told_of_a_concluded_phase_and_whether_anything_is_new(
+    load_text: Load, finish: Callable[..., None]
+) -> None:
+    phase = load_text(SWEEP.replace("[1, 2]", "[1]").replace("[sweep]", "[sweep]\nselector = { type = 'best' }"))
+    listener = Listener()
+    opened = OpenPhase(phase=phase, hooks=listener, fingerprints=tuple(data_fingerprints(phase)))
+    opened.conclude()  # nothing has run: there is nothing to tell
+    assert listener.told == []
+    finish(phase, opened.fingerprints, L1=0.2)
+    opened.conclude()
+    finish(phase, opened.fingerprints, L1=0.2, L2=0.1)
+    opened.conclude()
+    opened.conclude()
+    assert [concluded.winner and concluded.winner.winner for concluded in listener.told] == [None, "L2", "L2"]
+    assert [concluded.changed for concluded in listener.told] == [True, True, False]
+    assert [result.state for result in listener.told[0].experiments] == ["finished", "not started"]
 
 
 def test_runs_of_other_values_or_other_layouts_are_no_evidence(load_text: Load, finish: Callable[..., None]) -> None:

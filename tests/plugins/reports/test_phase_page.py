@@ -16,8 +16,9 @@ from imginav.manifest.resolved import ResolvedPhase
 from imginav.manifest.winners import Winner
 from imginav.runs.evaluation_result import load_outcome
 from imginav.runs.experiment import run_folder
+from imginav.study.phases import ConcludedPhase
 from imginav.study.selection import data_fingerprints, gather, select
-from imginav_reports import phase_page
+from imginav_reports import phase_concluded, phase_page
 
 Load = Callable[..., ResolvedPhase]
 Finish = Callable[..., None]
@@ -176,3 +177,17 @@ def test_a_phase_of_one_experiment_has_a_page_without_a_best(
     assert row(page, "p1_tiny")[1] == "0.1000"
     assert 'class="number best"' not in page
     assert not (phase.shared / "comparison_quality.png").exists()
+
+
+def test_the_page_is_written_anew_where_something_has_changed_or_it_is_gone(
+    finished: Callable[..., ResolvedPhase], capsys: pytest.CaptureFixture[str]
+) -> None:
+    phase = finished(L1=0.2, L2=0.1)
+    page = phase.shared / "report.html"
+    for changed, before, rewritten in ((True, "older", True), (False, "older", False), (False, None, True)):
+        page.unlink(missing_ok=True)
+        if before is not None:
+            page.write_text(before)
+        phase_concluded(ConcludedPhase(phase=phase, experiments=gather(phase), winner=None, changed=changed))
+        assert (page.read_text(encoding="utf-8") != before) is rewritten
+        assert f"look at {page}" in capsys.readouterr().out
