@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"time_to_quality: {error}", file=sys.stderr)
         return USER_ERROR
     except Interrupted as error:
-        print(f"time_to_quality: left ({error}); the same command goes on where it was", file=sys.stderr)
+        print(f"time_to_quality: stopped by {error}, state saved; run the same command to resume", file=sys.stderr)
         return REQUEUE
     return 0
 

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USER_ERROR
     except Interrupted as error:
         again = "the same command" if options.resume == "auto" else "the same command without --resume"
-        print(f"{PROGRAM}: left ({error}); {again} goes on where it was", file=sys.stderr)
+        print(f"{PROGRAM}: stopped by {error}, state saved; run {again} to resume", file=sys.stderr)
         return REQUEUE
     except KeyboardInterrupt:
         print(f"{PROGRAM}: interrupted", file=sys.stderr)

@@ -493,4 +493,4 @@ def test_a_comparison_that_is_asked_to_leave_says_that_it_goes_on(
 
     monkeypatch.setattr(time_to_quality, "train_all", leaves)
     assert time_to_quality.main(["--to", str(tmp_path), "--arms", str(arms)]) == REQUEUE
-    assert "left (SIGINT); the same command goes on where it was" in capsys.readouterr().err
+    assert "stopped by SIGINT, state saved; run the same command to resume" in capsys.readouterr().err

@@ -51,7 +51,7 @@ def test_a_command_that_trains_hears_signals_from_its_start_to_its_end(
     monkeypatch.setattr(phases, "open_phase", opened)
     assert main(["run", str(Path(__file__).parents[2] / "phases" / "1_5.toml")]) == 85
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"imginav: left ({number.name}); the same command goes on where it was"
+        f"imginav: stopped by {number.name}, state saved; run the same command to resume"
     )
     assert signal.getsignal(number) is before
 
@@ -63,7 +63,7 @@ def test_a_command_that_would_begin_again_is_not_the_one_to_give_again(
     monkeypatch.setattr(phases, "open_phase", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     assert main(["run", str(Path(__file__).parents[2] / "phases" / "1_5.toml"), "--resume", resume]) == 85
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "imginav: left (SIGTERM); the same command without --resume goes on where it was"
+        "imginav: stopped by SIGTERM, state saved; run the same command without --resume to resume"
     )
 
 

@@ -179,7 +179,7 @@ def test_a_job_is_queued_again_before_its_wall_time_and_ends_as_an_unbroken_run(
     status = row(shown(capsys, "status", "long.toml"), "shared")
     assert "running" in " ".join(status)
     # Told to end, it leaves and is not queued again.
-    assert f"shared: {kind} job {job} is told to end" in shown(capsys, "cancel", "long.toml")
+    assert f"shared: {kind} job {job} is being cancelled" in shown(capsys, "cancel", "long.toml")
     wait_until(lambda: record("shared")["state"] == "interrupted", "it does not leave")
     wait_until(lambda: imginav("cancel", "long.toml") == 2, "it is queued again")
     # Submitted again, it goes on to an end that is near now.
@@ -219,7 +219,8 @@ def test_what_waits_in_vain_is_told_and_submitted_again(
     wait_until(lambda: "never starts" in shown(capsys, "status", "phases"), "what waits in vain is not told")
     site.write_text(good)
     text = shown(capsys, "submit", "phases")
-    assert "follower waited in vain in" in text
+    assert "follower: job " in text
+    assert "can never start (its dependency failed); cancelled" in text
     assert text.count(" its script is ") == 2
     wait_until(lambda: record("shared_one")["state"] == "running", "what was mended does not start")
     shown(capsys, "cancel", "phases")

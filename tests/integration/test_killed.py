@@ -230,7 +230,7 @@ def test_signals_save_and_leave_with_a_status_to_requeue_on(folder: Path, unbrok
         os.killpg(process.pid, number)  # as schedulers do, to loading processes as well
         said, _ = process.communicate(timeout=60)
         assert process.returncode == 85, said
-        assert f"imginav: left ({number.name}); the same command goes on where it was" in said
+        assert f"imginav: stopped by {number.name}, state saved; run the same command to resume" in said
         assert "Traceback" not in said
         assert json.loads((folder / "outputs" / "final" / "run.json").read_text())["state"] == "interrupted"
     assert "final was interrupted: it goes on" in whole(folder).stdout
@@ -245,7 +245,7 @@ def test_a_time_limit_leaves_by_itself_and_the_run_gets_to_its_end(folder: Path)
         if done.returncode == 0:
             break
         assert done.returncode == 85, done.stderr
-        assert "imginav: left (its time limit is up); the same command goes on where it was" in done.stderr
+        assert "imginav: stopped by its time limit, state saved; run the same command to resume" in done.stderr
     assert done.returncode == 0
     assert epochs(folder) == 1
 
@@ -277,4 +277,4 @@ def test_two_sigints_leave_at_once(folder: Path) -> None:
     os.kill(process.pid, signal.SIGINT)
     process.communicate(timeout=10)
     assert process.returncode == -signal.SIGINT
-    assert said.splitlines()[-1] == "imginav: SIGINT: leaves as soon as it is saved; again: at once"
+    assert said.splitlines()[-1] == "imginav: SIGINT: stops as soon as its state is saved; Ctrl-C again: at once"

@@ -94,8 +94,8 @@ def test_a_run_in_two_processes_leaves_on_a_signal_and_goes_on(phase: Path) -> N
     assert process.returncode == 85, errors
     assert output.count("2 processes: each global batch of 5 layouts is shared out, 2.5 to each") == 1
     assert errors == (
-        "imginav: SIGUSR1: leaves as soon as it is saved\n"
-        "imginav: left (SIGUSR1); the same command goes on where it was\n"
+        "imginav: SIGUSR1: stops as soon as its state is saved\n"
+        "imginav: stopped by SIGUSR1, state saved; run the same command to resume\n"
     )
     left = record(folder)
     assert left["state"] == "interrupted"
@@ -163,7 +163,7 @@ def test_torchrun_trains_a_run_and_hands_on_its_signal(phase: Path) -> None:
         process.terminate()
         output, errors = process.communicate(timeout=60)
     assert output.count("2 processes: each global batch of 5 layouts is shared out, 2.5 to each") == 1
-    assert errors.count("imginav: left (SIGTERM); the same command goes on where it was") == 1
+    assert errors.count("imginav: stopped by SIGTERM, state saved; run the same command to resume") == 1
     assert record(folder)["state"] == "interrupted"
 
 

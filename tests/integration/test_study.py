@@ -315,7 +315,7 @@ def test_a_sweep_is_asked_to_leave_while_its_first_experiment_is_starting(
     os.killpg(process.pid, number)
     rest, _ = process.communicate(timeout=60)
     assert process.returncode == 85, rest
-    assert "ae_L1 left: SIG" in rest  # its own, or the SIGTERM by which the command asks it
+    assert "ae_L1 stopped by SIG" in rest  # its own, or the SIGTERM by which the command asks it
     assert "Traceback" not in rest
 
 
@@ -329,8 +329,8 @@ def test_a_time_limit_is_of_the_whole_command(phases: Path, tmp_path: Path) -> N
     # It is up before the first step, which is taken all the same, or nothing would ever get on.
     first = run()
     assert first.returncode == 85
-    assert "ae_L1 left: its time limit is up" in first.stdout
-    assert "imginav: left (its time limit is up); the same command goes on where it was" in first.stderr
+    assert "ae_L1 stopped by its time limit" in first.stdout
+    assert "imginav: stopped by its time limit, state saved; run the same command to resume" in first.stderr
     # Trained to its end, an experiment is followed by no other when the time of the command is up.
     (phases / "channels.toml").write_text(CHANNELS.replace("[sweep]", "[train]\nepochs = 1\n[sweep]"))
     for _ in range(4):

@@ -74,7 +74,7 @@ class StopRequest:
         self._last = now
         if self.fault:
             raise Superseded(self.fault)
-        return self.reason or ("its time limit is up" if advanced and self.time_is_up() else "")
+        return self.reason or ("its time limit" if advanced and self.time_is_up() else "")
 
     def time_is_up(self) -> bool:
         """Whether the time limit leaves too little for another step and a save."""
@@ -122,7 +122,8 @@ class StopRequest:
         if self.quiet:
             return
         # print() may be what was interrupted, and cannot be entered twice.
-        said = f"imginav: {name}: leaves as soon as it is saved{'; again: at once' if name == 'SIGINT' else ''}\n"
+        again = "; Ctrl-C again: at once" if number == signal.SIGINT else ""
+        said = f"imginav: {name}: stops as soon as its state is saved{again}\n"
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, said.encode())
 
 

@@ -164,8 +164,8 @@ def _saved_where_it_left(folder: RunFolder) -> Iterator[None]:
         if folder.latest_checkpoint.exists():
             raise
         raise UserError(
-            f"{folder.experiment} left ({error}), and nothing is saved that it could go on from, since no callback "
-            "saves it; add [callbacks] checkpoint = {}"
+            f"{folder.experiment} was stopped by {error} and cannot resume, since no callback saves its state; add "
+            "[callbacks] checkpoint = {}"
         ) from None
 
 

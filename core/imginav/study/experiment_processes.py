@@ -96,7 +96,7 @@ def run_all(
                 name, reason = job.process.name, _why_failed(job)
                 if job.process.exitcode == REQUEUE:
                     stop_request.ask(reason)
-                    log(f"{name} left: {reason}")
+                    log(f"{name} stopped by {reason}")
                     continue
                 if reason:
                     failures[name] = reason
@@ -111,7 +111,7 @@ def _is_late(stop_request: StopRequest, experiment: ResolvedManifest, *, first: 
     if (limit := experiment.manifest.train.time_limit) and not first:
         stop_request.limit(seconds_of(limit))
         if stop_request.time_is_up():
-            stop_request.ask("its time limit is up")
+            stop_request.ask("its time limit")
     return bool(stop_request.reason)
 
 

@@ -107,7 +107,7 @@ def cancel_jobs(
         raise UserError("none of them has a job that waits or runs; imginav status shows what has become of them")
     ended = cancel((job for _, job in active), registry)
     for name, job in active:
-        log(f"{name}: {job.cluster} job {job.name} {'has ended' if job.place in ended else 'is told to end'}")
+        log(f"{name}: {job.cluster} job {job.name} {'has ended' if job.place in ended else 'is being cancelled'}")
 
 
 def show_log(path: Path, only: Sequence[str], registry: Registry, options: Options, *, follow: bool) -> None:

@@ -94,13 +94,13 @@ class Submitter:
     def _without_jobs(
         self, experiments: dict[int, ResolvedManifest], known: dict[str, RunJob]
     ) -> dict[int, ResolvedManifest]:
-        """Leave out those that wait or run already; what waits in vain is ended."""
+        """Leave out those that are pending or running already; cancel jobs that can never start."""
         left = {}
         for number, experiment in experiments.items():
             job = known.get(experiment.manifest.phase.experiment)
             if job is not None and _is_stuck(job):
                 cancel([job], self.registry)
-                self.log(f"{experiment.name} waited in vain in {job.cluster} job {job.name}, which is ended")
+                self.log(f"{experiment.name}: job {job.name} can never start (its dependency failed); cancelled")
             elif job is not None and job.is_active:
                 self.log(
                     f"{experiment.name} has {job.cluster} job {job.name} already ({job.state and job.state.status})"

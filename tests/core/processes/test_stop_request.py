@@ -27,7 +27,7 @@ def test_a_signal_leaves_a_note_and_the_run_hears_it_at_the_next_boundary(
         os.kill(os.getpid(), number)
         assert stop_request.check(advanced=False) == number.name
     assert signal.getsignal(number) is before
-    assert f"imginav: {number.name}: leaves as soon as it is saved" in capfd.readouterr().err
+    assert f"imginav: {number.name}: stops as soon as its state is saved" in capfd.readouterr().err
 
 
 WORKING = """
@@ -46,7 +46,7 @@ with stop_request.install_handlers(), stop_request.deferred():
 def test_a_second_sigint_ends_the_process_and_a_second_sigterm_does_not() -> None:
     done = subprocess.run([sys.executable, "-c", WORKING], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (-signal.SIGINT, "SIGTERM\n")
-    assert done.stderr.splitlines()[-1] == "imginav: SIGINT: leaves as soon as it is saved; again: at once"
+    assert done.stderr.splitlines()[-1] == "imginav: SIGINT: stops as soon as its state is saved; Ctrl-C again: at once"
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -87,7 +87,7 @@ def test_a_time_limit_is_heard_early_enough_for_another_step_and_a_save(monkeypa
     # A reserve of 60 s, and twice the longest way from one boundary to the next.
     assert clock[0] - 1000 == pytest.approx(10_000 - 60 - 2 * 100, abs=100)
     assert clock[0] - 1000 + 100 + 60 <= 10_000
-    assert stop_request.check(advanced=True) == "its time limit is up"
+    assert stop_request.check(advanced=True) == "its time limit"
 
 
 def test_a_long_start_is_not_taken_for_a_long_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def test_a_time_limit_waits_for_the_first_step_or_a_run_would_never_end() -> Non
     stop_request.limit(10)
     assert stop_request.time_is_up()
     assert stop_request.check(advanced=False) == ""
-    assert stop_request.check(advanced=True) == "its time limit is up"
+    assert stop_request.check(advanced=True) == "its time limit"
 
 
 def test_without_a_limit_time_is_never_up() -> None:

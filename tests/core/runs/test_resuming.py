@@ -699,7 +699,7 @@ def test_a_state_that_is_none_is_one_sentence(resolve: Resolve) -> None:
 def test_a_run_that_saves_nothing_is_not_said_to_go_on(resolve: Resolve) -> None:
     resolved = resolve("callbacks.metrics_csv={}")
     with pytest.raises(
-        UserError, match=r"tiny left \(asked\), and nothing is saved .*; add \[callbacks\] checkpoint = {}"
+        UserError, match=r"tiny was stopped by asked and cannot resume, .*; add \[callbacks\] checkpoint = {}"
     ):
         run(resolved, stop_request=Asking(2))
     record = load_record(run_folder(resolved).record)

@@ -216,7 +216,7 @@ def test_what_waits_in_vain_is_ended_and_submitted_again(submitted: Submit) -> N
     write("1.5", '[winners]\n"1.1" = ["encoder.latent_channels"]\n')
     submitted(Path("phases/1.1.toml"), only=("A",))
     Noting.told[JobId(job="1")] = STUCK
-    assert submitted(Path("phases"))[0] == "A waited in vain in noting job 1, which is ended"
+    assert submitted(Path("phases"))[0] == "A: job 1 can never start (its dependency failed); cancelled"
     assert Noting.cancelled == [JobId(job="1")]
     assert [after for _, _, after in Noting.submitted] == [[], [], ["2"]]
 
@@ -415,7 +415,7 @@ def test_runs_are_cancelled_and_their_logs_found_by_the_values_they_were_submitt
     Noting.told[JobId(job="1")] = RUNS
     lines: list[str] = []
     cancel_jobs([path], [], known, Options(), lines.append)
-    assert lines == [said, "mine: noting job 1 is told to end"]
+    assert lines == [said, "mine: noting job 1 is being cancelled"]
 
 
 def test_a_record_of_an_earlier_version_has_no_values(known: Registry, capsys: pytest.CaptureFixture[str]) -> None:
@@ -486,7 +486,7 @@ def test_jobs_are_ended_by_name_and_only_those_that_go_on(submitted: Submit, kno
     lines: list[str] = []
     cancel_jobs([path], ["B", "C"], known, Options(), lines.append)
     assert Noting.cancelled == [JobId(job="1", index=2)]
-    assert lines == ["p1_tiny_B: noting job 1[2] is told to end"]
+    assert lines == ["p1_tiny_B: noting job 1[2] is being cancelled"]
     with pytest.raises(UserError, match="none of them has a job that waits or runs; imginav status shows"):
         cancel_jobs([path], ["C"], known, Options(), lines.append)
     cancel_jobs([Path("phases")], [], known, Options(), lines.append)
@@ -502,9 +502,9 @@ def test_a_job_that_ends_before_it_is_cancelled_is_no_fault(submitted: Submit, k
     lines: list[str] = []
     cancel_jobs([path], [], known, Options(), lines.append)
     assert lines == [
-        "p1_tiny_A: noting job 1[1] is told to end",
+        "p1_tiny_A: noting job 1[1] is being cancelled",
         "p1_tiny_B: noting job 1[2] has ended",
-        "p1_tiny_C: noting job 1[3] is told to end",
+        "p1_tiny_C: noting job 1[3] is being cancelled",
     ]
     assert set(Noting.cancelled) == {places[0], places[2]}
     Noting.refused.update({places[1]: ENDED, places[2]: RUNS})
