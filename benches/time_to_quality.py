@@ -64,7 +64,7 @@ def compare(options: argparse.Namespace, stop_request: StopRequest) -> None:
     notes = [" ".join(f"{line}." for line in _conditions(runs))]
     tables, verdicts = write_report(options.to, comparison, contest.targets, notes, contest.evaluate_on)
     firsts = zip(runs[: len(contest.arms)], comparison.runs, strict=False)
-    pictures = {run.arm: rebuilt(run, trained.outcome, options.layouts) for run, trained in firsts}
+    pictures = {run.arm: rebuilt(run, trained.evaluation, options.layouts) for run, trained in firsts}
     draw_side_by_side(options.to / SIDE_BY_SIDE, pictures)
     for table in tables:
         print_table(table.title, table.headings, table.rows, [False] * len(table.rows))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import os
 import shutil
 import sys
@@ -29,7 +28,7 @@ from imginav.runs.run_folder import EVALUATION
 from imginav.training.trainer import Trainer
 from imginav_datasets.classes import LABELS, PALETTE
 from imginav_evaluation.evaluate import Weights, evaluate
-from imginav_tests import outcomes
+from imginav_tests import distributions, evaluations
 from imginav_tests.examples import register_profiles
 from imginav_tests.foreign_plugins import left_out
 from imginav_tests.tiny import LATENCY, PHASE, Blocks
@@ -131,17 +130,10 @@ def install(site_packages: Path) -> Callable[..., None]:
         distribution: str,
         entry_point: str,
         source: str | None = None,
-        module: str | None = None,
+        module: str = "",
         group: str = "imginav",
     ) -> None:
-        name = module or distribution.replace("-", "_")
-        if source is not None:
-            (site_packages / f"{name}.py").write_text(source)
-        info = site_packages / f"{distribution.replace('-', '_')}-1.2.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n")
-        (info / "entry_points.txt").write_text(f"[{group}]\n{entry_point} = {name}\n")
-        importlib.invalidate_caches()
+        distributions.write(site_packages, distribution, entry_point, source, module=module, group=group)
 
     return write
 
@@ -245,7 +237,7 @@ def finish() -> Callable[..., None]:
             with Recorder.start(folder.record, folder.experiment, resolved.sha256, data, 2, earlier).until_finished():
                 value = figures[phase.label(resolved)]
                 channels = resolved.manifest.encoder.latent_channels
-                outcome = outcomes.outcome(
+                evaluation = evaluations.evaluation(
                     title="",
                     experiment=folder.experiment,
                     metrics={"val_mse": value, "val_loss": value},
@@ -255,6 +247,6 @@ def finish() -> Callable[..., None]:
                     trial=False,
                     latency=LATENCY,
                 )
-                outcome.save(folder.evaluation)
+                evaluation.save(folder.evaluation)
 
     return finish

@@ -140,7 +140,9 @@ def test_the_examples_train_together(phase: Path, capsys: pytest.CaptureFixture[
     with (folder / "examples_metrics.csv").open(newline="") as stream:
         (row,) = csv.DictReader(stream)  # the callback has ended it after the first of four epochs
     assert float(row["train_loss"]) == pytest.approx(2 * float(row["train_loss_huber"]))
-    assert "val_loss has come down to 100" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "val_loss has come down to 100" in printed
+    assert f"summary: {folder / 'summary.txt'}" in printed
     (norms,) = (folder / "gradient_norms.csv").read_text().splitlines()[1:]
     assert norms.startswith("1,")
     assert float(norms.partition(",")[2]) > 0

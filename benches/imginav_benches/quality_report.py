@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from imginav import pictures
 from imginav.files import write_text
 from imginav.pictures import Pixels
-from imginav.runs.evaluation_result import Outcome
+from imginav.runs.evaluation_result import EvaluationResult
 from imginav_benches.arm_files import Targets
 from imginav_benches.quality import Point
 from imginav_benches.quality_runs import Trained
@@ -87,7 +87,7 @@ class Comparison:
         """Return how an arm does beside the first, for each seed."""
         arms = self.arms
         return [
-            versus(run.points, theirs.points, theirs.outcome.metrics["val_mse"], run.seed)
+            versus(run.points, theirs.points, theirs.evaluation.metrics["val_mse"], run.seed)
             for run, theirs in zip(arms[arm], arms[self.first], strict=True)
         ]
 
@@ -112,15 +112,15 @@ def final_table(comparison: Comparison) -> Table:
     """Return what the weights that the runs leave are worth: the median over the seeds, and the range."""
     rows = []
     for name, runs in comparison.arms.items():
-        outcome = runs[0].outcome
+        evaluation = runs[0].evaluation
         rows.append(
             (
                 name,
-                "×".join(map(str, outcome.latent)),
-                f"{outcome.encoder_parameters + outcome.decoder_parameters:,}",
+                "×".join(map(str, evaluation.latent)),
+                f"{evaluation.encoder_parameters + evaluation.decoder_parameters:,}",
                 _shown(spread(run.images_per_second for run in runs), ".3g"),
                 _shown(spread(run.points[-1].seconds for run in runs), ".3g"),
-                *_final_cells([run.outcome for run in runs]),
+                *_final_cells([run.evaluation for run in runs]),
             )
         )
     headings = ("arm", "latent", "parameters", "images/s", "trained s", *(heading for heading, _ in FINAL.values()))
@@ -201,8 +201,8 @@ def _not_reached(pairs: Sequence[Versus]) -> str:
     return "not reached" if missing == len(pairs) else f"not reached with {missing} of {len(pairs)} seeds"
 
 
-def _final_cells(outcomes: Sequence[Outcome]) -> list[str]:
-    return [_shown(spread(o.metrics.get(name) for o in outcomes), style) for name, (_, style) in FINAL.items()]
+def _final_cells(evaluations: Sequence[EvaluationResult]) -> list[str]:
+    return [_shown(spread(o.metrics.get(name) for o in evaluations), style) for name, (_, style) in FINAL.items()]
 
 
 def _shown(found: Spread | None, style: str, none: str = NOTHING) -> str:
@@ -233,7 +233,7 @@ def _draw(path: Path, comparison: Comparison) -> None:
             axes.grid(alpha=0.25)
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)), frameon=False)
-        pictures.write_figure(path, figure)
+        charts.write_figure(path, figure)
 
 
 def _draw_panel(axes: Axes, name: str, comparison: Comparison) -> None:

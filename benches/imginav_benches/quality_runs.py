@@ -24,7 +24,7 @@ from imginav.pixels import to_bytes
 from imginav.plugin.checkpoint import load_checkpoint
 from imginav.plugin.registry import installed
 from imginav.processes.stop_request import StopRequest
-from imginav.runs.evaluation_result import Outcome, load_outcome
+from imginav.runs.evaluation_result import EvaluationResult, load_evaluation
 from imginav.runs.experiment import build_trainer, is_finished, run_experiment, run_folder
 from imginav.runs.run_folder import EVALUATION, RunFolder
 from imginav.training.trainer import Trainer
@@ -50,8 +50,8 @@ class Trained:
     arm: str
     seed: int
     points: tuple[Point, ...]
-    outcome: Outcome
-    elsewhere: Outcome | None  # the same weights on other data
+    evaluation: EvaluationResult
+    elsewhere: EvaluationResult | None  # the same weights on other data
 
     @property
     def images_per_second(self) -> float:
@@ -68,42 +68,42 @@ def _train(run: Entry, number: str, stop_request: StopRequest, log: Log) -> Trai
     name, folder = run.resolved.manifest.phase.experiment, run_folder(run.resolved)
     if is_finished(run.resolved):
         log(f"run {number}: {name} is finished")
-        outcome = load_outcome(folder.evaluation)
+        evaluation = load_evaluation(folder.evaluation)
     else:
         log(f"run {number}: {name}")
         warm_up(run.resolved)
         # Its latency is what the benches of encoding and decoding measure.
-        outcome = run_experiment(run.resolved, log, stop_request=stop_request, timed=False)
+        evaluation = run_experiment(run.resolved, log, stop_request=stop_request, timed=False)
     return Trained(
         arm=run.arm,
         seed=run.seed,
         points=tuple(read_points(folder.root / POINTS)),
-        outcome=outcome,
-        elsewhere=_evaluated_elsewhere(run, folder, outcome, log) if run.elsewhere else None,
+        evaluation=evaluation,
+        elsewhere=_evaluated_elsewhere(run, folder, evaluation, log) if run.elsewhere else None,
     )
 
 
-def _evaluated_elsewhere(run: Entry, folder: RunFolder, outcome: Outcome, log: Log) -> Outcome:
+def _evaluated_elsewhere(run: Entry, folder: RunFolder, evaluation: EvaluationResult, log: Log) -> EvaluationResult:
     """Return what the weights that a run left are worth on other data, measured once."""
     # Of other settings, another folder.
     digest = hashlib.sha256("\n".join(run.elsewhere).encode()).hexdigest()[:8]
     to = folder.root / f"elsewhere_{digest}"
     try:
-        return load_outcome(to / EVALUATION)
+        return load_evaluation(to / EVALUATION)
     except UserError:
         log(f"{folder.experiment} on data with {', '.join(run.elsewhere)}")
-    request = Request(checkpoint=_left_by(folder, outcome), to=to, settings=run.elsewhere)
+    request = Request(checkpoint=_left_by(folder, evaluation), to=to, settings=run.elsewhere)
     return evaluate_checkpoint(request, installed(), log)
 
 
-def _left_by(folder: RunFolder, outcome: Outcome) -> Path:
+def _left_by(folder: RunFolder, evaluation: EvaluationResult) -> Path:
     """Return the checkpoint with the weights that a run has left."""
     for path in (folder.latest_checkpoint, folder.best_checkpoint):
-        if path.is_file() and load_checkpoint(path).epoch == outcome.weights_epoch:
+        if path.is_file() and load_checkpoint(path).epoch == evaluation.weights_epoch:
             return path
     raise UserError(
-        f"{folder.root}: has no checkpoint of epoch {outcome.weights_epoch}, whose weights the run has left; move the "
-        "folder away, and it is trained anew"
+        f"{folder.root}: has no checkpoint of epoch {evaluation.weights_epoch}, whose weights the run has left; move "
+        "the folder away, and it is trained anew"
     )
 
 
@@ -179,9 +179,9 @@ def _without_epochs(resolved: ResolvedManifest) -> list[Mapping[str, Any]]:
 
 
 @torch.no_grad()
-def rebuilt(run: Entry, outcome: Outcome, count: int) -> list[tuple[Pixels, Pixels, float]]:
+def rebuilt(run: Entry, evaluation: EvaluationResult, count: int) -> list[tuple[Pixels, Pixels, float]]:
     """Return the first validation layouts, what the weights that a run left make of each, and its MSE in [-1, 1]."""
-    checkpoint = load_checkpoint(_left_by(run_folder(run.resolved), outcome))
+    checkpoint = load_checkpoint(_left_by(run_folder(run.resolved), evaluation))
     trainer = build_trainer(run.resolved, lambda _: None)
     with closing(trainer.data):
         trainer.model.load_state_dict(checkpoint.model)

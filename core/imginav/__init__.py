@@ -10,7 +10,7 @@ from imginav.errors import refuse_old_name
 
 if TYPE_CHECKING:
     from imginav.errors import UserError
-    from imginav.plugin.cluster import Cluster, JobId, JobSpec, JobState
+    from imginav.plugin.cluster import JobId
     from imginav.plugin.components import (
         Callback,
         CannotMeasure,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from imginav_handoff.exporter import Exporter, TrainedAutoencoder
     from imginav_handoff.latent_set import LatentDataset
     from imginav_handoff.pretrained import Pretrained, load
+    from imginav_jobs.cluster import Cluster, JobSpec, JobState
 
 __all__ = [
     "Callback",
@@ -68,7 +69,7 @@ __all__ = [
 
 _MODULES = {
     "imginav.errors": "UserError",
-    "imginav.plugin.cluster": "Cluster JobId JobSpec JobState",
+    "imginav.plugin.cluster": "JobId",
     "imginav.plugin.data_spec": "DataSpec",
     "imginav.plugin.hookspecs": "hookimpl",
     "imginav.plugin.selector": "Candidate Choice Selector",
@@ -76,6 +77,7 @@ _MODULES = {
     "imginav_handoff.exporter": "Exporter TrainedAutoencoder",
     "imginav_handoff.latent_set": "LatentDataset",
     "imginav_handoff.pretrained": "Pretrained load",
+    "imginav_jobs.cluster": "Cluster JobSpec JobState",
 }
 """Names by the module that has them; all others are in `imginav.plugin.components`."""
 

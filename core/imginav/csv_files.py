@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,20 +37,3 @@ def read_rows(path: Path, remedy: str = "restore it, or move it away") -> list[d
             return [{name: cell or "" for name, cell in row.items() if isinstance(name, str)} for row in reader]
     except (OSError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read ({error}); {remedy}") from error
-
-
-def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Return the rows of a table of metrics, without the cells that are empty; a cell that is no number is NaN.
-
-    Returns an empty list where there is no such file: the callback that writes it may be switched off.
-    """
-    if not path.exists():
-        return []
-    return [{name: _number(cell) for name, cell in row.items() if cell} for row in read_rows(path)]
-
-
-def _number(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        return math.nan

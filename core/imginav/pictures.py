@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
@@ -57,11 +56,4 @@ def write_png(path: Path, picture: Image.Image) -> None:
     """Write a PNG file, whole or not at all."""
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
-    write_bytes(path, buffer.getbuffer())
-
-
-def write_figure(path: Path, figure: Figure) -> None:
-    """Write a figure as a PNG file, whole or not at all."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
     write_bytes(path, buffer.getbuffer())

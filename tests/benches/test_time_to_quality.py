@@ -85,10 +85,10 @@ def curve(*points: tuple[float, float]) -> list[Point]:
 def trained(arm: str, seed: int, *points: tuple[float, float], final: float | None = None) -> Trained:
     """Return a finished run with a curve, whose weights have the last MSE unless another is said."""
     mse = points[-1][1] if final is None else final
-    outcome: Any = SimpleNamespace(
+    evaluation: Any = SimpleNamespace(
         latent=(8, 8, 2), encoder_parameters=1000, decoder_parameters=500, metrics={"val_mse": mse}
     )
-    return Trained(arm=arm, seed=seed, points=tuple(curve(*points)), outcome=outcome, elsewhere=None)
+    return Trained(arm=arm, seed=seed, points=tuple(curve(*points)), evaluation=evaluation, elsewhere=None)
 
 
 @pytest.fixture

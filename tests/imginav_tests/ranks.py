@@ -256,10 +256,10 @@ def train(
     with stop_request.install_handlers(), distributed.joined(stop_request) as world:
         resolved = resolve(folder, *settings, *(own or {}).get(world.rank, ()))
         if world.is_first:
-            outcome = experiment.run_experiment(
+            evaluation = experiment.run_experiment(
                 resolved, known["lines"].append, timed=False, stop_request=stop_request, world=world
             )
-            known |= {"metrics": outcome.metrics, "notes": outcome.notes}
+            known |= {"metrics": evaluation.metrics, "notes": evaluation.notes}
         else:
             experiment.follow_experiment(resolved, world, stop_request)
     return known

@@ -19,7 +19,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from imginav.manifest.loading import load, load_phase
 from imginav.plugin.registry import installed
-from imginav.runs.evaluation_result import RankedLayout, load_outcome
+from imginav.runs.evaluation_result import RankedLayout, load_evaluation
 from imginav.runs.experiment import run_experiment
 from imginav.study.phases import open_phase
 from imginav_reports import run_page
@@ -207,8 +207,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def write_strange(run: Path, to: Path) -> Path:
     """Write a page with names that are long and look like HTML, and with a history of many terms and no numbers."""
     shutil.copytree(run, to)
-    outcome = load_outcome(to / "evaluation.json")
-    shown = outcome.reconstruction
+    evaluation = load_evaluation(to / "evaluation.json")
+    shown = evaluation.reconstruction
     reconstruction = attrs.evolve(
         shown,
         by_type={kind: {} for kind in (*shown.by_type, STRANGE)},
@@ -217,8 +217,8 @@ def write_strange(run: Path, to: Path) -> Path:
         worst=(RankedLayout(name=STRANGE, type=STRANGE, mse=1.0),),
         not_measured={STRANGE: STRANGE},
     )
-    outcome = attrs.evolve(
-        outcome, title=STRANGE, data=STRANGE, notes=(STRANGE,) * 9, reconstruction=reconstruction, latency=None
+    evaluation = attrs.evolve(
+        evaluation, title=STRANGE, data=STRANGE, notes=(STRANGE,) * 9, reconstruction=reconstruction, latency=None
     )
     terms = (*(f"term{n}" for n in range(11)), STRANGE)
     history = [
@@ -227,7 +227,7 @@ def write_strange(run: Path, to: Path) -> Path:
     ]
     resolved = load(to / "manifest.toml", installed())
     resolved = attrs.evolve(resolved, origins=dict.fromkeys(resolved.origins, STRANGE))
-    run_page.write(outcome, to, resolved, history)
+    run_page.write(evaluation, to, resolved, history)
     return to / "report.html"
 
 
@@ -304,9 +304,9 @@ def test_the_slider_goes_through_the_epochs_by_keyboard_and_by_its_buttons(
         assert label.text.startswith(f"epoch {place + 1}")
         assert slider.get_attribute("value") == str(place)
 
-    outcome = load_outcome(pages["run"].parent / "evaluation.json")
-    assert_shown(outcome.weights_epoch - 1)
-    assert label.text == f"epoch {outcome.weights_epoch}, the weights"
+    evaluation = load_evaluation(pages["run"].parent / "evaluation.json")
+    assert_shown(evaluation.weights_epoch - 1)
+    assert label.text == f"epoch {evaluation.weights_epoch}, the weights"
     slider.send_keys(Keys.HOME)
     assert_shown(0)
     slider.send_keys(Keys.ARROW_RIGHT)

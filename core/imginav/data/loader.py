@@ -251,14 +251,6 @@ def first_samples(source: LayoutSource, indices: Sequence[int], count: int) -> t
     return samples, unreadable
 
 
-def one_sample(source: LayoutSource, dataset: Dataset) -> Sample:
-    """Return the first layout, or the first that can be read; raises UserError where there is none."""
-    samples, unreadable = first_samples(source, range(len(source)), 1)
-    if unreadable and (dataset.on_bad == "error" or not samples):
-        raise UserError(unreadable[0].reason)
-    return samples[0]
-
-
 def split_as(source: LayoutSource, train: Train) -> Split:
     """Split the layouts as a manifest says."""
     seed = train.seed if train.split_seed is None else train.split_seed

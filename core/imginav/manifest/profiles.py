@@ -11,7 +11,7 @@ from attrs import frozen
 from imginav.errors import shown
 from imginav.manifest.structuring import Fault, Structurer, StructuringError
 from imginav.manifest.tables import Plan
-from imginav.plugin.cluster import Cluster
+from imginav.plugin.cluster import BaseCluster
 
 EXPERIMENTS = "experiments"
 """The key of a profile that says for which experiments it is; all others change the cluster."""
@@ -23,14 +23,14 @@ class Profile:
 
     name: str  # empty: the cluster as it is
     experiments: tuple[str, ...]  # phases, or experiments by their names or those of their runs; patterns
-    cluster: Cluster
+    cluster: BaseCluster
 
     def is_for(self, *names: str) -> bool:
         """Whether it is for an experiment of some names: its phase's, its own, its run's."""
         return any(fnmatchcase(name, pattern) for pattern in self.experiments for name in names)
 
 
-def profiles_of(cluster: Cluster | None, table: Mapping[str, Any], structurer: Structurer) -> tuple[Profile, ...]:
+def profiles_of(cluster: BaseCluster | None, table: Mapping[str, Any], structurer: Structurer) -> tuple[Profile, ...]:
     """Return the profiles of a cluster, from its table, in their order, and the cluster as it is for all else.
 
     Raises StructuringError for a profile that does not say for what it is, or what the cluster cannot have.

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from attrs import field, frozen
 
-from imginav.plugin.cluster import Cluster
+from imginav.plugin.cluster import BaseCluster
 from imginav.plugin.components import Callback, Dataset, Decoder, Encoder, Loss, LRSchedule, Metric, Optimizer
 from imginav.plugin.selector import Selector
 from imginav.plugin.validators import FILE_NAME, at_least, between, duration, entry_names, file_name, from_to, one_line
@@ -147,7 +147,7 @@ class Plan:
     winners: dict[str, tuple[str, ...]] = field(
         factory=dict
     )  # the dotted keys that it takes, by the phase it takes from
-    cluster: Cluster | None = None  # where its jobs run; none: it cannot be submitted
+    cluster: BaseCluster | None = None  # where its jobs run; none: it cannot be submitted
 
 
 @frozen(kw_only=True)

@@ -15,12 +15,11 @@ if TYPE_CHECKING:
     from imginav.pictures import Pixels, grid, write_png
     from imginav.pixels import psnr_db, to_bytes, to_floats
     from imginav.plugin.checkpoint import Checkpoint, load_checkpoint
-    from imginav.plugin.cluster import MEMORY_UNITS, answer, ask, bytes_of, ranges
     from imginav.plugin.commands import Commands
     from imginav.plugin.components import MOST_LAYOUTS, LossFunction, Sample
     from imginav.plugin.heads import Heads
     from imginav.plugin.palette import UNMATCHED, Palette
-    from imginav.plugin.registry import Registry
+    from imginav.plugin.registry import Registry, installed
     from imginav.plugin.run_view import (
         BestEpoch,
         ComputeDevice,
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
         EpochTotals,
         ExperimentState,
         FinishedRun,
-        PhaseFiles,
+        LoadedPhase,
         PhaseWinner,
         ProcessGroup,
         ResolvedRun,
@@ -38,10 +37,12 @@ if TYPE_CHECKING:
         TrainingRun,
     )
     from imginav.plugin.validators import (
+        MEMORY_UNITS,
         Check,
         above,
         at_least,
         between,
+        bytes_of,
         duration,
         entry_names,
         file_name,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from imginav.processes.children import end_with_parent, living_process
     from imginav.processes.stop_request import block_signals, ignore_signals_in_worker
     from imginav.terminal import show_progress
+    from imginav_jobs.cluster import answer, ask, ranges
 
 __all__ = [
     "DISK_FULL",
@@ -68,9 +70,9 @@ __all__ = [
     "ExperimentState",
     "FinishedRun",
     "Heads",
+    "LoadedPhase",
     "LossFunction",
     "Palette",
-    "PhaseFiles",
     "PhaseWinner",
     "Pixels",
     "ProcessGroup",
@@ -99,6 +101,7 @@ __all__ = [
     "grid",
     "ignore_signals_in_worker",
     "in_one_line",
+    "installed",
     "living_process",
     "load_checkpoint",
     "one_line",
@@ -124,22 +127,22 @@ _MODULES = {
     "imginav.pictures": "Pixels grid write_png",
     "imginav.pixels": "psnr_db to_bytes to_floats",
     "imginav.plugin.checkpoint": "Checkpoint load_checkpoint",
-    "imginav.plugin.cluster": "MEMORY_UNITS answer ask bytes_of ranges",
     "imginav.plugin.commands": "Commands",
     "imginav.plugin.components": "MOST_LAYOUTS LossFunction Sample",
     "imginav.plugin.heads": "Heads",
     "imginav.plugin.palette": "UNMATCHED Palette",
-    "imginav.plugin.registry": "Registry",
+    "imginav.plugin.registry": "Registry installed",
     "imginav.plugin.run_view": (
-        "BestEpoch ComputeDevice ConcludedPhase EpochTotals ExperimentState FinishedRun PhaseFiles "
+        "BestEpoch ComputeDevice ConcludedPhase EpochTotals ExperimentState FinishedRun LoadedPhase "
         "PhaseWinner ProcessGroup ResolvedRun RunComponents RunFiles TrainingData TrainingRun"
     ),
     "imginav.plugin.validators": (
-        "Check above at_least between duration entry_names file_name from_to one_line seconds_of"
+        "MEMORY_UNITS Check above at_least between bytes_of duration entry_names file_name from_to one_line seconds_of"
     ),
     "imginav.processes.children": "end_with_parent living_process",
     "imginav.processes.stop_request": "block_signals ignore_signals_in_worker",
     "imginav.terminal": "show_progress",
+    "imginav_jobs.cluster": "answer ask ranges",
 }
 """The names by the module that has them."""
 

@@ -14,7 +14,7 @@ from imginav.errors import UserError, did_you_mean, nearest, shown
 from imginav.plugin.components import Component
 from imginav.plugin.discovery import DISABLE, Provider, load_plugins
 from imginav.plugin.hookspecs import PROJECT, hookspec
-from imginav.plugin.run_view import ConcludedPhase, FinishedRun
+from imginav.plugin.run_view import ConcludedPhase, FinishedRun, RunFiles
 
 GROUP = "imginav"
 """The entry-point group of components and of hooks on events."""
@@ -103,6 +103,10 @@ class PluginSpecs:
         """
 
     @hookspec
+    def run_concluded(self, folder: RunFiles) -> None:
+        """Fires at the end of each command that trains a run, also where it was finished before: tell people of it."""
+
+    @hookspec
     def phase_concluded(self, concluded: ConcludedPhase) -> None:
         """Fires each time that the experiments of a phase were compared, with or without a winner."""
 
@@ -118,6 +122,9 @@ class InstalledHooks:
 
     def run_finished(self, run: FinishedRun) -> None:
         self._plugins.hook.run_finished(run=run)
+
+    def run_concluded(self, folder: RunFiles) -> None:
+        self._plugins.hook.run_concluded(folder=folder)
 
     def phase_concluded(self, concluded: ConcludedPhase) -> None:
         self._plugins.hook.phase_concluded(concluded=concluded)

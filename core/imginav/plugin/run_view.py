@@ -292,7 +292,7 @@ class ExperimentState(Protocol):
         """`finished`, `running`, `failed`, `interrupted`, `cut off` or `not started`."""
 
 
-class PhaseFiles(Protocol):
+class LoadedPhase(Protocol):
     """A resolved phase, as the hook `phase_concluded` receives it and `load_phase` returns it."""
 
     @property
@@ -328,7 +328,7 @@ class ConcludedPhase(Protocol):
     """A phase whose experiments were compared: all of them may be finished, or only some."""
 
     @property
-    def phase(self) -> PhaseFiles:
+    def phase(self) -> LoadedPhase:
         """The resolved phase."""
 
     @property

@@ -25,6 +25,10 @@ ENTRY_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 # Line ends and what moves the cursor of a terminal, and what turns the order of the letters after it.
 _NOT_IN_A_LINE = r"\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069"
 
+MEMORY_UNITS = {"KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
+
+MEMORY = re.compile(rf"([1-9]\d{{0,8}})({'|'.join(MEMORY_UNITS)})")
+
 DURATION = re.compile(r"(?=.)(?:(\d{1,4})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?")
 
 
@@ -169,3 +173,23 @@ def seconds_of(duration: str) -> int:
 
 
 duration = _Duration()
+
+
+class _Memory(Check):
+    """Accept a size of memory such as 32GB."""
+
+    def __call__(self, instance: Any, attribute: Any, value: Any) -> None:
+        if value is not None and not MEMORY.fullmatch(value):
+            raise ValueError(f"expected a size of memory with its unit, such as '32GB' or '500MB', found {value!r}")
+
+    def schema(self) -> dict[str, Any]:
+        return {"pattern": f"^{MEMORY.pattern}$"}
+
+
+def bytes_of(memory: str) -> int:
+    """Return the bytes of a size such as 32GB; units are powers of 1024, as schedulers count."""
+    match = MEMORY.fullmatch(memory)
+    return int(match[1]) * MEMORY_UNITS[match[2]] if match else 0
+
+
+memory_size = _Memory()

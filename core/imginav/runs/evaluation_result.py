@@ -5,7 +5,6 @@ docs/evaluation.md says what each key means; a figure that could not be had, or 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,8 @@ from attrs import field, frozen
 
 from imginav.manifest.fingerprints import sha256_of_tables
 from imginav.manifest.json_record import load_record_of, save_record
-from imginav.runs.run_folder import REPORT
 
 VERSION = ("format", 2)
-
-NOTES_SHOWN = 20
-"""Of what was out of the ordinary; half of a set may be missing."""
 
 
 @frozen(kw_only=True)
@@ -136,7 +131,7 @@ class Reconstruction:
 
 
 @frozen(kw_only=True)
-class Outcome:
+class EvaluationResult:
     """The result of a run, or of the evaluation of one of its checkpoints."""
 
     title: str
@@ -177,70 +172,13 @@ class Outcome:
         """Write the file, whole or not at all."""
         save_record(path, self, VERSION)
 
-    def facts(self) -> list[tuple[str, str]]:
-        """Return what matters most as pairs of a name and a value."""
-        height, width, channels = self.latent
-        best = f"; the best by {self.monitor}: {self.best_epoch}" if self.best_epoch else ""
-        facts = [("weights of", f"epoch {self.weights_epoch} of {self.epochs}{best}")]
-        if self.stop_reason:
-            facts.append(("ended", self.stop_reason))
-        facts += [*self._quality(), ("latent", f"{height}×{width}×{channels} (H×W×C){self._scaling()}")]
-        facts.append(
-            ("parameters", f"{self.encoder_parameters:,} in the encoder, {self.decoder_parameters:,} in the decoder")
-        )
-        if self.latency:
-            facts.append(
-                ("speed", f"{self.latency.encode_ms:.3g} ms to encode, {self.latency.decode_ms:.3g} ms to decode")
-            )
-        layouts = f"{self.train_layouts:,} train, {self.validation_layouts:,} validate, split by {self.split_by}"
-        if not self.split_by:
-            layouts = f"all {self.validation_layouts:,} of {self.data}"
-        more = len(self.notes) - NOTES_SHOWN
-        return [
-            *facts,
-            ("layouts", layouts),
-            *(("note", note) for note in self.notes[:NOTES_SHOWN]),
-            *([("note", f"and {more} more, which evaluation.json lists")] if more > 0 else []),
-        ]
-
-    def _quality(self) -> list[tuple[str, str]]:
-        facts = []
-        if "val_mse" in self.metrics:
-            mse = self.metrics["val_mse"]
-            times = self.flat_background_mse / mse if mse else math.inf
-            facts += [
-                (
-                    "val MSE",
-                    f"{mse:.5g} in [-1, 1], {times:.3g} times below a flat background's {self.flat_background_mse:.4g}",
-                ),
-                ("PSNR of it", f"{self.metrics['val_psnr_db']:.2f} dB"),
-            ]
-        if share := self.metrics.get("val_unmatched_share"):
-            facts.append(("unmatched", f"{share:.3%} of validation pixels have the colour of no class"))
-        return facts
-
-    def _scaling(self) -> str:
-        if self.latent_statistics is None:
-            return ""
-        dead = self.latent_statistics.dead_channels
-        return f", scaling factor {self.latent_statistics.scaling_factor:.5g}" + (
-            f", {len(dead)} of its channels dead" if dead else ""
-        )
-
 
 def network_sha256(tables: Mapping[str, Any]) -> str:
     """Return the fingerprint of encoder and decoder in the tables of a manifest: weights may fit into several."""
     return sha256_of_tables([tables["encoder"], tables["decoder"]])
 
 
-def load_outcome(path: Path) -> Outcome:
+def load_evaluation(path: Path) -> EvaluationResult:
     """Read the evaluation.json of a finished run; raises UserError where there is none that fits."""
     remedy = "give the command that trained it again, and it is evaluated anew"
-    return load_record_of(path, Outcome, "an evaluation of this version of imginav", remedy, VERSION)
-
-
-def summary(outcome: Outcome, folder: Path) -> str:
-    """Return the end of a run as lines for a terminal."""
-    rows = [*outcome.facts(), ("files", str(folder)), ("look at", str(folder / REPORT))]
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(["", outcome.title, *(f"  {name:<{width}}  {value}" for name, value in rows)])
+    return load_record_of(path, EvaluationResult, "an evaluation of this version of imginav", remedy, VERSION)

@@ -21,7 +21,7 @@ from imginav.plugin.registry import InstalledHooks, installed
 from imginav.plugin.validators import seconds_of
 from imginav.processes.distributed import ALONE, World
 from imginav.processes.stop_request import Interrupted, StopRequest
-from imginav.runs.evaluation_result import Outcome, load_outcome
+from imginav.runs.evaluation_result import EvaluationResult, load_evaluation
 from imginav.runs.lock import RunLock
 from imginav.runs.rank_agreement import refuse_other_layouts, refuse_other_manifests
 from imginav.runs.records import Recorder, RunRecord, load_record
@@ -60,7 +60,7 @@ def run_experiment(
     timed: bool = True,
     world: World = ALONE,
     hooks: InstalledHooks | None = None,
-) -> Outcome:
+) -> EvaluationResult:
     """Train what a manifest describes, and leave all deliverables in its run folder.
 
     With `auto`, a finished run of the same manifest and layouts is left as it is, one that is not finished goes on
@@ -77,13 +77,13 @@ def run_experiment(
     with RunLock(folder.root, stop_request.abort, log):
         earlier = load_record(folder.record, locked=True)
         if resume == "auto" and earlier and _is_trained(resolved):
-            if outcome := _evaluated(folder):
+            if evaluation := _evaluated(folder):
                 log(
                     f"{folder.experiment} is finished already, with the same manifest and layouts, in {folder.root}; "
                     "--resume never trains it anew"
                 )
                 world.broadcast(FINISHED)
-                return outcome
+                return evaluation
             _refuse_without_checkpoint(folder)
             earlier = evolve(earlier, state="interrupted")  # before its end, which is the evaluation
         world.broadcast("")
@@ -106,9 +106,9 @@ def run_experiment(
                 finally:
                     trainer.hooks.run_closed(trainer)
                 trainer.leave_group()
-                outcome = _finish(FinishedRun(trainer=trainer, folder=folder, resolved=resolved, timed=timed), hooks)
+                evaluation = _finish(FinishedRun(trainer=trainer, folder=folder, resolved=resolved, timed=timed), hooks)
             world.barrier()
-            return outcome
+            return evaluation
 
 
 def _record(trainer: Trainer, folder: RunFolder, resolved: ResolvedManifest, earlier: RunRecord | None) -> Recorder:
@@ -187,10 +187,10 @@ def _is_trained(resolved: ResolvedManifest, data: DataFingerprint | None = None)
     return record.data.same(data or open_fingerprint(resolved.manifest.data, resolved.manifest.train))
 
 
-def _evaluated(folder: RunFolder) -> Outcome | None:
+def _evaluated(folder: RunFolder) -> EvaluationResult | None:
     """Return what evaluation.json says; none where it is missing, damaged or of another version."""
     try:
-        return load_outcome(folder.evaluation)
+        return load_evaluation(folder.evaluation)
     except UserError:
         return None
 
@@ -255,7 +255,7 @@ def _refuse_idle_processes(batch_size: int, world: World) -> None:
         )
 
 
-def _finish(run: FinishedRun, hooks: InstalledHooks) -> Outcome:
+def _finish(run: FinishedRun, hooks: InstalledHooks) -> EvaluationResult:
     """Let the installed plugins evaluate the weights that the run leaves, and write what people look at."""
     hooks.run_finished(run)
     if not run.folder.evaluation.exists():
@@ -263,4 +263,4 @@ def _finish(run: FinishedRun, hooks: InstalledHooks) -> Outcome:
             f"no installed plugin has evaluated {run.folder.experiment}, so that it is not finished; take the plugin "
             f"'evaluation' of imginav out of {DISABLE}, and give the same command again"
         )
-    return load_outcome(run.folder.evaluation)
+    return load_evaluation(run.folder.evaluation)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, MutableMapping
 
 from imginav.errors import UserError
-from imginav.plugin.cluster import Cluster, JobId
+from imginav.plugin.cluster import BaseCluster, JobId
 from imginav.plugin.registry import Registry
 from imginav.runs.records import JOB
 
@@ -27,8 +27,8 @@ def note_own_job(registry: Registry, environment: MutableMapping[str, str]) -> N
         environment[JOB] = " ".join([name, place.job, *([] if place.index is None else [str(place.index)])])
 
 
-def _clusters(registry: Registry) -> dict[str, type[Cluster]]:
-    return {r.name: r.component for r in registry if issubclass(r.component, Cluster)}
+def _clusters(registry: Registry) -> dict[str, type[BaseCluster]]:
+    return {r.name: r.component for r in registry if issubclass(r.component, BaseCluster)}
 
 
 def _places(registry: Registry, environment: Mapping[str, str]) -> Iterable[tuple[str, JobId]]:

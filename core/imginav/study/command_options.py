@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from imginav.plugin.run_view import PhaseFiles
+    from imginav.plugin.run_view import LoadedPhase
     from imginav.runs.resuming import Resume
     from imginav.study import phases
 
@@ -33,7 +33,7 @@ def study_options(options: argparse.Namespace) -> phases.Options:
     )
 
 
-def load_phase(path: Path, options: argparse.Namespace) -> PhaseFiles:
+def load_phase(path: Path, options: argparse.Namespace) -> LoadedPhase:
     """Return a resolved phase, as a command with the options `loading` and `scale` was asked to load it.
 
     Raises UserError where the phase cannot be loaded.

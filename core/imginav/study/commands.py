@@ -36,7 +36,6 @@ def run(options: argparse.Namespace) -> int:
         from imginav.plugin.registry import installed
         from imginav.processes.distributed import joined
         from imginav.processes.torchrun import launch
-        from imginav.runs.evaluation_result import summary
         from imginav.runs.experiment import follow_experiment, run_experiment, run_folder
         from imginav.runs.own_job import note_own_job
         from imginav.study.phases import chosen, open_phase
@@ -55,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
             if len(experiments) > 1:
                 failures = phase.run(experiments, how)
             elif world.is_first:
-                outcome = run_experiment(
+                run_experiment(
                     experiments[0],
                     world.log,
                     resume=how.resume,
@@ -63,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
                     world=world,
                     hooks=registry.hooks,
                 )
-                print(summary(outcome, run_folder(experiments[0]).root))
+                registry.hooks.run_concluded(run_folder(experiments[0]))
             else:
                 follow_experiment(experiments[0], world, how.stop_request)
             if world.concludes:

@@ -21,11 +21,11 @@ from attrs import field, frozen
 
 from imginav.exit_status import REQUEUE
 from imginav.manifest.resolved import ResolvedManifest
+from imginav.plugin.registry import installed
 from imginav.plugin.validators import seconds_of
 from imginav.processes.children import Ending, describe_exit, end_with_parent, reporting
 from imginav.processes.stop_request import Interrupted, StopRequest, block_signals
 from imginav.processes.torchrun import Launch, launch
-from imginav.runs.evaluation_result import summary
 from imginav.runs.experiment import run_experiment, run_folder
 from imginav.runs.resuming import Resume
 from imginav.terminal import stream_lines
@@ -170,8 +170,9 @@ def _train(experiment: ResolvedManifest, how: ProcessOptions, log: Path | None, 
             os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // (how.jobs * how.launch.gpus))))
             launch(how.launch, how.arguments_for(experiment), stop_request, concludes=False)
         else:
-            outcome = run_experiment(experiment, resume=how.resume, stop_request=stop_request, timed=how.jobs == 1)
-            print(summary(outcome, run_folder(experiment).root), flush=True)
+            hooks = installed().hooks
+            run_experiment(experiment, resume=how.resume, stop_request=stop_request, timed=how.jobs == 1, hooks=hooks)
+            hooks.run_concluded(run_folder(experiment))
 
 
 def _write_to(log: Path) -> None:

@@ -165,7 +165,7 @@ class OpenPhase:
 
     def show(self, experiments: Sequence[RunResult], winner: Winner | None, *, changed: bool = True) -> None:
         """Let the installed plugins show the comparison, and name the winner."""
-        if any(e.outcome for e in experiments):
+        if any(e.evaluation for e in experiments):
             concluded = ConcludedPhase(phase=self.phase, experiments=experiments, winner=winner, changed=changed)
             self.hooks.phase_concluded(concluded)
         if winner and len(experiments) > 1:  # the summary of a single run says it all

@@ -14,7 +14,7 @@ from imginav.manifest.fingerprints import DataFingerprint, sha256_of_tables
 from imginav.manifest.resolved import ResolvedManifest, ResolvedPhase
 from imginav.manifest.winners import FILE, CandidateRecord, Metric, Winner, load_winner
 from imginav.plugin.selector import Candidate, Choice, Selector
-from imginav.runs.evaluation_result import Outcome, load_outcome
+from imginav.runs.evaluation_result import EvaluationResult, load_evaluation
 from imginav.runs.experiment import run_folder
 from imginav.runs.records import RunRecord, code_version, load_record, utc_now
 from imginav.training.metric_definitions import PART, figure_definitions, metric_definition
@@ -27,7 +27,7 @@ class RunResult:
     resolved: ResolvedManifest
     state: str  # not started, running, finished, failed, interrupted, cut off, of other values, of other layouts
     record: RunRecord | None
-    outcome: Outcome | None  # of a finished run of this manifest and these layouts
+    evaluation: EvaluationResult | None  # of a finished run of this manifest and these layouts
 
     @property
     def run(self) -> str:
@@ -36,7 +36,7 @@ class RunResult:
 
     def metric(self, name: str) -> float:
         """A metric of the weights that the run left; NaN where there is none."""
-        return self.outcome.metrics.get(name, math.nan) if self.outcome else math.nan
+        return self.evaluation.metrics.get(name, math.nan) if self.evaluation else math.nan
 
 
 def data_fingerprints(phase: ResolvedPhase) -> list[DataFingerprint]:
@@ -64,7 +64,7 @@ def gather(phase: ResolvedPhase, fingerprints: Sequence[DataFingerprint] | None 
     for number, resolved in enumerate(phase.experiments):
         folder = run_folder(resolved)
         record = load_record(folder.record)
-        outcome = None
+        evaluation = None
         if record is None:
             state = "not started"
         elif record.manifest_sha256 != resolved.sha256:
@@ -74,8 +74,8 @@ def gather(phase: ResolvedPhase, fingerprints: Sequence[DataFingerprint] | None 
         else:
             state = record.state
         if state == "finished":
-            outcome = load_outcome(folder.evaluation)
-        found.append(RunResult(resolved=resolved, state=state, record=record, outcome=outcome))
+            evaluation = load_evaluation(folder.evaluation)
+        found.append(RunResult(resolved=resolved, state=state, record=record, evaluation=evaluation))
     return found
 
 
@@ -236,12 +236,12 @@ def _metric(phase: ResolvedPhase, evidence: Sequence[RunResult]) -> Metric | Non
         name, mode = phase.manifest.train.monitor, phase.manifest.train.monitor_mode
     else:
         return None
-    finished = [e for e in evidence if e.outcome]
+    finished = [e for e in evidence if e.evaluation]
     for one in finished:
-        if one.outcome and name not in one.outcome.metrics:
+        if one.evaluation and name not in one.evaluation.metrics:
             raise UserError(
                 f"{phase.source}: sweep.selector.metric = {name!r} is no metric of {one.run}"
-                f"{did_you_mean(name, one.outcome.metrics)}; it has {', '.join(one.outcome.metrics)}"
+                f"{did_you_mean(name, one.evaluation.metrics)}; it has {', '.join(one.evaluation.metrics)}"
             )
         if one.record and finished[0].record and not one.record.data.same(finished[0].record.data):
             raise UserError(
@@ -284,8 +284,8 @@ def _contender(name: str, evidence: Sequence[RunResult], metric: str) -> Candida
     own = [e for e in evidence if e.resolved.name == name]
     states = list(dict.fromkeys(e.state for e in own))
     values = tuple(value for e in own if math.isfinite(value := e.metric(metric)))
-    outcomes = [e.outcome for e in own if e.outcome]
-    first = outcomes[0] if outcomes else None
+    evaluations = [e.evaluation for e in own if e.evaluation]
+    first = evaluations[0] if evaluations else None
     return CandidateRecord(
         state=", ".join(states),
         runs=tuple(e.run for e in own),
@@ -294,7 +294,7 @@ def _contender(name: str, evidence: Sequence[RunResult], metric: str) -> Candida
         latent="×".join(map(str, first.latent)) if first else "",
         latent_dimensions=math.prod(first.latent) if first else None,
         parameters=first.encoder_parameters + first.decoder_parameters if first else None,
-        latency_ms=min((o.latency_ms for o in outcomes if o.latency_ms), default=None),
+        latency_ms=min((o.latency_ms for o in evaluations if o.latency_ms), default=None),
     )
 
 

@@ -22,7 +22,7 @@ from imginav.files import PART, STALE_SECONDS, move_aside, umask, write_text
 from imginav.formatting import format_bytes
 from imginav.plugin.checkpoint import Checkpoint, load_checkpoint
 from imginav.plugin.registry import Registry
-from imginav.runs.evaluation_result import Outcome
+from imginav.runs.evaluation_result import EvaluationResult
 from imginav.runs.records import code_version, utc_now
 from imginav.runs.run_folder import EVALUATION, MANIFEST
 from imginav_evaluation.checkpoint_manifest import resolve
@@ -76,10 +76,10 @@ def export(request: ExportRequest, registry: Registry, log: Log = print) -> None
     checkpoint = load_checkpoint(request.checkpoint)
     resolved = resolve(request.checkpoint, checkpoint, registry, site=request.site, settings=request.settings)
     architecture = architecture_of(request.checkpoint, checkpoint, registry, resolved.tables)
-    outcome = evaluation_over_training(
+    evaluation = evaluation_over_training(
         request.checkpoint, registry, site=request.site, settings=request.settings, log=log
     )
-    trained = _trained(request.checkpoint, checkpoint, architecture, outcome, registry)
+    trained = _trained(request.checkpoint, checkpoint, architecture, evaluation, registry)
     with _beside(request.to) as folder:
         exporter.write(trained, folder)
         triples, golden_layout = _golden(trained, resolved.tables, registry)
@@ -87,25 +87,25 @@ def export(request: ExportRequest, registry: Registry, log: Log = print) -> None
         _draw(folder / GOLDEN_PICTURE, triples[WHOLE])
         weights = Weights(request.checkpoint.absolute(), sha256(request.checkpoint))
         manifest = resolved.to_toml() if request.settings else checkpoint.manifest
-        _describe(folder, trained.latent, outcome, manifest, phase_2_block(outcome, resolved.tables, weights))
+        _describe(folder, trained.latent, evaluation, manifest, phase_2_block(evaluation, resolved.tables, weights))
         record = ExportRecord(
             format=request.format,
-            title=outcome.title,
-            experiment=outcome.experiment,
-            weights_epoch=outcome.weights_epoch,
+            title=evaluation.title,
+            experiment=evaluation.experiment,
+            weights_epoch=evaluation.weights_epoch,
             checkpoint=request.checkpoint.name,
             checkpoint_sha256=weights.sha256,
-            weights_sha256=outcome.weights_sha256,
+            weights_sha256=evaluation.weights_sha256,
             exported=utc_now(),
             code_version=code_version(),
             torch_version=str(torch.__version__),
-            data=outcome.data,
+            data=evaluation.data,
             lineage=tuple(winner.summary for winner in resolved.lineage.values()),
             golden_layout=golden_layout,
             precisions=_agreements(exporter, folder, trained.latent, triples),
         )
         record.save(folder / RECORD)
-        card = model_card(record, outcome, trained.latent, exporter, str(request.to))
+        card = model_card(record, evaluation, trained.latent, exporter, str(request.to))
         write_text(folder / CARD, card)
         write_digests(folder)
         _verify_afresh(folder)
@@ -133,12 +133,12 @@ def _refuse_taken(to: Path) -> None:
 
 
 def _trained(
-    path: Path, checkpoint: Checkpoint, architecture: Architecture, outcome: Outcome, registry: Registry
+    path: Path, checkpoint: Checkpoint, architecture: Architecture, evaluation: EvaluationResult, registry: Registry
 ) -> TrainedAutoencoder:
     model = with_weights(architecture.build(registry, str(path)), checkpoint.model, str(path))
     if "rgb" not in model.output_names:
         raise UserError(f"{path}: has no output rgb, so there is no image to decode; export another one")
-    latent = latent_space_of(outcome, architecture.spec, variational=model.variational)
+    latent = latent_space_of(evaluation, architecture.spec, variational=model.variational)
     return TrainedAutoencoder(
         autoencoder=model,
         architecture=architecture,
@@ -161,9 +161,9 @@ def _draw(path: Path, triple: Triple) -> None:
     pictures.write_png(path, pictures.grid([row], ["golden input", "golden output"], TILE))
 
 
-def _describe(folder: Path, latent: LatentSpace, outcome: Outcome, manifest: str, phase_2: str) -> None:
+def _describe(folder: Path, latent: LatentSpace, evaluation: EvaluationResult, manifest: str, phase_2: str) -> None:
     latent.save(folder / LATENT)
-    outcome.save(folder / EVALUATION)
+    evaluation.save(folder / EVALUATION)
     write_text(folder / MANIFEST, manifest)
     write_text(folder / PHASE_2, phase_2)
 

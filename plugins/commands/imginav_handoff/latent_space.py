@@ -14,7 +14,7 @@ from imginav.errors import UserError
 from imginav.manifest.json_record import load_record_with, save_record
 from imginav.plugin.checkpoint import spec_of, spec_table
 from imginav.plugin.data_spec import DataSpec
-from imginav.runs.evaluation_result import Outcome
+from imginav.runs.evaluation_result import EvaluationResult
 
 LARGEST = 1.001
 """Of the values of images in [-1, 1]; half precision rounds."""
@@ -93,19 +93,19 @@ class LatentSpace:
         save_record(path, table)
 
 
-def latent_space_of(outcome: Outcome, spec: DataSpec, *, variational: bool) -> LatentSpace:
+def latent_space_of(evaluation: EvaluationResult, spec: DataSpec, *, variational: bool) -> LatentSpace:
     """Return the latent space that an evaluation has measured; raises UserError where it cannot be scaled."""
-    latent = outcome.latent_statistics
+    latent = evaluation.latent_statistics
     if latent is None or not math.isfinite(latent.scaling_factor) or latent.scaling_factor <= 0:
         raise UserError(
-            f"the latents of {outcome.experiment} have no scaling factor: they are the same for all layouts, or not "
+            f"the latents of {evaluation.experiment} have no scaling factor: they are the same for all layouts, or not "
             "finite; train it longer, or take another checkpoint"
         )
     drawn = [math.hypot(c.std, c.posterior_std or 0.0) if variational else c.std for c in latent.channels]
     return LatentSpace(
-        image_size=outcome.latent[0] * outcome.downsampling_factor,
-        channels=outcome.latent[2],
-        downsampling_factor=outcome.downsampling_factor,
+        image_size=evaluation.latent[0] * evaluation.downsampling_factor,
+        channels=evaluation.latent[2],
+        downsampling_factor=evaluation.downsampling_factor,
         variational=variational,
         scaling_factor=latent.scaling_factor,
         shift_factor=latent.mean,
@@ -114,7 +114,7 @@ def latent_space_of(outcome: Outcome, spec: DataSpec, *, variational: bool) -> L
         dead_channels=tuple(latent.dead_channels),
         layouts=latent.layouts,
         spec=spec,
-        weights_sha256=outcome.weights_sha256,
+        weights_sha256=evaluation.weights_sha256,
     )
 
 

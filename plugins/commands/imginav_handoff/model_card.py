@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from imginav.runs.evaluation_result import Outcome, RankedLayout
+from imginav.runs.evaluation_result import EvaluationResult, RankedLayout
 from imginav_handoff.export_folder import ExportRecord
 from imginav_handoff.exporter import Exporter
 from imginav_handoff.golden import TOLERANCES
@@ -21,7 +21,9 @@ WIDE_PATHS = 60
 """Characters of a layout's name that are shown, the last ones."""
 
 
-def model_card(record: ExportRecord, outcome: Outcome, latent: LatentSpace, exporter: Exporter, folder: str) -> str:
+def model_card(
+    record: ExportRecord, evaluation: EvaluationResult, latent: LatentSpace, exporter: Exporter, folder: str
+) -> str:
     """Return the card of an export as Markdown; what was not measured is not in it, or is named with the reason."""
     environment = jinja2.Environment(  # noqa: S701  # Markdown; what could break a table is escaped by its filter
         loader=jinja2.PackageLoader("imginav_handoff"),
@@ -32,12 +34,12 @@ def model_card(record: ExportRecord, outcome: Outcome, latent: LatentSpace, expo
     environment.filters |= {"figure": figure, "moment": moment, "cell": cell, "yaml": as_yaml}
     return environment.get_template(TEMPLATE).render(
         record=record,
-        outcome=outcome,
+        evaluation=evaluation,
         latent=latent,
-        figures=_figures(outcome),
-        by_type=_by_type(outcome),
-        worst=_worst(outcome.reconstruction.worst),
-        limits=_limits(record, outcome, latent),
+        figures=_figures(evaluation),
+        by_type=_by_type(evaluation),
+        worst=_worst(evaluation.reconstruction.worst),
+        limits=_limits(record, evaluation, latent),
         tolerances=TOLERANCES,
         code=exporter.how_to_load(folder).strip(),
     )
@@ -53,18 +55,18 @@ def as_yaml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _figures(outcome: Outcome) -> list[tuple[str, float, str, str]]:
+def _figures(evaluation: EvaluationResult) -> list[tuple[str, float, str, str]]:
     """Return name, value, arrow and definition of each figure that is finite."""
-    shown = outcome.reconstruction
+    shown = evaluation.reconstruction
     return [
-        (name, outcome.metrics[name], "↑" if name in shown.more_is_better else "↓", definition)
+        (name, evaluation.metrics[name], "↑" if name in shown.more_is_better else "↓", definition)
         for name, definition in shown.definitions.items()
-        if math.isfinite(outcome.metrics.get(name, math.nan))
+        if math.isfinite(evaluation.metrics.get(name, math.nan))
     ]
 
 
-def _by_type(outcome: Outcome) -> list[tuple[str, int, dict[str, float]]]:
-    shown = outcome.reconstruction
+def _by_type(evaluation: EvaluationResult) -> list[tuple[str, int, dict[str, float]]]:
+    shown = evaluation.reconstruction
     return [(kind, shown.layouts.get(kind, 0), figures) for kind, figures in shown.by_type.items()]
 
 
@@ -72,10 +74,10 @@ def _worst(ranked: tuple[RankedLayout, ...]) -> str:
     return f"{ranked[0].name[-WIDE_PATHS:]} with MSE {figure(ranked[0].mse, 3)}" if ranked else ""
 
 
-def _limits(record: ExportRecord, outcome: Outcome, latent: LatentSpace) -> list[str]:
+def _limits(record: ExportRecord, evaluation: EvaluationResult, latent: LatentSpace) -> list[str]:
     """Return what is known to be wrong or not known, a sentence each."""
     limits = []
-    if outcome.trial:
+    if evaluation.trial:
         limits.append("It was trained at trial scale, which shows that the chain works, and no more.")
     if latent.dead_channels:
         numbers = ", ".join(map(str, latent.dead_channels))
@@ -88,8 +90,8 @@ def _limits(record: ExportRecord, outcome: Outcome, latent: LatentSpace) -> list
     left_out = [precision for precision in TOLERANCES if precision not in record.precisions]
     if left_out:
         limits.append(f"In this format it was not tried in {' and '.join(left_out)}.")
-    limits += [f"{name} was not measured: {why}." for name, why in outcome.reconstruction.not_measured.items()]
-    statistics = outcome.latent_statistics
+    limits += [f"{name} was not measured: {why}." for name, why in evaluation.reconstruction.not_measured.items()]
+    statistics = evaluation.latent_statistics
     if statistics and statistics.noise:
         clean, *noisy = statistics.noise
         limits += [

@@ -156,13 +156,13 @@ def _of_checkpoint(path: Path, registry: Registry) -> Pretrained:
     checkpoint = load_checkpoint(path)
     architecture = architecture_of(path, checkpoint, registry)
     model = with_weights(architecture.build(registry, str(path)), checkpoint.model, str(path))
-    outcome = evaluation_of(path, checkpoint, tomli.loads(checkpoint.manifest))
-    if outcome is None:
+    evaluation = evaluation_of(path, checkpoint, tomli.loads(checkpoint.manifest))
+    if evaluation is None:
         raise UserError(
             f"{path}: no evaluation of these weights over all training layouts lies beside it, so that their scaling "
             f"factor is not known; measure it with: imginav evaluate {path}"
         )
-    return Pretrained.of(model, latent_space_of(outcome, architecture.spec, variational=model.variational))
+    return Pretrained.of(model, latent_space_of(evaluation, architecture.spec, variational=model.variational))
 
 
 def architecture_of(

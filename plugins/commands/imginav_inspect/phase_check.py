@@ -11,7 +11,7 @@ from attrs import field, frozen
 from torch import Tensor
 
 from imginav.data.batches import stack
-from imginav.data.loader import fingerprint, one_sample, split_as, steps_per_epoch
+from imginav.data.loader import fingerprint, first_samples, split_as, steps_per_epoch
 from imginav.errors import UserError, did_you_mean
 from imginav.formatting import format_bytes
 from imginav.manifest.config_layers import merge, read_chain
@@ -20,7 +20,7 @@ from imginav.manifest.resolved import ResolvedManifest, ResolvedPhase
 from imginav.manifest.tables import Machine, Manifest
 from imginav.manifest.winners import touches
 from imginav.model.autoencoder import Autoencoder, check_sizes
-from imginav.plugin.components import Dataset, LayoutSource
+from imginav.plugin.components import Dataset, LayoutSource, Sample
 from imginav.plugin.data_spec import DataSpec
 from imginav.plugin.registry import Registry
 from imginav.plugin.selector import Selector
@@ -186,7 +186,7 @@ def _check_phase(phase: ResolvedPhase, before: Mapping[str, ResolvedPhase], *, i
 def _open(experiment: ResolvedManifest) -> tuple[LayoutSource, DataFingerprint]:
     manifest = experiment.manifest
     source = manifest.data.open()
-    one_sample(source, manifest.data)
+    _one_sample(source, manifest.data)
     split = split_as(source, manifest.train)
     steps_per_epoch(len(split.train), manifest.data, manifest.train)  # raises where these are too many
     return source, fingerprint(source, manifest.data.image_size, split)
@@ -251,7 +251,7 @@ def _check_metrics(
 
 def _batch_of_one(source: LayoutSource, dataset: Dataset) -> dict[str, Tensor]:
     """Return one whole layout as a batch on the CPU."""
-    return open_device(Machine(device="cpu")).batch(stack([one_sample(source, dataset)], source.spec.palette))
+    return open_device(Machine(device="cpu")).batch(stack([_one_sample(source, dataset)], source.spec.palette))
 
 
 @torch.no_grad()
@@ -270,6 +270,14 @@ def _refuse_too_large(manifest: Manifest, spec: DataSpec) -> None:
             f"single layout; {format_bytes(MOST_BYTES_OF_A_LAYOUT)} are the most: lower data.image_size or "
             "encoder.base_channels"
         )
+
+
+def _one_sample(source: LayoutSource, dataset: Dataset) -> Sample:
+    """Return the first layout, or the first that can be read; raises UserError where there is none."""
+    samples, unreadable = first_samples(source, range(len(source)), 1)
+    if unreadable and (dataset.on_bad == "error" or not samples):
+        raise UserError(unreadable[0].reason)
+    return samples[0]
 
 
 def _bytes_of(output: object) -> int:

@@ -15,13 +15,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from imginav.csv_files import read_metrics
 from imginav.errors import UserError, in_one_line
 from imginav.formatting import format_duration
 from imginav.manifest.config_layers import value_at
 from imginav.manifest.reading import read_toml
 from imginav.runs.records import RunRecord, load_record
 from imginav.runs.run_folder import MANIFEST, RECORD
+from imginav_reports.metrics_file import read_metrics
 
 BARS = "▁▂▃▄▅▆▇█"
 TREND_CHARACTERS = 20

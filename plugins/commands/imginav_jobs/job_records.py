@@ -11,11 +11,11 @@ from imginav.errors import UserError
 from imginav.manifest.json_record import load_record_of, save_record
 from imginav.manifest.loading import Scale
 from imginav.manifest.resolved import ResolvedManifest, ResolvedPhase
-from imginav.plugin.cluster import Cluster, JobId, JobState
+from imginav.plugin.cluster import JobId
 from imginav.plugin.registry import Registry
 from imginav.runs.experiment import run_folder
-from imginav.runs.own_job import _clusters
 from imginav.runs.records import load_record
+from imginav_jobs.cluster import Cluster, JobState
 
 FOLDER = "jobs"
 """Of a phase's shared folder: scripts, logs, and a file for each job."""
@@ -142,7 +142,7 @@ def _run_job(kind: str, place: JobId, folder: Path, registry: Registry) -> RunJo
 
 
 def _cluster(kind: str, registry: Registry) -> Cluster:
-    known = _clusters(registry)
+    known = {r.name: r.component for r in registry if issubclass(r.component, Cluster)}
     if kind not in known:
         raise UserError(
             f"a job was submitted to a cluster of kind {kind!r}; install its plugin: there are {', '.join(known)}"

@@ -13,13 +13,14 @@ from imginav.files import move_aside, write_text
 from imginav.manifest.profiles import Profile
 from imginav.manifest.resolved import ResolvedManifest, ResolvedPhase
 from imginav.manifest.site import SITE_FILE
-from imginav.plugin.cluster import Cluster, JobSpec
+from imginav.plugin.cluster import BaseCluster
 from imginav.plugin.registry import Registry
 from imginav.runs.experiment import is_finished
 from imginav.runs.records import utc_now
 from imginav.study.phases import Options, chosen, phases_in_order
 from imginav.study.selection import recorded
 from imginav_inspect.phase_check import check_phases, report_faults
+from imginav_jobs.cluster import Cluster, JobSpec
 from imginav_jobs.job_records import JobRecord, RunJob, cancel, jobs_folder, jobs_of
 
 Log = Callable[[str], None]
@@ -137,8 +138,13 @@ class Submitter:
         settings = tuple(setting for setting in self.options.settings if not setting.startswith("cluster."))
         return evolve(self.options, settings=settings, require_winners=needs_winners)
 
-    def _submit(self, cluster: Cluster, work: JobSpec, options: Options, after: Sequence[str]) -> list[str]:
+    def _submit(self, cluster: BaseCluster, work: JobSpec, options: Options, after: Sequence[str]) -> list[str]:
         """Submit a job, and return its id."""
+        kind = self.registry.name_of(type(cluster))
+        if not isinstance(cluster, Cluster):
+            raise UserError(
+                f"cluster.type = {kind!r}: its class does not derive from imginav.Cluster; repair the plugin"
+            )
         script = cluster.script(work)
         if self.request.dry_run:
             if any(self._jobs.values()):  # not the first one
@@ -149,7 +155,6 @@ class Submitter:
             self.log(f"the script of an earlier job is kept in {move_aside(work.script)}")
         write_text(work.script, script)
         job = cluster.submit(work, after)
-        kind = self.registry.name_of(type(cluster))
         several = cluster.has_arrays and work.is_array
         elements = {name: number if several else 0 for number, name in work.elements.items()}
         JobRecord(

@@ -15,5 +15,5 @@ def run_finished(run: FinishedRun) -> None:
     """Evaluate the weights of a run, and write evaluation.json, its pictures and a row for each layout."""
     from imginav_evaluation.evaluate import Weights, evaluate  # needs torch and matplotlib
 
-    outcome = evaluate(Weights.of(run.trainer), run.resolved, run.folder.root, timed=run.timed)
-    outcome.save(run.folder.evaluation)
+    evaluation = evaluate(Weights.of(run.trainer), run.resolved, run.folder.root, timed=run.timed)
+    evaluation.save(run.folder.evaluation)

@@ -22,7 +22,7 @@ from imginav.pixels import to_bytes
 from imginav.plugin.checkpoint import sha256_of
 from imginav.plugin.components import Sample
 from imginav.plugin.palette import Palette
-from imginav.runs.evaluation_result import Interpolation, Latent, Outcome, Pair, RankedLayout, network_sha256
+from imginav.runs.evaluation_result import EvaluationResult, Interpolation, Latent, Pair, RankedLayout, network_sha256
 from imginav.runs.records import code_version, utc_now
 from imginav.terminal import show_progress
 from imginav.training.device import Device
@@ -96,7 +96,7 @@ class Weights:
         )
 
 
-def evaluate(weights: Weights, resolved: ResolvedManifest, folder: Path, *, timed: bool) -> Outcome:
+def evaluate(weights: Weights, resolved: ResolvedManifest, folder: Path, *, timed: bool) -> EvaluationResult:
     """Measure weights over all validation layouts, and draw pictures into a folder.
 
     Without `timed` no times are taken: beside other work they would mean nothing. Raises Interrupted between two
@@ -114,7 +114,7 @@ def evaluate(weights: Weights, resolved: ResolvedManifest, folder: Path, *, time
         _draw_ranked(folder / BEST, reconstruction.best, weights, names)
     side = data.image_size // manifest.encoder.downsampling_factor
     phase = manifest.phase
-    return Outcome(
+    return EvaluationResult(
         title=phase.heading if resolved.name == phase.experiment else f"{phase.heading} · {resolved.name}",
         experiment=phase.experiment,
         weights_epoch=weights.weights_epoch,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from imginav.plugin.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from imginav.plugin.run_view import RunFiles
     from imginav.runs.experiment import FinishedRun
     from imginav.study.phases import ConcludedPhase
 
@@ -14,11 +15,20 @@ if TYPE_CHECKING:
 @hookimpl
 def run_finished(run: FinishedRun) -> None:
     """Write the page of a run from its evaluation, and copy it into the phase's folder."""
-    from imginav.runs.evaluation_result import load_outcome  # these need torch and matplotlib
+    from imginav.runs.evaluation_result import load_evaluation  # these need torch and matplotlib
     from imginav_reports import run_page
 
-    run_page.write(load_outcome(run.folder.evaluation), run.folder.root, run.resolved, run.trainer.history)
+    run_page.write(load_evaluation(run.folder.evaluation), run.folder.root, run.resolved, run.trainer.history)
     run.folder.share(run.folder.root / run_page.PAGE)
+
+
+@hookimpl
+def run_concluded(folder: RunFiles) -> None:
+    """Print what matters most of a finished run."""
+    from imginav.runs.evaluation_result import load_evaluation
+    from imginav_reports.run_summary import summary
+
+    print(summary(load_evaluation(folder.evaluation), folder.root), flush=True)
 
 
 @hookimpl

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from imginav import pictures
+from imginav.files import write_bytes
 
 History = Sequence[Mapping[str, float]]
 """A row of metrics for each epoch, as the metrics CSV has it."""
@@ -112,7 +112,7 @@ def write_curves(path: Path, history: History, weights_epoch: int, best_epoch: i
             _add_legend(axes)
         for axes in grid[len(shown) :]:
             axes.remove()
-        pictures.write_figure(path, figure)
+        write_figure(path, figure)
 
 
 def drawings(history: History, weights_epoch: int, best_epoch: int | None = None) -> list[Drawing]:
@@ -225,3 +225,10 @@ def _add_legend(axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     named = [(handle, label) for handle, label in zip(handles, labels, strict=True) if label]
     axes.legend(*zip(*named, strict=True), fontsize="small", frameon=False)
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Write a figure as a PNG file, whole or not at all."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    write_bytes(path, buffer.getbuffer())

@@ -16,8 +16,8 @@ from imginav.plugin.hookspecs import hookimpl
 def evaluate(options: argparse.Namespace) -> int:
     """Evaluate the weights of a checkpoint, and write metrics, pictures and a page."""
     from imginav.plugin.registry import installed
-    from imginav.runs.evaluation_result import summary
     from imginav_reports.evaluate_checkpoint import Request, evaluate_checkpoint
+    from imginav_reports.run_summary import summary
 
     request = Request(
         checkpoint=options.checkpoint,
@@ -26,8 +26,8 @@ def evaluate(options: argparse.Namespace) -> int:
         site=options.site,
         settings=tuple(options.settings),
     )
-    outcome = evaluate_checkpoint(request, installed())
-    print(summary(outcome, request.folder))
+    evaluation = evaluate_checkpoint(request, installed())
+    print(summary(evaluation, request.folder))
     return 0
 
 

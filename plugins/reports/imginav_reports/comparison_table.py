@@ -21,20 +21,20 @@ def print_comparison(phase: ResolvedPhase, evidence: Sequence[RunResult], winner
     columns = ["experiment", *short_names(phase.varied), "latent", "dimensions", "parameters", "ms", *metrics]
     rows, marked = [], []
     for e in evidence:
-        outcome = e.outcome
+        evaluation = e.evaluation
         won = bool(winner and e.resolved.name == winner.winner)
         cells = [
             phase.label(e.resolved) + (" ★" if won else ""),
             *(shown_value(e.resolved.changes, key) for key in phase.varied),
         ]
-        if outcome:
+        if evaluation:
             cells += [
-                "×".join(map(str, outcome.latent)),
-                f"{math.prod(outcome.latent):,}",
-                f"{outcome.encoder_parameters + outcome.decoder_parameters:,}",
-                f"{outcome.latency_ms:.3g}" if outcome.latency_ms else "",
+                "×".join(map(str, evaluation.latent)),
+                f"{math.prod(evaluation.latent):,}",
+                f"{evaluation.encoder_parameters + evaluation.decoder_parameters:,}",
+                f"{evaluation.latency_ms:.3g}" if evaluation.latency_ms else "",
                 *(f"{e.metric(name):#.4g}" for name in metrics),
-                f"{outcome.weights_epoch} of {outcome.epochs}",
+                f"{evaluation.weights_epoch} of {evaluation.epochs}",
             ]
         else:
             cells += ["", "", "", "", *("" for _ in metrics), e.state]

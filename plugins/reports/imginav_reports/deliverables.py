@@ -15,7 +15,7 @@ from attrs import frozen
 from imginav.files import PART
 from imginav.formatting import format_bytes
 from imginav.manifest.resolved import ResolvedManifest
-from imginav.runs.evaluation_result import Outcome
+from imginav.runs.evaluation_result import EvaluationResult
 from imginav.runs.run_folder import RECORD
 
 CHECKPOINT_SUFFIX = ".pt"
@@ -71,43 +71,46 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def phase_2_block(outcome: Outcome, tables: Mapping[str, Any], weights: Weights | None) -> str:
+def phase_2_block(evaluation: EvaluationResult, tables: Mapping[str, Any], weights: Weights | None) -> str:
     """Return what Phase 2's configuration needs, as TOML; what is not known, or not finite, is left out.
 
     `tables` are those of the manifest.
     """
-    height, width, channels = outcome.latent
+    height, width, channels = evaluation.latent
     latent: dict[str, Any] = {
         "height": height,
         "width": width,
         "channels": channels,
-        "downsampling_factor": outcome.downsampling_factor,
+        "downsampling_factor": evaluation.downsampling_factor,
         "variational": tables["encoder"].get("variational", False),
     }
-    if (known := outcome.latent_statistics) is not None and math.isfinite(known.scaling_factor):
+    if (known := evaluation.latent_statistics) is not None and math.isfinite(known.scaling_factor):
         latent |= {"scaling_factor": known.scaling_factor, "shift_factor": known.mean}
     document = tomlkit.document()
     for line in PHASE_2_COMMENTS:
         document.add(tomlkit.comment(line))
     document["autoencoder"] = {
-        "experiment": outcome.experiment,
-        "weights_epoch": outcome.weights_epoch,
+        "experiment": evaluation.experiment,
+        "weights_epoch": evaluation.weights_epoch,
         **({"checkpoint": str(weights.path), "checkpoint_sha256": weights.sha256} if weights else {}),
-        "image_size": height * outcome.downsampling_factor,
+        "image_size": height * evaluation.downsampling_factor,
         "latent": latent,
-        "parameters": {"encoder": outcome.encoder_parameters, "decoder": outcome.decoder_parameters},
-        "metrics": {name: value for name, value in outcome.metrics.items() if math.isfinite(value)},
+        "parameters": {"encoder": evaluation.encoder_parameters, "decoder": evaluation.decoder_parameters},
+        "metrics": {name: value for name, value in evaluation.metrics.items() if math.isfinite(value)},
         "encoder": tables["encoder"],
         "decoder": tables["decoder"],
     }
     document["unet"] = {"sample_size": height, "in_channels": channels, "out_channels": channels}
-    document["controlnet"] = {"conditioning_channels": 3, "conditioning_downsampling": outcome.downsampling_factor}
+    document["controlnet"] = {"conditioning_channels": 3, "conditioning_downsampling": evaluation.downsampling_factor}
     return tomlkit.dumps(document)
 
 
-def weights_of(outcome: Outcome, resolved: ResolvedManifest, folder: Path, files: Sequence[File]) -> Weights | None:
+def weights_of(
+    evaluation: EvaluationResult, resolved: ResolvedManifest, folder: Path, files: Sequence[File]
+) -> Weights | None:
     """Return the file with the weights: the run's in its folder, or the one that was evaluated."""
-    name = f"{outcome.experiment}_checkpoint_{'best' if outcome.weights_epoch == outcome.best_epoch else 'latest'}.pt"
+    which = "best" if evaluation.weights_epoch == evaluation.best_epoch else "latest"
+    name = f"{evaluation.experiment}_checkpoint_{which}.pt"
     for file in files:
         if file.path == name:
             return Weights(folder.absolute() / name, file.sha256)

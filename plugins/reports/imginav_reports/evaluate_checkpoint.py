@@ -10,12 +10,11 @@ from typing import Any
 
 from attrs import frozen
 
-from imginav.csv_files import read_metrics
 from imginav.errors import UserError
 from imginav.manifest.resolved import ResolvedManifest
 from imginav.plugin.checkpoint import Checkpoint, load_checkpoint
 from imginav.plugin.registry import Registry
-from imginav.runs.evaluation_result import Outcome, load_outcome
+from imginav.runs.evaluation_result import EvaluationResult, load_evaluation
 from imginav.runs.records import load_record
 from imginav.runs.run_folder import EVALUATION, RECORD
 from imginav.training.assembly import assemble
@@ -23,6 +22,7 @@ from imginav.training.device import limits_named
 from imginav_evaluation.checkpoint_manifest import resolve
 from imginav_evaluation.evaluate import Weights, evaluate
 from imginav_reports import run_page
+from imginav_reports.metrics_file import read_metrics
 
 Log = Callable[[str], None]
 
@@ -43,7 +43,7 @@ class Request:
         return self.to or self.checkpoint.with_name(f"{self.checkpoint.stem}_evaluation")
 
 
-def evaluate_checkpoint(request: Request, registry: Registry, log: Log = print) -> Outcome:
+def evaluate_checkpoint(request: Request, registry: Registry, log: Log = print) -> EvaluationResult:
     """Measure the weights of a checkpoint, and write figures, pictures and a page into a folder.
 
     Raises UserError where the checkpoint cannot be read, does not fit its manifest, or the layouts cannot be had.
@@ -80,10 +80,10 @@ def evaluate_checkpoint(request: Request, registry: Registry, log: Log = print) 
             weights_epoch=checkpoint.epoch,
             epoch=checkpoint.epoch,
         )
-        outcome = evaluate(weights, resolved, request.folder, timed=True)
-    outcome.save(request.folder / EVALUATION)
-    run_page.write(outcome, request.folder, resolved, _history(request.checkpoint, checkpoint, resolved))
-    return outcome
+        evaluation = evaluate(weights, resolved, request.folder, timed=True)
+    evaluation.save(request.folder / EVALUATION)
+    run_page.write(evaluation, request.folder, resolved, _history(request.checkpoint, checkpoint, resolved))
+    return evaluation
 
 
 def _refuse_folder_of_a_run(request: Request, resolved: ResolvedManifest) -> None:
@@ -93,7 +93,7 @@ def _refuse_folder_of_a_run(request: Request, resolved: ResolvedManifest) -> Non
         return
     of_this_run = record.experiment == resolved.manifest.phase.experiment and not (request.data or request.settings)
     try:
-        load_outcome(request.folder / EVALUATION)
+        load_evaluation(request.folder / EVALUATION)
     except UserError:
         if of_this_run:
             return

@@ -19,26 +19,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from imginav import pictures
-from imginav.csv_files import read_metrics, write_rows
+from imginav.csv_files import write_rows
 from imginav.data.batches import rgb_of
 from imginav.data.loader import first_samples, split_as
 from imginav.errors import UserError
 from imginav.files import write_text
 from imginav.manifest.resolved import ResolvedPhase
 from imginav.manifest.winners import Winner
-from imginav.pictures import Pixels, write_figure
+from imginav.pictures import Pixels
 from imginav.pixels import to_bytes
 from imginav.plugin.checkpoint import load_checkpoint
 from imginav.plugin.data_spec import DataSpec
-from imginav.runs.evaluation_result import Outcome
+from imginav.runs.evaluation_result import EvaluationResult
 from imginav.runs.experiment import run_folder
 from imginav.study.selection import RunResult
 from imginav.training.assembly import build_model
 from imginav.training.device import open_device
-from imginav_reports.charts import EXPERIMENTS, LITERAL, MARK, MOST_MARKED_POINTS, scale, set_epochs, svg
+from imginav_reports.charts import EXPERIMENTS, LITERAL, MARK, MOST_MARKED_POINTS, scale, set_epochs, svg, write_figure
 from imginav_reports.comparison_table import deciding_metric
 from imginav_reports.html import page
 from imginav_reports.inline_images import embedded
+from imginav_reports.metrics_file import read_metrics
 from imginav_reports.run_page import PAGE, PICTURE_BYTES
 from imginav_reports.side_by_side import columns_of
 
@@ -94,7 +95,7 @@ def write(phase: ResolvedPhase, evidence: Sequence[RunResult], winner: Winner | 
         columns=columns_of(phase, evidence, *deciding_metric(phase, winner)),
         runs=[_run(phase, e, winner) for e in evidence],
         timed_on=sorted(
-            {f"{o.latency.device}, {o.latency.precision}" for e in evidence if (o := e.outcome) and o.latency}
+            {f"{o.latency.device}, {o.latency.precision}" for e in evidence if (o := e.evaluation) and o.latency}
         ),
         drawings=[(title, _svg(title, name, draw)) for title, name, draw in drawn],
         legend=[(label, place % SERIES, won) for place, (label, won, _) in enumerate(histories)],
@@ -116,20 +117,20 @@ def _write_csv(path: Path, phase: ResolvedPhase, evidence: Sequence[RunResult], 
             "won": bool(winner and winner.winner == e.resolved.name),
             **{key: e.resolved.changes.get(key, "") for key in phase.varied},
         }
-        if e.outcome:
-            height, width, channels = e.outcome.latent
+        if e.evaluation:
+            height, width, channels = e.evaluation.latent
             row |= {
                 "latent_height": height,
                 "latent_width": width,
                 "latent_channels": channels,
                 "latent_dimensions": height * width * channels,
-                "encoder_parameters": e.outcome.encoder_parameters,
-                "decoder_parameters": e.outcome.decoder_parameters,
-                "latency_ms": e.outcome.latency_ms or "",
-                **_costs(e.outcome),
-                "epochs": e.outcome.epochs,
-                "weights_epoch": e.outcome.weights_epoch,
-                **e.outcome.metrics,
+                "encoder_parameters": e.evaluation.encoder_parameters,
+                "decoder_parameters": e.evaluation.decoder_parameters,
+                "latency_ms": e.evaluation.latency_ms or "",
+                **_costs(e.evaluation),
+                "epochs": e.evaluation.epochs,
+                "weights_epoch": e.evaluation.weights_epoch,
+                **e.evaluation.metrics,
             }
         if e.record:
             row["seconds"] = e.record.seconds
@@ -137,9 +138,9 @@ def _write_csv(path: Path, phase: ResolvedPhase, evidence: Sequence[RunResult], 
     write_rows(path, rows)
 
 
-def _costs(outcome: Outcome) -> dict[str, Any]:
+def _costs(evaluation: EvaluationResult) -> dict[str, Any]:
     """Return what is known beside the metrics of what an autoencoder costs, and of its latent."""
-    latency, size, latent = outcome.latency, outcome.size, outcome.latent_statistics
+    latency, size, latent = evaluation.latency, evaluation.size, evaluation.latent_statistics
     return {
         **({"encode_ms": latency.encode_ms, "decode_ms": latency.decode_ms} if latency else {}),
         **({"encode_flops": size.encode_flops, "decode_flops": size.decode_flops} if size else {}),
@@ -246,8 +247,8 @@ def _draw_layouts(path: Path, phase: ResolvedPhase, evidence: Sequence[RunResult
     for e in evidence:
         own = e.resolved.manifest.data
         # Experiments may have other classes, on which their decoders depend.
-        rebuilt = _rebuilt(e, source.spec if own == first.data else own.open().spec, layouts) if e.outcome else None
-        if rebuilt is not None and e.outcome:
+        rebuilt = _rebuilt(e, source.spec if own == first.data else own.open().spec, layouts) if e.evaluation else None
+        if rebuilt is not None and e.evaluation:
             won = "  WON" if winner and winner.winner == e.resolved.name else ""
             columns.append((f"{phase.label(e.resolved)}  val MSE {e.metric('val_mse'):.4g}{won}", rebuilt))
     if len(columns) == 1:
@@ -265,7 +266,11 @@ def _rebuilt(e: RunResult, spec: DataSpec, layouts: Pixels) -> Pixels | None:
     for path in (folder.best_checkpoint, folder.latest_checkpoint):
         with suppress(UserError):
             checkpoint = load_checkpoint(path)
-            if e.outcome and checkpoint.epoch == e.outcome.weights_epoch and "rgb" in manifest.decoder.output_names:
+            if (
+                e.evaluation
+                and checkpoint.epoch == e.evaluation.weights_epoch
+                and "rgb" in manifest.decoder.output_names
+            ):
                 break
     else:
         return None

@@ -12,7 +12,7 @@ from attrs import field, frozen
 from imginav.files import write_text
 from imginav.manifest.config_layers import value_at
 from imginav.manifest.resolved import ResolvedManifest
-from imginav.runs.evaluation_result import Outcome
+from imginav.runs.evaluation_result import EvaluationResult
 from imginav.training.metric_definitions import metric_definition
 from imginav_evaluation.error_maps import LARGEST_ERROR
 from imginav_evaluation.evaluate import BEST, INTERPOLATION, WORST
@@ -70,76 +70,81 @@ class Pictures:
     others: dict[str, Picture] = field(factory=dict)  # by the name of the file
 
 
-def write(outcome: Outcome, folder: Path, resolved: ResolvedManifest, history: History = ()) -> None:
+def write(evaluation: EvaluationResult, folder: Path, resolved: ResolvedManifest, history: History = ()) -> None:
     """Write the page into a folder that holds what was measured, and curves.png where there is a history of epochs."""
     if history:
-        write_curves(folder / CURVES, history, outcome.weights_epoch, outcome.best_epoch)
+        write_curves(folder / CURVES, history, evaluation.weights_epoch, evaluation.best_epoch)
     files = files_of(folder, but=folder / PAGE)
     text = page(
         "report.html.j2",
-        outcome=outcome,
+        evaluation=evaluation,
         folder=folder,
-        tiles=_tiles(outcome),
-        notes=outcome.notes[:NOTES_SHOWN],
-        more_notes=outcome.notes[NOTES_SHOWN:NOTES_LISTED],
-        notes_left_out=max(0, len(outcome.notes) - NOTES_LISTED),
-        curves=drawings(history, outcome.weights_epoch, outcome.best_epoch),
-        pictures=_pictures(folder, outcome.weights_epoch),
+        tiles=_tiles(evaluation),
+        notes=evaluation.notes[:NOTES_SHOWN],
+        more_notes=evaluation.notes[NOTES_SHOWN:NOTES_LISTED],
+        notes_left_out=max(0, len(evaluation.notes) - NOTES_LISTED),
+        curves=drawings(history, evaluation.weights_epoch, evaluation.best_epoch),
+        pictures=_pictures(folder, evaluation.weights_epoch),
         heads=[output for output in resolved.manifest.decoder.output_names if output != "classification"],
-        has_classes="val_unmatched_share" in outcome.metrics,
+        has_classes="val_unmatched_share" in evaluation.metrics,
         largest_error=LARGEST_ERROR,
-        figures=_figures(outcome, resolved),
-        classes=_classes(outcome),
+        figures=_figures(evaluation, resolved),
+        classes=_classes(evaluation),
         chosen=_values(resolved, chosen=True),
         defaults=_values(resolved, chosen=False),
         lineage=[winner.summary for winner in resolved.lineage.values()],
-        phase_2=phase_2_block(outcome, resolved.tables, weights_of(outcome, resolved, folder, files)),
+        phase_2=phase_2_block(evaluation, resolved.tables, weights_of(evaluation, resolved, folder, files)),
         files=files,
     )
     write_text(folder / PAGE, text)
 
 
-def _tiles(outcome: Outcome) -> list[Tile]:
+def _tiles(evaluation: EvaluationResult) -> list[Tile]:
     """Return the figures that matter most, the best epoch first."""
-    height, width, channels = outcome.latent
-    ratio = 3 * outcome.downsampling_factor**2 / channels
+    height, width, channels = evaluation.latent
+    ratio = 3 * evaluation.downsampling_factor**2 / channels
     numbers = f"{height * width * channels:,} numbers, one for {ratio:.3g} of the image's"
-    tiles = [_tile_of_epoch(outcome), *_tiles_of_quality(outcome), Tile("latent H×W×C", _latent(outcome), numbers)]
-    if outcome.latent_statistics:
-        scaling = figure(outcome.latent_statistics.scaling_factor)
+    tiles = [
+        _tile_of_epoch(evaluation),
+        *_tiles_of_quality(evaluation),
+        Tile("latent H×W×C", _latent(evaluation), numbers),
+    ]
+    if evaluation.latent_statistics:
+        scaling = figure(evaluation.latent_statistics.scaling_factor)
         tiles.append(Tile("scaling factor", scaling, "multiply on encoding, divide before decoding"))
-    if latency := outcome.latency:
+    if latency := evaluation.latency:
         below = f"to encode + to decode, one layout, {latency.device}, {latency.precision}"
         tiles.append(Tile("latency", f"{latency.encode_ms:.3g} + {latency.decode_ms:.3g} ms", below))
-    weights = outcome.encoder_parameters, outcome.decoder_parameters
+    weights = evaluation.encoder_parameters, evaluation.decoder_parameters
     below = f"{weights[0]:,} encoder, {weights[1]:,} decoder"
     return [*tiles, Tile("parameters", _millions(sum(weights)), below)]
 
 
-def _tile_of_epoch(outcome: Outcome) -> Tile:
+def _tile_of_epoch(evaluation: EvaluationResult) -> Tile:
     """Return which epoch the weights are of, and whether it is the best."""
-    value = f"{outcome.weights_epoch} of {outcome.epochs}"
-    by = f"by {outcome.monitor}"
-    if outcome.monitor in outcome.metrics and outcome.best_epoch == outcome.weights_epoch:
-        by += f", {figure(outcome.metrics[outcome.monitor])}"
-    if outcome.best_epoch == outcome.weights_epoch:
+    value = f"{evaluation.weights_epoch} of {evaluation.epochs}"
+    by = f"by {evaluation.monitor}"
+    if evaluation.monitor in evaluation.metrics and evaluation.best_epoch == evaluation.weights_epoch:
+        by += f", {figure(evaluation.metrics[evaluation.monitor])}"
+    if evaluation.best_epoch == evaluation.weights_epoch:
         return Tile("best epoch", value, by)
-    return Tile("epoch", value, f"the best {by} is {outcome.best_epoch}" if outcome.best_epoch else "")
+    return Tile("epoch", value, f"the best {by} is {evaluation.best_epoch}" if evaluation.best_epoch else "")
 
 
-def _tiles_of_quality(outcome: Outcome) -> list[Tile]:
-    metrics, tiles = outcome.metrics, []
+def _tiles_of_quality(evaluation: EvaluationResult) -> list[Tile]:
+    metrics, tiles = evaluation.metrics, []
     if "val_mse" in metrics:
-        times = outcome.flat_background_mse / metrics["val_mse"] if metrics["val_mse"] else math.inf
-        below = (
-            f"in [-1, 1]; {figure(times, 3)} times below a flat background's {figure(outcome.flat_background_mse, 4)}"
-        )
+        flat = evaluation.flat_background_mse
+        times = flat / metrics["val_mse"] if metrics["val_mse"] else math.inf
+        below = f"in [-1, 1]; {figure(times, 3)} times below a flat background's {figure(flat, 4)}"
         tiles.append(Tile("validation MSE", figure(metrics["val_mse"]), below))
     if "val_psnr_db" in metrics:
         tiles.append(Tile("PSNR", f"{fixed(metrics['val_psnr_db'], 2)} dB", "of the mean MSE"))
     for name, title in (("val_mean_iou", "mean IoU"), ("val_wall_recall", "wall recall")):
         if name in metrics:
-            tiles.append(Tile(title, figure(metrics[name], 3), _gist(outcome.reconstruction.definitions.get(name, ""))))
+            tiles.append(
+                Tile(title, figure(metrics[name], 3), _gist(evaluation.reconstruction.definitions.get(name, "")))
+            )
     return tiles
 
 
@@ -152,15 +157,15 @@ def _millions(count: int) -> str:
     return f"{count / 1e6:.2f} M" if count >= LEAST_MILLIONS else f"{count:,}"
 
 
-def _latent(outcome: Outcome) -> str:
-    return "×".join(map(str, outcome.latent))
+def _latent(evaluation: EvaluationResult) -> str:
+    return "×".join(map(str, evaluation.latent))
 
 
-def _figures(outcome: Outcome, resolved: ResolvedManifest) -> list[Figure]:
+def _figures(evaluation: EvaluationResult, resolved: ResolvedManifest) -> list[Figure]:
     """Return every figure of the validation layouts, of all and of each type; the losses, which have no types, last."""
-    shown = outcome.reconstruction
-    names = [*shown.definitions, *(name for name in outcome.metrics if name not in shown.definitions)]
-    parts = [outcome.metrics, *shown.by_type.values()]
+    shown = evaluation.reconstruction
+    names = [*shown.definitions, *(name for name in evaluation.metrics if name not in shown.definitions)]
+    parts = [evaluation.metrics, *shown.by_type.values()]
     return [
         Figure(
             name=name,
@@ -170,7 +175,7 @@ def _figures(outcome: Outcome, resolved: ResolvedManifest) -> list[Figure]:
             is_loss=_is_loss(name),
         )
         for name in names
-        if name in outcome.metrics
+        if name in evaluation.metrics
     ]
 
 
@@ -178,9 +183,9 @@ def _is_loss(name: str) -> bool:
     return name.startswith("val_loss")
 
 
-def _classes(outcome: Outcome) -> dict[str, list[float | None]]:
+def _classes(evaluation: EvaluationResult) -> dict[str, list[float | None]]:
     """Return the figures of each class, in the order of `reconstruction.by_class`."""
-    by_class = outcome.reconstruction.by_class
+    by_class = evaluation.reconstruction.by_class
     names = dict.fromkeys(name for values in by_class.values() for name in values)
     return {name: [values.get(name) for values in by_class.values()] for name in names}
 

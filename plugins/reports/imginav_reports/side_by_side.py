@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 from imginav.formatting import format_duration
 from imginav.manifest.resolved import ResolvedPhase
-from imginav.runs.evaluation_result import Outcome
+from imginav.runs.evaluation_result import EvaluationResult
 from imginav.study.selection import RunResult, definition_of
 from imginav_reports.html import figure
 from imginav_reports.varied_values import short_names, shown_value
@@ -45,14 +45,14 @@ class Measure:
     """How a figure is had of what came of a run, and how it is written."""
 
     heading: str
-    value: Callable[[Outcome], float | None]
+    value: Callable[[EvaluationResult], float | None]
     better: Better
     definition: str = ""
     text: Callable[[float], str] = field(default=lambda value: figure(value, 4))
 
     def column(self, evidence: Sequence[RunResult]) -> Column:
         """Return the column of all runs, with the best marked where they differ."""
-        values = [finite(self.value(e.outcome)) if e.outcome else None for e in evidence]
+        values = [finite(self.value(e.evaluation)) if e.evaluation else None for e in evidence]
         known = [value for value in values if value is not None]
         best = (min if self.better == "min" else max)(known) if self.better and known else None
         tie = known.count(best) > MOST_OF_A_TIE * len(known) if best is not None else True
@@ -63,7 +63,7 @@ class Measure:
             cells=[
                 Cell(text=self.text(value), key=value, best=value == best and not tie)
                 if value is not None
-                else Cell(text="–" if e.outcome else "")
+                else Cell(text="–" if e.evaluation else "")
                 for e, value in zip(evidence, values, strict=True)
             ],
         )
@@ -168,19 +168,21 @@ def _varied(e: RunResult, key: str) -> Cell:
 
 def _latent(e: RunResult) -> Cell:
     return (
-        Cell(text="×".join(map(str, e.outcome.latent)), key=math.prod(e.outcome.latent)) if e.outcome else Cell(text="")
+        Cell(text="×".join(map(str, e.evaluation.latent)), key=math.prod(e.evaluation.latent))
+        if e.evaluation
+        else Cell(text="")
     )
 
 
 def _epochs(e: RunResult) -> Cell:
-    if e.outcome:
-        return Cell(text=f"{e.outcome.weights_epoch} of {e.outcome.epochs}", key=e.outcome.weights_epoch)
+    if e.evaluation:
+        return Cell(text=f"{e.evaluation.weights_epoch} of {e.evaluation.epochs}", key=e.evaluation.weights_epoch)
     return Cell(text=e.state)
 
 
 def _has(e: RunResult, metric: str) -> bool:
-    return e.outcome is not None and metric in e.outcome.metrics
+    return e.evaluation is not None and metric in e.evaluation.metrics
 
 
-def _metric(name: str) -> Callable[[Outcome], float | None]:
-    return lambda outcome: outcome.metrics.get(name)
+def _metric(name: str) -> Callable[[EvaluationResult], float | None]:
+    return lambda evaluation: evaluation.metrics.get(name)

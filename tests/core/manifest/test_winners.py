@@ -16,7 +16,7 @@ from imginav.manifest.resolved import ResolvedPhase
 from imginav.manifest.winners import Winner, find_winner, load_winner, take
 from imginav.runs.records import RunRecord
 from imginav.study.selection import RunResult, notes_on_winners, overrule, refuse_strange_winners, same_evidence, select
-from imginav_tests import outcomes
+from imginav_tests import evaluations
 
 DATA = DataFingerprint(
     layouts=LayoutsFingerprint(rows=16, sha256="a" * 64, description="16 blocks"),
@@ -56,7 +56,7 @@ def evidence(phase: ResolvedPhase, **values: float | str) -> list[RunResult]:
             host="",
             process="1",
         )
-        outcome = outcomes.outcome(
+        evaluation = evaluations.evaluation(
             title="",
             experiment=record.experiment,
             metrics={"val_mse": shown, "val_loss": shown} if isinstance(shown, float) else {},
@@ -67,7 +67,9 @@ def evidence(phase: ResolvedPhase, **values: float | str) -> list[RunResult]:
         )
         finished = isinstance(shown, float)
         state = "finished" if finished else str(shown)
-        found.append(RunResult(resolved=resolved, state=state, record=record, outcome=outcome if finished else None))
+        found.append(
+            RunResult(resolved=resolved, state=state, record=record, evaluation=evaluation if finished else None)
+        )
     return found
 
 
@@ -153,7 +155,7 @@ def test_a_figure_of_the_evaluation_decides_in_its_own_direction(load_text: Load
     by_psnr = SWEEP.replace("improvement = 0.1", 'improvement = 0.1, metric = "val_psnr_mean_db", mode = "max"')
     phase = load_text(by_psnr)
     shown = [
-        evolve(e, outcome=e.outcome and evolve(e.outcome, metrics={"val_psnr_mean_db": psnr}))
+        evolve(e, evaluation=e.evaluation and evolve(e.evaluation, metrics={"val_psnr_mean_db": psnr}))
         for e, psnr in zip(evidence(phase, L1=1.0, L2=1.0, L3=1.0), (20.0, 30.0, 25.0), strict=True)
     ]
     winner = select(phase, shown)
@@ -340,9 +342,9 @@ def test_another_split_is_refused(later: ResolvedPhase) -> None:
 def test_another_meaning_of_the_metric_is_refused(load_text: Load) -> None:
     phase = load_text(SWEEP.replace("improvement = 0.1", "metric = 'val_loss_segmentation'"))
     found = [
-        evolve(e, outcome=evolve(e.outcome, metrics={"val_loss_segmentation": float(number)}))
+        evolve(e, evaluation=evolve(e.evaluation, metrics={"val_loss_segmentation": float(number)}))
         for number, e in enumerate(evidence(phase, L1=0.3, L2=0.2, L3=0.1))
-        if e.outcome
+        if e.evaluation
     ]
     winner = select(phase, found)
     assert winner is not None

@@ -13,18 +13,15 @@ from imginav import UserError
 from imginav.runs.evaluation_result import (
     Channel,
     Interpolation,
-    Latency,
-    Latent,
-    NoiseLevel,
     Pair,
     RankedLayout,
     Reconstruction,
     Size,
-    load_outcome,
+    load_evaluation,
 )
-from imginav_tests import outcomes
+from imginav_tests import evaluations
 
-OUTCOME = outcomes.outcome(
+EVALUATION = evaluations.evaluation(
     epochs=3,
     stop_reason="early stopping",
     best_epoch=None,
@@ -39,22 +36,12 @@ OUTCOME = outcomes.outcome(
         more_is_better=("val_iou",),
         not_measured={"lpips": "no weights"},
     ),
-    latent_statistics=Latent(
-        layouts=12,
-        mean=0.1,
-        std=2.0,
-        scaling_factor=0.5,
-        minimum=-3.0,
-        maximum=3.0,
+    latent_statistics=evaluations.latent(
         drawn_std=2.1,
         channels=(
             Channel(mean=0.0, std=1.0, dead=False, posterior_std=0.3, kl=1.0),
             Channel(mean=0.0, std=0.0, dead=True),
         ),
-        sampled_layouts=4,
-        noise=(NoiseLevel(level=0.0, mse=0.01, mse_added=0.0),),
-        encode_shift_error=0.1,
-        decode_shift_error=0.2,
     ),
     interpolation=Interpolation(
         steps=8, straight=1.1, spherical=1.2, pairs=(Pair(first="a", second="b", straight=1.1, spherical=1.2),)
@@ -68,28 +55,26 @@ OUTCOME = outcomes.outcome(
         decode_peak_bytes=4,
         training_bytes=5,
     ),
-    latency=Latency(
-        device="cpu", precision="fp32", passes=7, encode_ms=3.0, encode_p95_ms=3.5, decode_ms=2.0, decode_p95_ms=2.5
-    ),
+    latency=evaluations.latency(),
 )
 
 
-def test_an_outcome_survives_its_file(tmp_path: Path) -> None:
+def test_an_evaluation_survives_its_file(tmp_path: Path) -> None:
     path = tmp_path / "evaluation.json"
-    OUTCOME.save(path)
-    assert load_outcome(path) == OUTCOME
-    bare = attrs.evolve(OUTCOME, latent_statistics=None, interpolation=None, size=None, latency=None)
+    EVALUATION.save(path)
+    assert load_evaluation(path) == EVALUATION
+    bare = attrs.evolve(EVALUATION, latent_statistics=None, interpolation=None, size=None, latency=None)
     bare.save(path)
-    assert load_outcome(path) == bare
+    assert load_evaluation(path) == bare
     assert "straße" in path.read_text(encoding="utf-8")
 
 
 def test_what_is_not_finite_is_null_in_the_file_and_nan_again(tmp_path: Path) -> None:
     path = tmp_path / "evaluation.json"
-    attrs.evolve(OUTCOME, metrics={"val_mse": math.nan, "val_psnr_db": math.inf}).save(path)
+    attrs.evolve(EVALUATION, metrics={"val_mse": math.nan, "val_psnr_db": math.inf}).save(path)
     table = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert table["metrics"] == {"val_mse": None, "val_psnr_db": None}
-    assert all(math.isnan(value) for value in load_outcome(path).metrics.values())
+    assert all(math.isnan(value) for value in load_evaluation(path).metrics.values())
 
 
 @pytest.mark.parametrize(
@@ -103,44 +88,27 @@ def test_what_is_not_finite_is_null_in_the_file_and_nan_again(tmp_path: Path) ->
         '{"format": 2, "metrics": 7}',
     ],
 )
-def test_a_file_that_is_no_outcome_is_refused_in_one_sentence(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_no_evaluation_is_refused_in_one_sentence(tmp_path: Path, text: str) -> None:
     path = tmp_path / "evaluation.json"
     path.write_text(text)
     with pytest.raises(UserError, match="cannot be read as an evaluation of this version of imginav") as caught:
-        load_outcome(path)
+        load_evaluation(path)
     assert "\n" not in str(caught.value)
 
 
 def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "evaluation.json"
-    OUTCOME.save(path)
+    EVALUATION.save(path)
     path.write_text(path.read_text().replace('"format": 2', '"format": 3'))
     with pytest.raises(UserError, match=r"\(it is of another version than 2\)"):
-        load_outcome(path)
+        load_evaluation(path)
 
 
 def test_a_missing_file_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is evaluated anew"):
-        load_outcome(tmp_path / "evaluation.json")
+        load_evaluation(tmp_path / "evaluation.json")
 
 
 def test_latency_is_that_of_encoding_and_decoding() -> None:
-    assert OUTCOME.latency_ms == 5.0
-    assert attrs.evolve(OUTCOME, latency=None).latency_ms is None
-
-
-def test_the_facts_name_dead_channels_and_what_was_out_of_the_ordinary() -> None:
-    facts = OUTCOME.facts()
-    assert ("note", "one") in facts
-    assert dict(facts)["latent"] == "8×8×2 (H×W×C), scaling factor 0.5, 1 of its channels dead"
-    assert dict(facts)["speed"] == "3 ms to encode, 2 ms to decode"
-    assert dict(facts)["weights of"] == "epoch 2 of 3"
-    assert dict(attrs.evolve(OUTCOME, best_epoch=1).facts())["weights of"].endswith("the best by val_loss: 1")
-    many = attrs.evolve(OUTCOME, notes=tuple(map(str, range(25)))).facts()
-    assert many[-1] == ("note", "and 5 more, which evaluation.json lists")
-
-
-def test_a_perfect_reconstruction_has_no_finite_psnr_and_is_shown_all_the_same() -> None:
-    facts = dict(attrs.evolve(OUTCOME, metrics={"val_mse": 0.0, "val_psnr_db": math.inf}).facts())
-    assert facts["PSNR of it"] == "inf dB"
-    assert "inf times below" in facts["val MSE"]
+    assert EVALUATION.latency_ms == 5.0
+    assert attrs.evolve(EVALUATION, latency=None).latency_ms is None

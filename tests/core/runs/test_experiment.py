@@ -15,7 +15,7 @@ from imginav.manifest.tables import Machine
 from imginav.plugin.components import Sample
 from imginav.plugin.registry import InstalledHooks
 from imginav.processes.distributed import World
-from imginav.runs.evaluation_result import Outcome
+from imginav.runs.evaluation_result import EvaluationResult
 from imginav.runs.experiment import build_trainer, is_finished, run_experiment
 from imginav.training import assembly
 from imginav.training.device import Device
@@ -56,15 +56,15 @@ def test_layouts_of_exact_colours_train_and_are_judged_alike_with_and_without_th
     tmp_path: Path,
     dropped: range,
 ) -> None:
-    def judged(folder: str) -> tuple[list[dict[str, float]], Outcome, bytes]:
+    def judged(folder: str) -> tuple[list[dict[str, float]], EvaluationResult, bytes]:
         (tmp_path / folder).mkdir()
         trainer = make_trainer("data.augment=true")
         trainer.fit()
-        outcome = evaluate(Weights.of(trainer), resolve(), tmp_path / folder, timed=False)
+        evaluation = evaluate(Weights.of(trainer), resolve(), tmp_path / folder, timed=False)
         samples = trainer.data.validation_samples(3)["rgb"].numpy()
-        return trainer.history, outcome, np.ascontiguousarray(samples).tobytes()
+        return trainer.history, evaluation, np.ascontiguousarray(samples).tobytes()
 
-    history, outcome, samples = judged("with")
+    history, evaluation, samples = judged("with")
     source = type(make_trainer().data.source)
     read = source.read
 
@@ -75,13 +75,13 @@ def test_layouts_of_exact_colours_train_and_are_judged_alike_with_and_without_th
         return sample
 
     monkeypatch.setattr(source, "read", without)
-    bare_history, bare_outcome, bare_samples = judged("without")
+    bare_history, bare_evaluation, bare_samples = judged("without")
     timed = ("seconds", "images_per_second")
     for row, bare in zip(history, bare_history, strict=True):
         assert {name: row[name] for name in row if name not in timed} == {n: bare[n] for n in bare if n not in timed}
-    assert repr(bare_outcome.metrics) == repr(outcome.metrics)  # some are NaN
-    assert repr(bare_outcome.latent_statistics) == repr(outcome.latent_statistics)
-    assert repr(bare_outcome.interpolation) == repr(outcome.interpolation)
+    assert repr(bare_evaluation.metrics) == repr(evaluation.metrics)  # some are NaN
+    assert repr(bare_evaluation.latent_statistics) == repr(evaluation.latent_statistics)
+    assert repr(bare_evaluation.interpolation) == repr(evaluation.interpolation)
     assert bare_samples == samples
     for picture in ("worst.png", "best.png", "interpolation.png"):
         assert (tmp_path / "with" / picture).read_bytes() == (tmp_path / "without" / picture).read_bytes()

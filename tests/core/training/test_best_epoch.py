@@ -116,21 +116,21 @@ def test_the_whole_chain_agrees_where_no_improvement_is_worth_min_delta(
         "callbacks.early_stopping={ patience = 3, min_delta = 10.0 }",
     )
     resolved = resolve(*settings)
-    outcome = run_experiment(resolved, log=lambda _: None, timed=False)
+    evaluation = run_experiment(resolved, log=lambda _: None, timed=False)
     folder = run_folder(resolved)
     latest, best = load_checkpoint(folder.latest_checkpoint), load_checkpoint(folder.best_checkpoint)
     assert latest.training is not None
     losses = [row["val_loss"] for row in latest.training["history"]]
     assert max(losses) - min(losses) < 10.0  # the first epoch is none to improve on
     assert (number := 1 + losses.index(min(losses))) > 1
-    assert (outcome.epochs, outcome.best_epoch, outcome.weights_epoch) == (4, number, number)
-    assert outcome.stop_reason.endswith("has not improved by more than 10 in 3 epochs")
+    assert (evaluation.epochs, evaluation.best_epoch, evaluation.weights_epoch) == (4, number, number)
+    assert evaluation.stop_reason.endswith("has not improved by more than 10 in 3 epochs")
     assert latest.training["best"]["epoch"] == best.epoch == number
     assert best.metrics["val_loss"] == min(losses)
     # What the run leaves was judged anew, and is judged as the best checkpoint is.
     again = make_trainer(*settings)
     again.model.load_state_dict(best.model)
-    assert again.validate()["val_mse"] == outcome.metrics["val_mse"]
+    assert again.validate()["val_mse"] == evaluation.metrics["val_mse"]
     assert json.loads(folder.evaluation.read_text())["best_epoch"] == number
     assert f"epoch {number}" in (folder.root / "report.html").read_text(encoding="utf-8")
 

@@ -14,7 +14,7 @@ import pytest
 from attrs import evolve
 
 from imginav import Cluster, JobId, JobSpec, JobState, UserError, cli
-from imginav.plugin.cluster import answer
+from imginav.plugin import answer
 from imginav.plugin.registry import installed
 from imginav_clusters import LSF, Local, Slurm
 from imginav_clusters.local import AFTER

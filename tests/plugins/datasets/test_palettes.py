@@ -323,9 +323,9 @@ def test_what_is_no_palette_is_refused(phase: Callable[..., Path], value: str) -
 # Runs
 
 
-def outcome_in(folder: Path) -> dict[str, Any]:
-    outcome: dict[str, Any] = json.loads((folder / "evaluation.json").read_text())
-    return outcome
+def evaluation_in(folder: Path) -> dict[str, Any]:
+    evaluation: dict[str, Any] = json.loads((folder / "evaluation.json").read_text())
+    return evaluation
 
 
 def columns_of(path: Path) -> int:
@@ -342,18 +342,20 @@ def test_images_without_classes_are_run_to_the_last_page(
     assert main(["run", str(path)]) == 0
     assert "12 layouts from" in capsys.readouterr().out
     folder = Path("outputs/own")
-    outcome = outcome_in(folder)
-    assert "val_mse" in outcome["metrics"]
-    assert "val_unmatched_share" not in outcome["metrics"]
-    assert not any("iou" in name for name in outcome["metrics"])
-    assert "the data set does not say which class a pixel is of" in outcome["reconstruction"]["not_measured"].values()
+    evaluation = evaluation_in(folder)
+    assert "val_mse" in evaluation["metrics"]
+    assert "val_unmatched_share" not in evaluation["metrics"]
+    assert not any("iou" in name for name in evaluation["metrics"])
+    assert (
+        "the data set does not say which class a pixel is of" in evaluation["reconstruction"]["not_measured"].values()
+    )
     page = (folder / "report.html").read_text()
     assert "Worst and best reconstructions" in page
     assert "nearest classes" not in page
     assert columns_of(folder / "worst.png") == 3
     (checkpoint,) = folder.glob("*best.pt")
     assert main(["evaluate", str(checkpoint), "--data", str(listed), "--to", "again"]) == 0
-    assert "val_unmatched_share" not in outcome_in(Path("again"))["metrics"]
+    assert "val_unmatched_share" not in evaluation_in(Path("again"))["metrics"]
 
 
 @pytest.mark.integration
@@ -362,14 +364,14 @@ def test_a_palette_of_ones_own_is_run_to_the_last_page(
 ) -> None:
     assert main(["run", str(phase(f'palette = "{palette_file.name}"'))]) == 0
     folder = Path("outputs/own")
-    outcome = outcome_in(folder)
-    assert outcome["metrics"]["val_unmatched_share"] == 0
-    assert list(outcome["reconstruction"]["by_class"]["val_iou"]) == list(OWN.names)
+    evaluation = evaluation_in(folder)
+    assert evaluation["metrics"]["val_unmatched_share"] == 0
+    assert list(evaluation["reconstruction"]["by_class"]["val_iou"]) == list(OWN.names)
     assert "nearest classes" in (folder / "report.html").read_text()
     assert columns_of(folder / "worst.png") == 4
     (checkpoint,) = folder.glob("*best.pt")
     assert main(["evaluate", str(checkpoint), "--data", str(listed), "--to", "again"]) == 0
-    assert list(outcome_in(Path("again"))["reconstruction"]["by_class"]["val_iou"]) == list(OWN.names)
+    assert list(evaluation_in(Path("again"))["reconstruction"]["by_class"]["val_iou"]) == list(OWN.names)
 
 
 SWEEP = """

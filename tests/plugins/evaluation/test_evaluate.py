@@ -16,7 +16,7 @@ from imginav import UserError
 from imginav.manifest.resolved import ResolvedManifest
 from imginav.plugin.components import Sample
 from imginav.processes.stop_request import Interrupted
-from imginav.runs.evaluation_result import Outcome
+from imginav.runs.evaluation_result import EvaluationResult
 from imginav.runs.experiment import build_trainer
 from imginav.training.trainer import Trainer
 from imginav_evaluation.error_maps import LARGEST_ERROR, error_map
@@ -26,10 +26,10 @@ Resolve = Callable[..., ResolvedManifest]
 
 
 @pytest.fixture
-def evaluated(resolve: Resolve, tmp_path: Path) -> Callable[..., tuple[Outcome, Trainer, Path]]:
+def evaluated(resolve: Resolve, tmp_path: Path) -> Callable[..., tuple[EvaluationResult, Trainer, Path]]:
     """Evaluate the untrained tiny autoencoder, with settings over it."""
 
-    def evaluated(*settings: str, timed: bool = False) -> tuple[Outcome, Trainer, Path]:
+    def evaluated(*settings: str, timed: bool = False) -> tuple[EvaluationResult, Trainer, Path]:
         resolved = resolve(*settings)
         trainer = build_trainer(resolved, log=lambda _: None)
         folder = tmp_path / "evaluated"
@@ -39,50 +39,50 @@ def evaluated(resolve: Resolve, tmp_path: Path) -> Callable[..., tuple[Outcome, 
     return evaluated
 
 
-Evaluated = Callable[..., tuple[Outcome, Trainer, Path]]
+Evaluated = Callable[..., tuple[EvaluationResult, Trainer, Path]]
 
 
 def test_every_part_is_measured_and_drawn(evaluated: Evaluated) -> None:
-    outcome, trainer, folder = evaluated("evaluation.extremes=3", timed=True)
+    evaluation, trainer, folder = evaluated("evaluation.extremes=3", timed=True)
     assert sorted(path.name for path in folder.iterdir()) == [
         "best.png",
         "evaluation_layouts.csv",
         "interpolation.png",
         "worst.png",
     ]
-    assert outcome.latent == (8, 8, 2)
-    latent, ways = outcome.latent_statistics, outcome.interpolation
+    assert evaluation.latent == (8, 8, 2)
+    latent, ways = evaluation.latent_statistics, evaluation.interpolation
     assert latent is not None
     assert latent.layouts == len(trainer.data.split.train)
     assert latent.sampled_layouts == len(trainer.data.split.validation)
     assert [noise.level for noise in latent.noise] == [0, 0.05, 0.1, 0.2]
-    assert latent.noise[0].mse == pytest.approx(outcome.metrics["val_mse"], rel=1e-5)
+    assert latent.noise[0].mse == pytest.approx(evaluation.metrics["val_mse"], rel=1e-5)
     assert ways is not None
     assert len(ways.pairs) == 2  # of four validation layouts
     assert ways.straight >= 1
-    assert outcome.size is not None
-    assert outcome.latency_ms
-    assert outcome.latency_ms > 0
-    assert sum(outcome.reconstruction.layouts.values()) == 4
-    assert len(outcome.reconstruction.worst) == len(outcome.reconstruction.best) == 3
-    assert outcome.data == trainer.data.source.describe()
-    assert outcome.evaluated
-    assert outcome.code_version
+    assert evaluation.size is not None
+    assert evaluation.latency_ms
+    assert evaluation.latency_ms > 0
+    assert sum(evaluation.reconstruction.layouts.values()) == 4
+    assert len(evaluation.reconstruction.worst) == len(evaluation.reconstruction.best) == 3
+    assert evaluation.data == trainer.data.source.describe()
+    assert evaluation.evaluated
+    assert evaluation.code_version
 
 
 def test_figures_agree_with_those_of_an_epoch(evaluated: Evaluated) -> None:
-    outcome, trainer, folder = evaluated("train.batch_size=3")
-    assert {name: outcome.metrics[name] for name in trainer.validate()} == trainer.validate()
-    assert {"val_l1", "val_psnr_mean_db"} <= set(outcome.metrics)
+    evaluation, trainer, folder = evaluated("train.batch_size=3")
+    assert {name: evaluation.metrics[name] for name in trainer.validate()} == trainer.validate()
+    assert {"val_l1", "val_psnr_mean_db"} <= set(evaluation.metrics)
     with (folder / "evaluation_layouts.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["layout"] for row in rows] == [f"block {index}" for index in trainer.data.split.validation]
     errors = {row["layout"]: float(row["val_mse"]) for row in rows}
-    assert np.mean(list(errors.values())) == pytest.approx(outcome.metrics["val_mse"], rel=1e-5)
-    worst = outcome.reconstruction.worst[0]
+    assert np.mean(list(errors.values())) == pytest.approx(evaluation.metrics["val_mse"], rel=1e-5)
+    worst = evaluation.reconstruction.worst[0]
     assert (worst.name, worst.mse) == (max(errors, key=errors.__getitem__), pytest.approx(max(errors.values())))
     assert {row["type"] for row in rows} <= {"room", "scene"}
-    by_type = outcome.reconstruction.by_type
+    by_type = evaluation.reconstruction.by_type
     for kind in by_type:
         own = [errors[row["layout"]] for row in rows if row["type"] == kind]
         assert by_type[kind]["val_mse"] == pytest.approx(np.mean(own), rel=1e-5)
@@ -104,38 +104,38 @@ def test_an_evaluation_changes_no_weights_and_is_the_same_again(resolve: Resolve
 
 
 def test_fewer_training_layouts_are_encoded_where_that_is_asked_for(evaluated: Evaluated) -> None:
-    outcome, _, _ = evaluated("evaluation.latent_layouts=5", "evaluation.sampled_layouts=2")
-    assert outcome.latent_statistics is not None
-    assert (outcome.latent_statistics.layouts, outcome.latent_statistics.sampled_layouts) == (5, 2)
+    evaluation, _, _ = evaluated("evaluation.latent_layouts=5", "evaluation.sampled_layouts=2")
+    assert evaluation.latent_statistics is not None
+    assert (evaluation.latent_statistics.layouts, evaluation.latent_statistics.sampled_layouts) == (5, 2)
 
 
 def test_whole_layouts_are_measured_where_crops_are_trained_on(evaluated: Evaluated) -> None:
-    outcome, trainer, _ = evaluated("data.crop=16")
+    evaluation, trainer, _ = evaluated("data.crop=16")
     assert trainer.data.whole_batch_size == 1
-    assert outcome.latent == (8, 8, 2)
-    assert outcome.latent_statistics is not None
-    assert outcome.latent_statistics.layouts == len(trainer.data.split.train)
+    assert evaluation.latent == (8, 8, 2)
+    assert evaluation.latent_statistics is not None
+    assert evaluation.latent_statistics.layouts == len(trainer.data.split.train)
 
 
 def test_an_autoencoder_without_pixels_has_figures_all_the_same(evaluated: Evaluated) -> None:
-    outcome, _, folder = evaluated("decoder.heads.rgb=false", "losses.mse=false")
+    evaluation, _, folder = evaluated("decoder.heads.rgb=false", "losses.mse=false")
     assert sorted(path.name for path in folder.iterdir()) == ["evaluation_layouts.csv"]
-    assert "val_mse" not in outcome.metrics
-    assert math.isfinite(outcome.metrics["val_loss"])
-    assert outcome.interpolation is None
-    assert "pixels" in outcome.reconstruction.not_measured
-    assert outcome.latent_statistics is not None
-    assert outcome.latent_statistics.noise == ()
+    assert "val_mse" not in evaluation.metrics
+    assert math.isfinite(evaluation.metrics["val_loss"])
+    assert evaluation.interpolation is None
+    assert "pixels" in evaluation.reconstruction.not_measured
+    assert evaluation.latent_statistics is not None
+    assert evaluation.latent_statistics.noise == ()
 
 
 def test_a_single_validation_layout_is_its_own_pair(evaluated: Evaluated) -> None:
-    outcome, _, folder = evaluated("data.count=3", "train.split=0.7", "train.split_by=layout")
-    assert outcome.validation_layouts == 1
-    assert outcome.interpolation is not None
-    assert [(pair.first, pair.second) for pair in outcome.interpolation.pairs] == [
-        (f"block {n}",) * 2 for n in (outcome.reconstruction.worst[0].name.split()[1],)
+    evaluation, _, folder = evaluated("data.count=3", "train.split=0.7", "train.split_by=layout")
+    assert evaluation.validation_layouts == 1
+    assert evaluation.interpolation is not None
+    assert [(pair.first, pair.second) for pair in evaluation.interpolation.pairs] == [
+        (f"block {n}",) * 2 for n in (evaluation.reconstruction.worst[0].name.split()[1],)
     ]
-    assert math.isnan(outcome.interpolation.straight)
+    assert math.isnan(evaluation.interpolation.straight)
     assert (folder / "interpolation.png").is_file()
 
 
@@ -154,12 +154,12 @@ def test_what_cannot_be_read_is_left_out_under_the_right_names(
         return read(index)
 
     monkeypatch.setattr(trainer.data.source, "read", without_the_first)
-    outcome = evaluate(Weights.of(trainer), resolved, tmp_path, timed=False)
+    evaluation = evaluate(Weights.of(trainer), resolved, tmp_path, timed=False)
     with (tmp_path / "evaluation_layouts.csv").open(newline="") as stream:
         assert [row["layout"] for row in csv.DictReader(stream)] == [f"block {index}" for index in others]
-    assert outcome.notes == (f"block {first} cannot be read",)
-    assert outcome.interpolation is not None
-    assert outcome.interpolation.pairs[0].first == f"block {others[0]}"
+    assert evaluation.notes == (f"block {first} cannot be read",)
+    assert evaluation.interpolation is not None
+    assert evaluation.interpolation.pairs[0].first == f"block {others[0]}"
 
 
 def test_an_evaluation_is_left_where_the_run_is_asked_to(resolve: Resolve, tmp_path: Path) -> None:
@@ -171,9 +171,9 @@ def test_an_evaluation_is_left_where_the_run_is_asked_to(resolve: Resolve, tmp_p
 
 
 def test_the_pictures_show_layouts_beside_what_became_of_them(evaluated: Evaluated) -> None:
-    outcome, trainer, folder = evaluated("evaluation.extremes=2", "evaluation.steps=4", "evaluation.pairs=1")
+    evaluation, trainer, folder = evaluated("evaluation.extremes=2", "evaluation.steps=4", "evaluation.pairs=1")
     worst = np.array(Image.open(folder / "worst.png"))
-    pixels = trainer.data.source.read(int(outcome.reconstruction.worst[0].name.split()[1]))["rgb"]
+    pixels = trainer.data.source.read(int(evaluation.reconstruction.worst[0].name.split()[1]))["rgb"]
     shown = np.array(Image.fromarray(pixels).resize((160, 160), Image.Resampling.NEAREST))
     assert worst.shape == (18 + 2 * (160 + 18) + 4, 4 + 4 * 164, 3)
     assert np.array_equal(worst[36:196, 4:164], shown)

@@ -25,7 +25,7 @@ from imginav.manifest.structuring import Structurer
 from imginav.manifest.winners import CandidateRecord, Metric, Winner
 from imginav.plugin.checkpoint import load_checkpoint
 from imginav.plugin.registry import Registry
-from imginav.runs.evaluation_result import load_outcome
+from imginav.runs.evaluation_result import load_evaluation
 from imginav_handoff import export as export_module
 from imginav_handoff.export import ExportRequest, export
 from imginav_handoff.export_folder import check_digests, load_export_record, write_digests
@@ -141,7 +141,7 @@ def test_a_setting_of_the_decoder_is_exported_and_measured_as_it_is(
     latents = torch.randn(1, 2, 8, 8)
     colours = [len(imginav.load(to).decode(latents).flatten(2)[0].T.unique(dim=0)) for to in (mean, likeliest)]
     assert colours[1] <= 2 < colours[0]
-    mse = [load_outcome(to / "evaluation.json").metrics["val_mse"] for to in (mean, likeliest)]
+    mse = [load_evaluation(to / "evaluation.json").metrics["val_mse"] for to in (mean, likeliest)]
     assert mse[0] < mse[1]
     assert 'colours = "mean" # --set' in (mean / "manifest.toml").read_text()
 

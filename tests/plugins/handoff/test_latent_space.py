@@ -11,12 +11,11 @@ import pytest
 import torch
 
 from imginav import DataSpec, UserError
-from imginav.runs.evaluation_result import Channel, Latent
+from imginav.runs.evaluation_result import Channel
 from imginav_handoff.latent_space import LatentSpace, latent_space_of, load_latent_space
-from imginav_tests import outcomes
+from imginav_tests import evaluations
 
-STATISTICS = Latent(
-    layouts=12,
+STATISTICS = evaluations.latent(
     whole_split=True,
     mean=0.5,
     std=0.25,
@@ -30,7 +29,7 @@ STATISTICS = Latent(
     decode_shift_error=math.nan,
 )
 
-OUTCOME = outcomes.outcome(
+EVALUATION = evaluations.evaluation(
     epochs=3,
     weights_sha256="abc",
     latent_statistics=STATISTICS,
@@ -39,7 +38,7 @@ OUTCOME = outcomes.outcome(
 
 @pytest.fixture
 def latent(spec: DataSpec) -> LatentSpace:
-    return latent_space_of(OUTCOME, spec, variational=False)
+    return latent_space_of(EVALUATION, spec, variational=False)
 
 
 def test_it_is_what_the_evaluation_says(latent: LatentSpace) -> None:
@@ -62,8 +61,8 @@ def test_the_log_variance_scales_with_the_latent(latent: LatentSpace) -> None:
 
 def test_of_a_variational_one_the_channels_spread_as_drawn_latents_do(spec: DataSpec) -> None:
     channels = tuple(attrs.evolve(channel, posterior_std=0.4) for channel in STATISTICS.channels)
-    outcome = attrs.evolve(OUTCOME, latent_statistics=attrs.evolve(STATISTICS, channels=channels))
-    assert latent_space_of(outcome, spec, variational=True).stds == pytest.approx((0.5, 0.4))
+    evaluation = attrs.evolve(EVALUATION, latent_statistics=attrs.evolve(STATISTICS, channels=channels))
+    assert latent_space_of(evaluation, spec, variational=True).stds == pytest.approx((0.5, 0.4))
 
 
 def test_the_file_is_read_back_and_says_it_in_words(latent: LatentSpace, tmp_path: Path) -> None:
@@ -94,6 +93,6 @@ def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("factor", [math.inf, math.nan, 0.0])
 def test_latents_that_cannot_be_scaled_are_refused(spec: DataSpec, factor: float) -> None:
-    outcome = attrs.evolve(OUTCOME, latent_statistics=attrs.evolve(STATISTICS, scaling_factor=factor))
+    evaluation = attrs.evolve(EVALUATION, latent_statistics=attrs.evolve(STATISTICS, scaling_factor=factor))
     with pytest.raises(UserError, match="the latents of tiny have no scaling factor"):
-        latent_space_of(outcome, spec, variational=False)
+        latent_space_of(evaluation, spec, variational=False)

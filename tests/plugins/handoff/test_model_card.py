@@ -9,12 +9,12 @@ import pytest
 from huggingface_hub import ModelCard
 
 from imginav import DataSpec
-from imginav.runs.evaluation_result import Channel, Latency, Latent, NoiseLevel, RankedLayout, Reconstruction
+from imginav.runs.evaluation_result import Channel, NoiseLevel, RankedLayout, Reconstruction
 from imginav_exporters import SafetensorsExporter
 from imginav_handoff.export_folder import Agreement, ExportRecord
 from imginav_handoff.latent_space import latent_space_of
 from imginav_handoff.model_card import as_yaml, cell, model_card
-from imginav_tests import outcomes
+from imginav_tests import evaluations
 
 RECORD = ExportRecord(
     format="safetensors",
@@ -36,7 +36,7 @@ RECORD = ExportRecord(
     },
 )
 
-OUTCOME = outcomes.outcome(
+EVALUATION = evaluations.evaluation(
     title="Phase 1.5 · Final",
     experiment="final",
     weights_epoch=7,
@@ -57,8 +57,9 @@ OUTCOME = outcomes.outcome(
         more_is_better=("val_psnr_db",),
         not_measured={"lpips": "there are no weights of VGG16"},
     ),
-    latent_statistics=Latent(
+    latent_statistics=evaluations.latent(
         layouts=1200,
+        sampled_layouts=6,
         whole_split=True,
         mean=0.5,
         std=0.25,
@@ -66,29 +67,18 @@ OUTCOME = outcomes.outcome(
         minimum=-1,
         maximum=2,
         channels=(Channel(mean=0.4, std=0.3, dead=False), Channel(mean=0.6, std=0.0, dead=True)),
-        sampled_layouts=6,
         noise=(NoiseLevel(level=0.0, mse=0.001, mse_added=0.0), NoiseLevel(level=0.2, mse=0.004, mse_added=0.003)),
-        encode_shift_error=0.1,
-        decode_shift_error=0.1,
     ),
-    latency=Latency(
-        device="cpu, 2 threads",
-        precision="bf16",
-        passes=50,
-        encode_ms=8.25,
-        encode_p95_ms=9,
-        decode_ms=15.5,
-        decode_p95_ms=17,
-    ),
+    latency=evaluations.latency(device="cpu, 2 threads", precision="bf16", passes=50, encode_ms=8.25, decode_ms=15.5),
 )
 
 
 @pytest.fixture
 def write(spec: DataSpec) -> Any:
     def write(**changes: Any) -> str:
-        outcome = attrs.evolve(OUTCOME, **changes)
-        latent = latent_space_of(outcome, spec, variational=False)
-        return model_card(RECORD, outcome, latent, SafetensorsExporter(), "handoff")
+        evaluation = attrs.evolve(EVALUATION, **changes)
+        latent = latent_space_of(evaluation, spec, variational=False)
+        return model_card(RECORD, evaluation, latent, SafetensorsExporter(), "handoff")
 
     return write
 

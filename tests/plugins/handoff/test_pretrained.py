@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import imginav
 from imginav import Pretrained, UserError
 from imginav.plugin.checkpoint import load_checkpoint
-from imginav.runs.evaluation_result import load_outcome
+from imginav.runs.evaluation_result import load_evaluation
 from imginav.training.trainer import Trainer
 from imginav_handoff.whole_evaluation import evaluation_of
 
@@ -46,7 +46,7 @@ def test_encode_scales_and_decode_undoes_it(make_checkpoint: MakeCheckpoint, mak
     trainer = make_trainer("machine.precision=fp32")
     images = layouts_of(trainer)[:3]
     path = make_checkpoint("machine.precision=fp32")
-    statistics = load_outcome(path.parent / "evaluation.json").latent_statistics
+    statistics = load_evaluation(path.parent / "evaluation.json").latent_statistics
     assert statistics is not None
     pretrained = imginav.load(path)
     latents = pretrained.encode(images)

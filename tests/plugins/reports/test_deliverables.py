@@ -12,14 +12,14 @@ import pytest
 import tomli
 
 from imginav.manifest.resolved import ResolvedManifest
-from imginav.runs.evaluation_result import Outcome
+from imginav.runs.evaluation_result import EvaluationResult
 from imginav_reports import deliverables
 from imginav_reports.deliverables import File, Weights, files_of, phase_2_block, sha256, weights_of
-from imginav_tests import outcomes
+from imginav_tests import evaluations
 
 Resolve = Callable[..., ResolvedManifest]
 
-OUTCOME = outcomes.outcome(
+EVALUATION = evaluations.evaluation(
     epochs=3,
     metrics={"val_mse": 0.1 + 0.2, "val_ssim": math.nan, "val_psnr_db": math.inf},
 )
@@ -47,25 +47,25 @@ def test_files_that_vanish_while_they_are_read_are_left_out(tmp_path: Path, monk
 
 
 def test_figures_that_are_not_finite_are_left_out_and_the_others_are_exact(resolve: Resolve) -> None:
-    found = tomli.loads(phase_2_block(OUTCOME, resolve().tables, None))["autoencoder"]
+    found = tomli.loads(phase_2_block(EVALUATION, resolve().tables, None))["autoencoder"]
     assert found["metrics"] == {"val_mse": 0.1 + 0.2}
     assert "scaling_factor" not in found["latent"]
     assert "checkpoint" not in found
 
 
 def test_the_checkpoint_is_the_one_with_the_weights(resolve: Resolve, tmp_path: Path) -> None:
-    def checkpoint(outcome: Outcome) -> str:
-        weights = weights_of(outcome, resolve(), tmp_path, [BEST, LATEST])
-        block = tomli.loads(phase_2_block(outcome, resolve().tables, weights))["autoencoder"]
+    def checkpoint(evaluation: EvaluationResult) -> str:
+        weights = weights_of(evaluation, resolve(), tmp_path, [BEST, LATEST])
+        block = tomli.loads(phase_2_block(evaluation, resolve().tables, weights))["autoencoder"]
         assert block["checkpoint"] == str(tmp_path / f"tiny_checkpoint_{block['checkpoint_sha256']}.pt")
         return str(block["checkpoint_sha256"])
 
-    assert checkpoint(OUTCOME) == "best"
-    assert checkpoint(attrs.evolve(OUTCOME, best_epoch=1)) == "latest"
+    assert checkpoint(EVALUATION) == "best"
+    assert checkpoint(attrs.evolve(EVALUATION, best_epoch=1)) == "latest"
 
 
 def test_a_unet_takes_what_the_latent_has(resolve: Resolve) -> None:
-    block = tomli.loads(phase_2_block(OUTCOME, resolve().tables, None))
+    block = tomli.loads(phase_2_block(EVALUATION, resolve().tables, None))
     assert block["unet"] == {"sample_size": 8, "in_channels": 2, "out_channels": 2}
     assert block["controlnet"]["conditioning_downsampling"] == 4
 
@@ -74,6 +74,6 @@ def test_of_an_evaluation_the_checkpoint_is_the_one_that_was_evaluated(resolve: 
     path = tmp_path / "copy of it.pt"
     path.write_bytes(b"weights")
     resolved = attrs.evolve(resolve(), source=path)
-    assert weights_of(OUTCOME, resolved, tmp_path, []) == Weights(path, hashlib.sha256(b"weights").hexdigest())
+    assert weights_of(EVALUATION, resolved, tmp_path, []) == Weights(path, hashlib.sha256(b"weights").hexdigest())
     path.unlink()
-    assert weights_of(OUTCOME, resolved, tmp_path, []) is None
+    assert weights_of(EVALUATION, resolved, tmp_path, []) is None

@@ -14,7 +14,7 @@ import torch
 from imginav import DataSpec, Measurement, Metric
 from imginav.manifest import tables
 from imginav.plugin.registry import installed
-from imginav.runs.evaluation_result import VERSION, Outcome
+from imginav.runs.evaluation_result import VERSION, EvaluationResult
 from imginav.training.metric_definitions import PART
 from imginav_datasets.classes import PALETTE
 
@@ -49,13 +49,13 @@ def keys(cls: type) -> Iterator[tuple[str, str]]:
 
 
 def test_the_classes_within_are_looked_into() -> None:
-    assert {cls for cls, _ in keys(Outcome)} == {
-        "Outcome", "Reconstruction", "RankedLayout", "Latent", "Channel", "NoiseLevel", "Interpolation", "Pair", "Size",
-        "Latency",
+    assert {cls for cls, _ in keys(EvaluationResult)} == {
+        "EvaluationResult", "Reconstruction", "RankedLayout", "Latent", "Channel", "NoiseLevel", "Interpolation",
+        "Pair", "Size", "Latency",
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("cls", "name"), sorted(set(keys(Outcome))))
+@pytest.mark.parametrize(("cls", "name"), sorted(set(keys(EvaluationResult))))
 def test_every_key_is_documented(cls: str, name: str) -> None:
     assert f"`{name}`" in PAGE
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from imginav.manifest.resolved import ResolvedPhase
 from imginav.manifest.winners import Winner
-from imginav.runs.evaluation_result import load_outcome
+from imginav.runs.evaluation_result import load_evaluation
 from imginav.runs.experiment import run_folder
 from imginav.study.phases import ConcludedPhase
 from imginav.study.selection import data_fingerprints, gather, select
@@ -50,9 +50,9 @@ def change(phase: ResolvedPhase, label: str, **changes: object) -> None:
     """Change what an evaluation says; metrics are added to those that it has."""
     (resolved,) = [e for e in phase.experiments if phase.label(e) == label]
     path = run_folder(resolved).evaluation
-    outcome = load_outcome(path)
+    evaluation = load_evaluation(path)
     metrics = changes.pop("metrics", {})
-    attrs.evolve(outcome, metrics={**outcome.metrics, **metrics}, **changes).save(path)  # type: ignore[dict-item]
+    attrs.evolve(evaluation, metrics={**evaluation.metrics, **metrics}, **changes).save(path)  # type: ignore[dict-item]
 
 
 def write(phase: ResolvedPhase, winner: Winner | None = None) -> str:

@@ -19,20 +19,18 @@ from PIL import Image
 from imginav.manifest.resolved import ResolvedManifest
 from imginav.runs.evaluation_result import (
     Channel,
+    EvaluationResult,
     Interpolation,
     Latency,
-    Latent,
-    NoiseLevel,
-    Outcome,
     Pair,
     RankedLayout,
     Reconstruction,
     Size,
-    load_outcome,
+    load_evaluation,
 )
 from imginav.training.metric_definitions import DEFINITIONS
 from imginav_reports import run_page
-from imginav_tests import outcomes
+from imginav_tests import evaluations
 
 Resolve = Callable[..., ResolvedManifest]
 
@@ -40,21 +38,7 @@ HOSTILE = "a <b>bold</b> & \"two\" 'one' $x_1$ $\\frac$ </script><script>alert(1
 
 VOID = ("meta", "img", "br", "input")
 
-LATENT = Latent(
-    layouts=12,
-    mean=0.1,
-    std=2.0,
-    scaling_factor=0.5,
-    minimum=-3.0,
-    maximum=3.0,
-    channels=(Channel(mean=0.25, std=1.0, dead=False), Channel(mean=0.0, std=0.0, dead=True)),
-    sampled_layouts=4,
-    noise=(NoiseLevel(level=0.0, mse=0.01, mse_added=0.0), NoiseLevel(level=0.1, mse=0.011, mse_added=0.00012)),
-    encode_shift_error=0.1,
-    decode_shift_error=0.2,
-)
-
-OUTCOME = outcomes.outcome(
+EVALUATION = evaluations.evaluation(
     epochs=3,
     stop_reason="early stopping",
     metrics={"val_mse": 0.0125, "val_psnr_db": 25.05, "val_mean_iou": 0.75, "val_loss": 0.02},
@@ -71,7 +55,7 @@ OUTCOME = outcomes.outcome(
         more_is_better=("val_mean_iou",),
         not_measured={"lpips": "no weights"},
     ),
-    latent_statistics=LATENT,
+    latent_statistics=evaluations.latent(),
     interpolation=Interpolation(
         steps=8, straight=1.1, spherical=1.2, pairs=(Pair(first="a", second="b", straight=1.1, spherical=1.2),)
     ),
@@ -189,13 +173,15 @@ def folder(tmp_path: Path) -> Path:
         draw(folder / f"{name}.png")
     (folder / "tiny_checkpoint_best.pt").write_bytes(b"weights")
     (folder / "run.json").write_text("{}")
-    OUTCOME.save(folder / "evaluation.json")
+    EVALUATION.save(folder / "evaluation.json")
     return folder
 
 
-def write(folder: Path, resolved: ResolvedManifest, outcome: Outcome = OUTCOME, history: Any = HISTORY) -> Element:
+def write(
+    folder: Path, resolved: ResolvedManifest, evaluation: EvaluationResult = EVALUATION, history: Any = HISTORY
+) -> Element:
     folder.mkdir(exist_ok=True)
-    run_page.write(outcome, folder, resolved, history)
+    run_page.write(evaluation, folder, resolved, history)
     return read(folder / "report.html")
 
 
@@ -220,7 +206,7 @@ def test_a_page_says_first_what_matters_most(folder: Path, resolve: Resolve) -> 
 
 
 def test_a_page_of_weights_that_are_not_the_best_says_which_are(folder: Path, resolve: Resolve) -> None:
-    page = write(folder, resolve(), attrs.evolve(OUTCOME, best_epoch=1))
+    page = write(folder, resolve(), attrs.evolve(EVALUATION, best_epoch=1))
     assert tiles(page)["epoch"] == "2 of 3"
     assert "the best by val_loss is 1" in page.all("div", class_="first")[0].text
     assert [li.text for li in page.all("ul", class_="legend")[0].all("li")][2:] == [
@@ -248,8 +234,8 @@ def test_every_part_is_there_and_every_link_within_the_page_leads_somewhere(fold
         {"metrics": {"val_mse": 0.0, "val_psnr_db": math.inf}},
         {"metrics": {"val_mse": math.nan, "val_psnr_db": math.nan}, "flat_background_mse": math.nan},
         {
-            "latent_statistics": attrs.evolve(
-                LATENT, scaling_factor=math.inf, channels=(Channel(mean=math.nan, std=math.nan, dead=True),), noise=()
+            "latent_statistics": evaluations.latent(
+                scaling_factor=math.inf, channels=(Channel(mean=math.nan, std=math.nan, dead=True),), noise=()
             )
         },
     ],
@@ -258,8 +244,8 @@ def test_a_page_with_parts_missing_is_whole_and_shows_no_nan_and_no_none(
     tmp_path: Path, resolve: Resolve, changes: dict[str, Any]
 ) -> None:
     bare = tmp_path / "bare"
-    outcome = attrs.evolve(OUTCOME, **changes)
-    page = write(bare, resolve(), outcome, [dict.fromkeys(HISTORY[0], math.nan) | {"epoch": 1}])
+    evaluation = attrs.evolve(EVALUATION, **changes)
+    page = write(bare, resolve(), evaluation, [dict.fromkeys(HISTORY[0], math.nan) | {"epoch": 1}])
     ids = {e.attributes["id"] for e in page.all() if "id" in e.attributes}
     assert all(a.attributes["href"][1:] in ids for a in page.all("a"))  # type: ignore[index]
     assert not page.all("svg")
@@ -285,7 +271,7 @@ def test_a_page_asks_for_nothing_but_itself(folder: Path, resolve: Resolve) -> N
 
 def test_names_are_text_wherever_they_stand(folder: Path, resolve: Resolve) -> None:
     reconstruction = attrs.evolve(
-        OUTCOME.reconstruction,
+        EVALUATION.reconstruction,
         layouts={HOSTILE: 1},
         by_type={HOSTILE: {"val_mse": 1.0}},
         by_class={HOSTILE: {HOSTILE: 0.5}},
@@ -293,14 +279,14 @@ def test_names_are_text_wherever_they_stand(folder: Path, resolve: Resolve) -> N
         definitions={"val_mse": HOSTILE},
         not_measured={HOSTILE: HOSTILE},
     )
-    outcome = attrs.evolve(
-        OUTCOME, title=HOSTILE, stop_reason=HOSTILE, data=HOSTILE, notes=(HOSTILE,), reconstruction=reconstruction
+    evaluation = attrs.evolve(
+        EVALUATION, title=HOSTILE, stop_reason=HOSTILE, data=HOSTILE, notes=(HOSTILE,), reconstruction=reconstruction
     )
     resolved = resolve()
     resolved = attrs.evolve(resolved, origins={**resolved.origins, "data.type": HOSTILE})
     resolved.tables["data"]["type"] = HOSTILE
     history = [{**row, f"train_loss_{HOSTILE}": 0.5, f"val_loss_{HOSTILE}": 0.6} for row in HISTORY]
-    page, plain = write(folder, resolved, outcome, history), write(folder, resolve())
+    page, plain = write(folder, resolved, evaluation, history), write(folder, resolve())
     text = " ".join(HOSTILE.split())
     assert page.all("h1")[0].text == text
     for tag in ("script", "style"):
@@ -343,13 +329,13 @@ def test_the_architecture_is_toml_and_agrees_with_the_evaluation(folder: Path, r
     page = write(folder, resolve())
     (block,) = page.all("pre", id="phase-2-text")
     found = tomli.loads("".join(str(child) for child in block.children))["autoencoder"]
-    outcome = load_outcome(folder / "evaluation.json")
-    assert found["metrics"] == outcome.metrics
-    assert [found["latent"][key] for key in ("height", "width", "channels")] == list(outcome.latent)
-    assert outcome.latent_statistics is not None
-    assert found["latent"]["scaling_factor"] == outcome.latent_statistics.scaling_factor
-    assert found["latent"]["shift_factor"] == outcome.latent_statistics.mean
-    assert found["parameters"] == {"encoder": outcome.encoder_parameters, "decoder": outcome.decoder_parameters}
+    evaluation = load_evaluation(folder / "evaluation.json")
+    assert found["metrics"] == evaluation.metrics
+    assert [found["latent"][key] for key in ("height", "width", "channels")] == list(evaluation.latent)
+    assert evaluation.latent_statistics is not None
+    assert found["latent"]["scaling_factor"] == evaluation.latent_statistics.scaling_factor
+    assert found["latent"]["shift_factor"] == evaluation.latent_statistics.mean
+    assert found["parameters"] == {"encoder": evaluation.encoder_parameters, "decoder": evaluation.decoder_parameters}
     assert found["image_size"] == 32
     assert found["checkpoint"] == str(folder / "tiny_checkpoint_best.pt")
     assert found["checkpoint_sha256"] == hashlib.sha256(b"weights").hexdigest()
@@ -394,11 +380,11 @@ def test_figures_have_a_direction_a_meaning_and_a_value_for_each_type(folder: Pa
 
 
 def test_of_many_notes_the_first_are_shown_and_the_others_counted(folder: Path, resolve: Resolve) -> None:
-    page = write(folder, resolve(), attrs.evolve(OUTCOME, notes=tuple(f"note {n}" for n in range(3000))))
+    page = write(folder, resolve(), attrs.evolve(EVALUATION, notes=tuple(f"note {n}" for n in range(3000))))
     shown = [e.text for e in page.all("p", class_="note")]
     assert shown == [f"note {n}" for n in range(20)]
     assert "17 more notes, of 2,997: evaluation.json lists all" in page.all("main")[0].text
-    few = write(folder, resolve(), attrs.evolve(OUTCOME, notes=("one", "two")))
+    few = write(folder, resolve(), attrs.evolve(EVALUATION, notes=("one", "two")))
     assert "more note" not in few.all("main")[0].text
 
 
@@ -407,7 +393,7 @@ def test_each_term_of_many_has_its_curves(folder: Path, resolve: Resolve) -> Non
     history = [
         {"epoch": e, **{f"{part}_loss_{t}": e + 1.0 for t in terms for part in ("train", "val")}} for e in range(1, 51)
     ]
-    page = write(folder, resolve(), attrs.evolve(OUTCOME, weights_epoch=3), history)
+    page = write(folder, resolve(), attrs.evolve(EVALUATION, weights_epoch=3), history)
     captions = [figure.all("figcaption")[0].text for figure in page.all("div", class_="charts")[0].all("figure")]
     assert captions == [f"loss term: {term}4.000" for term in terms]
     assert len(page.all("svg")) == 12
@@ -423,7 +409,7 @@ def test_a_page_stays_below_5_mb_with_200_large_and_noisy_pictures(folder: Path,
     for name in ("best.png", "interpolation.png", *(f"samples/epoch_{n:03d}.png" for n in range(1, 201))):
         (folder / name).unlink(missing_ok=True)
         (folder / name).hardlink_to(folder / "worst.png")
-    page = write(folder, resolve(), attrs.evolve(OUTCOME, weights_epoch=77))
+    page = write(folder, resolve(), attrs.evolve(EVALUATION, weights_epoch=77))
     assert (folder / "report.html").stat().st_size < 5_000_000
     assert run_page.SAMPLE_BYTES + run_page.PICTURE_BYTES < 4_200_000  # with room for drawings, tables and names
     labels = [e.attributes["data-label"] for e in page.all("div", class_="sample")]

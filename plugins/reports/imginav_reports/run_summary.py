@@ -1,0 +1,68 @@
+"""The end of a run as lines for a terminal."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from imginav.runs.evaluation_result import EvaluationResult
+from imginav.runs.run_folder import REPORT
+
+NOTES_SHOWN = 20
+"""Of what was out of the ordinary; half of a set may be missing."""
+
+
+def summary(evaluation: EvaluationResult, folder: Path) -> str:
+    """Return the end of a run as lines for a terminal."""
+    rows = [*facts(evaluation), ("files", str(folder)), ("look at", str(folder / REPORT))]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(["", evaluation.title, *(f"  {name:<{width}}  {value}" for name, value in rows)])
+
+
+def facts(evaluation: EvaluationResult) -> list[tuple[str, str]]:
+    """Return what matters most as pairs of a name and a value."""
+    height, width, channels = evaluation.latent
+    best = f"; the best by {evaluation.monitor}: {evaluation.best_epoch}" if evaluation.best_epoch else ""
+    facts = [("weights of", f"epoch {evaluation.weights_epoch} of {evaluation.epochs}{best}")]
+    if evaluation.stop_reason:
+        facts.append(("ended", evaluation.stop_reason))
+    facts += [*_quality(evaluation), ("latent", f"{height}×{width}×{channels} (H×W×C){_scaling(evaluation)}")]
+    encoder, decoder = evaluation.encoder_parameters, evaluation.decoder_parameters
+    facts.append(("parameters", f"{encoder:,} in the encoder, {decoder:,} in the decoder"))
+    if latency := evaluation.latency:
+        facts.append(("speed", f"{latency.encode_ms:.3g} ms to encode, {latency.decode_ms:.3g} ms to decode"))
+    train, validation = evaluation.train_layouts, evaluation.validation_layouts
+    layouts = f"{train:,} train, {validation:,} validate, split by {evaluation.split_by}"
+    if not evaluation.split_by:
+        layouts = f"all {validation:,} of {evaluation.data}"
+    more = len(evaluation.notes) - NOTES_SHOWN
+    return [
+        *facts,
+        ("layouts", layouts),
+        *(("note", note) for note in evaluation.notes[:NOTES_SHOWN]),
+        *([("note", f"and {more} more, which evaluation.json lists")] if more > 0 else []),
+    ]
+
+
+def _quality(evaluation: EvaluationResult) -> list[tuple[str, str]]:
+    facts = []
+    if "val_mse" in evaluation.metrics:
+        mse = evaluation.metrics["val_mse"]
+        flat = evaluation.flat_background_mse
+        times = flat / mse if mse else math.inf
+        facts += [
+            ("val MSE", f"{mse:.5g} in [-1, 1], {times:.3g} times below a flat background's {flat:.4g}"),
+            ("PSNR of it", f"{evaluation.metrics['val_psnr_db']:.2f} dB"),
+        ]
+    if share := evaluation.metrics.get("val_unmatched_share"):
+        facts.append(("unmatched", f"{share:.3%} of validation pixels have the colour of no class"))
+    return facts
+
+
+def _scaling(evaluation: EvaluationResult) -> str:
+    if evaluation.latent_statistics is None:
+        return ""
+    dead = evaluation.latent_statistics.dead_channels
+    return f", scaling factor {evaluation.latent_statistics.scaling_factor:.5g}" + (
+        f", {len(dead)} of its channels dead" if dead else ""
+    )
