@@ -16,7 +16,7 @@ from imginav import cli
 from imginav.manifest.loading import load
 from imginav.plugin.registry import installed
 from imginav.runs.experiment import run_experiment
-from imginav_tests import lsf, slurm
+from imginav_tests import distributions, lsf, slurm
 from imginav_tests.foreign_plugins import left_out
 from imginav_tests.ranks import PHASE
 
@@ -28,7 +28,7 @@ command = "{sys.executable} -m imginav"
 gpus = 0
 cores = 1
 memory = "1GB"
-setup = ["export IMGINAV_DISABLE_PLUGINS={left_out("metrics")} OMP_NUM_THREADS=1"]
+setup = ["export IMGINAV_DISABLE_PLUGINS={left_out("metrics")} OMP_NUM_THREADS=1 PYTHONPATH=$PWD:${{PYTHONPATH:-}}"]
 concurrency = 2
 """
 """Without metrics, whose library takes seconds to import."""
@@ -60,6 +60,8 @@ def folder(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     """Return an empty working folder, where a cluster is at hand."""
     work = tmp_path / "work"
     work.mkdir()
+    distributions.write_pauses(work)
+    monkeypatch.syspath_prepend(work)
     monkeypatch.chdir(work)
     monkeypatch.setenv("IMGINAV_DISABLE_PLUGINS", left_out("metrics"))
     (work / "imginav.toml").write_text(f"{SITE}type = '{kind}'\nqueue = '{'normal' if kind == 'lsf' else 'main'}'\n")
@@ -166,7 +168,7 @@ def test_a_job_is_queued_again_before_its_wall_time_and_ends_as_an_unbroken_run(
 
     def write(epochs: int) -> None:
         text = PHASE.replace("epochs = 2", f"epochs = {epochs}")
-        phase.write_text(text.replace("early_stopping = { patience = 9 }", "early_stopping = false"))
+        phase.write_text(text.replace("early_stopping = { patience = 9 }", "pause = { step_seconds = 0.2 }"))
 
     write(100_000)
     text = shown(capsys, "submit", "long.toml")

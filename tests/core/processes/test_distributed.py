@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -237,20 +238,21 @@ def test_no_thread_of_the_group_outlives_it() -> None:
     told |= {"TORCHELASTIC_USE_AGENT_STORE": "True"}
     processes = [  # not those that others are forked from: what torch imports late is part of it
         subprocess.Popen(
-            [sys.executable, "-c", JOINING],
+            [sys.executable, "-X", "faulthandler", "-c", JOINING],
             env=os.environ | told | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
         )
         for rank in range(2)
     ]
     try:
-        said = [process.communicate(timeout=60)[0].split() for process in processes]
-    finally:
-        for process in processes:  # one that hangs would wait for the other for days
-            process.kill()
-
-    assert said == [["True", "0"]] * 2
+        for process in processes:
+            process.wait(60)
+    except subprocess.TimeoutExpired:
+        for process in processes:  # one that hangs shows where
+            process.send_signal(signal.SIGABRT)
+    assert [process.communicate()[0].split() for process in processes] == [["True", "0"]] * 2
 
 
 def test_what_all_refuse_is_told_once(tmp_path: Path) -> None:
