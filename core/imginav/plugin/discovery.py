@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import re
 import sys
 from collections.abc import Iterator
+from importlib.metadata import Distribution, EntryPoint, entry_points
 
 import attrs
 import pluggy
@@ -41,8 +41,7 @@ def load_plugins(group: str, specs: type) -> Iterator[tuple[Provider, pluggy.Plu
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(specs)
     seen: dict[str, Provider] = {}
-    for entry_point in _entry_points(group):
-        provider = _provider(entry_point)
+    for provider, entry_point in _entry_points(group):
         if twin := seen.get(entry_point.name):
             raise UserError(
                 f"{twin} and {provider} use the same entry-point name; "
@@ -86,19 +85,24 @@ def _register(manager: pluggy.PluginManager, plugin: object, provider: Provider,
         raise UserError(f"{provider} offers nothing: its module has none of the functions {hooks} marked @hookimpl")
 
 
-def _entry_points(group: str) -> list[importlib.metadata.EntryPoint]:
+def _entry_points(group: str) -> list[tuple[Provider, EntryPoint]]:
+    """Return the entry points of a group that are not left out, in the order of their names."""
     disabled = {name.strip() for name in os.environ.get(DISABLE, "").split(",")}
+    versions: dict[Distribution, tuple[str, str]] = {}  # names and versions, each of which is parsed from a file
     # A distribution that is found twice on sys.path (an editable install and its source) is one distribution.
-    found = {
-        (_provider(e).distribution, e.name): e
-        for e in importlib.metadata.entry_points(group=group)
-        if not disabled & {e.name, _provider(e).distribution}
-    }
+    found: dict[tuple[str, str], tuple[Provider, EntryPoint]] = {}
+    for entry_point in entry_points(group=group):
+        provider = _provider(entry_point, versions)
+        if not disabled & {entry_point.name, provider.distribution}:
+            found[provider.distribution, entry_point.name] = provider, entry_point
     return [found[key] for key in sorted(found)]
 
 
-def _provider(entry_point: importlib.metadata.EntryPoint) -> Provider:
+def _provider(entry_point: EntryPoint, versions: dict[Distribution, tuple[str, str]]) -> Provider:
     distribution = entry_point.dist
     if distribution is None:
         return Provider("an unknown distribution", "?", entry_point.name)
-    return Provider(distribution.name, distribution.version, entry_point.name)
+    if distribution not in versions:
+        metadata = distribution.metadata
+        versions[distribution] = metadata["Name"], metadata["Version"]
+    return Provider(*versions[distribution], entry_point.name)
