@@ -15,7 +15,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     chosen = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
     if any(path.is_relative_to(ROOT / "benches") for path in chosen) or all(path.is_file() for path in chosen):
         return 0
-    return len(os.sched_getaffinity(0))
+    return len(os.sched_getaffinity(0)) + 1  # some tests wait for a scheduler, or until a time is up
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

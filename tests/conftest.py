@@ -99,6 +99,12 @@ def registry() -> Registry:
 
 
 @pytest.fixture
+def no_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs are evaluated and draw no pages, here and in processes, which would take most of the time."""
+    monkeypatch.setenv(DISABLE, left_out("reports"))
+
+
+@pytest.fixture
 def load_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registry: Registry) -> Callable[..., ResolvedPhase]:
     """Load the tiny phase under a number, with more text and settings, in an empty working folder."""
     monkeypatch.chdir(tmp_path)

@@ -26,7 +26,7 @@ SMALL = (
     "callbacks.samples.tile=64",
 )
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("no_pages")]
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 

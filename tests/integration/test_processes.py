@@ -31,7 +31,8 @@ selector = { type = "best" }
 
 @pytest.fixture
 def phase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("IMGINAV_DISABLE_PLUGINS", left_out("metrics"))  # whose library takes seconds to import
+    # The library of the metrics takes seconds to import, and pages take long to draw.
+    monkeypatch.setenv("IMGINAV_DISABLE_PLUGINS", left_out("metrics", "reports"))
     path = tmp_path / "shared.toml"
     path.write_text(PHASE)
     return path
@@ -84,7 +85,8 @@ def wait_until(condition: Any, what: str) -> None:
         time.sleep(0.1)
 
 
-def test_a_run_in_two_processes_leaves_on_a_signal_and_goes_on(phase: Path) -> None:
+def test_a_run_in_two_processes_leaves_on_a_signal_and_goes_on(phase: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMGINAV_DISABLE_PLUGINS", left_out("metrics"))
     folder = phase.parent
     command = ["run", "shared.toml", "--gpus", "2", "--set", "train.epochs=300"]
     with started(folder, *command) as process:

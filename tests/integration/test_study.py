@@ -19,9 +19,11 @@ import tomli
 from PIL import Image
 
 from imginav.plugin.checkpoint import load_checkpoint
+from imginav.plugin.discovery import DISABLE
 from imginav_tests import commands, distributions
+from imginav_tests.foreign_plugins import left_out
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.usefixtures("no_pages")]
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -121,7 +123,10 @@ def start(tmp_path: Path, *arguments: str) -> commands.Command:
     return commands.Command(arguments, cwd=tmp_path, one_stream=True)
 
 
-def test_a_study_runs_the_chain_and_a_second_time_trains_nothing(imginav: Run, phases: Path, tmp_path: Path) -> None:
+def test_a_study_runs_the_chain_and_a_second_time_trains_nothing(
+    imginav: Run, phases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DISABLE, left_out())  # nothing of its own: with pages
     done = imginav("study", phases)
     assert done.returncode == 0, done.stderr
     shared = tmp_path / "outputs" / "channels"

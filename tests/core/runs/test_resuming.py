@@ -37,6 +37,8 @@ from imginav.training.trainer import Trainer
 from imginav_tests.examples import examples
 from imginav_tests.foreign_plugins import left_out
 
+pytestmark = pytest.mark.usefixtures("no_pages")
+
 Resolve = Callable[..., ResolvedManifest]
 MakeTrainer = Callable[..., Trainer]
 
@@ -108,12 +110,6 @@ def leave(resolved: ResolvedManifest, boundary: int, **options: Any) -> list[str
     with pytest.raises(Interrupted, match="asked"):
         run_experiment(resolved, lines.append, timed=False, stop_request=Asking(boundary), **options)
     return lines
-
-
-@pytest.fixture(autouse=True)
-def no_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Evaluate runs, and draw no pages of them, which would take most of the time."""
-    monkeypatch.setenv(DISABLE, left_out("reports"))
 
 
 @pytest.fixture(scope="module")
