@@ -48,7 +48,7 @@ class RunSpecs:
         """
 
     @hookspec
-    def batch_left_out(self, trainer: TrainingRun, reason: str) -> None:
+    def batch_skipped(self, trainer: TrainingRun, reason: str) -> None:
         """Fires instead of `step_finished` for a batch without a step, because its loss or a gradient was not finite
         and `train.on_non_finite` is `skip`; the reason is a sentence.
         """

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from imginav.plugin.run_view import ResolvedRun, RunFiles, TrainingRun
 
 
+RENAMED = {"batch_left_out": "batch_skipped"}
+"""Hooks of earlier versions, with their names of today."""
+
+
 class RunHooks:
     """The one place from which a run's hooks are called."""
 
@@ -38,9 +42,10 @@ class RunHooks:
         except pluggy.PluginValidationError as error:
             known = [event for event in vars(RunSpecs) if not event.startswith("_")]
             wrong = next((part for part in str(error).split("'") if part.isidentifier() and part != name), "")
+            hint = f", which is called {RENAMED[wrong]} now" if wrong in RENAMED else did_you_mean(wrong, known)
             raise UserError(
                 f"callbacks.{name}: {type(callback).__name__} has a hook that does not fit: "
-                f"{' '.join(str(error).split())}{did_you_mean(wrong, known)}; the events are {', '.join(known)}"
+                f"{' '.join(str(error).split())}{hint}; the events are {', '.join(known)}"
             ) from error
         if not self._plugins.get_hookcallers(callback):
             raise UserError(f"callbacks.{name}: {type(callback).__name__} has no method marked @hookimpl")
@@ -62,8 +67,8 @@ class RunHooks:
     def step_finished(self, trainer: TrainingRun, terms: Mapping[str, Tensor]) -> None:
         self._plugins.hook.step_finished(trainer=trainer, terms=terms)
 
-    def batch_left_out(self, trainer: TrainingRun, reason: str) -> None:
-        self._plugins.hook.batch_left_out(trainer=trainer, reason=reason)
+    def batch_skipped(self, trainer: TrainingRun, reason: str) -> None:
+        self._plugins.hook.batch_skipped(trainer=trainer, reason=reason)
 
     def validation_started(self, trainer: TrainingRun, epoch: int) -> None:
         self._plugins.hook.validation_started(trainer=trainer, epoch=epoch)

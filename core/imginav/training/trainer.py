@@ -290,7 +290,7 @@ class Trainer:
             self.left_out += 1
             reason = f"no {where}, because {wrong}; its layouts: {', '.join(layouts)}"
             self.notes.append(reason)
-            self.hooks.batch_left_out(self, reason)
+            self.hooks.batch_skipped(self, reason)
             return
         remedy = (
             f"train.non_finite_limit = {self._settings.non_finite_limit} batches were left out before: lower"

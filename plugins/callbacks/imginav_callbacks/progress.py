@@ -70,7 +70,7 @@ class ProgressDisplay:
             self._measured_from = now, trainer.step
 
     @hookimpl
-    def batch_left_out(self, reason: str) -> None:
+    def batch_skipped(self, reason: str) -> None:
         self._console.print(reason, soft_wrap=True)
 
     @hookimpl

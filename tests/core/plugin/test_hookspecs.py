@@ -51,6 +51,15 @@ def test_a_misspelt_event_is_refused_with_the_nearest() -> None:
         RunHooks({"mine": Misspelt()})
 
 
+def test_an_event_of_an_earlier_version_is_refused_with_its_name_of_today() -> None:
+    class Earlier:
+        @hookimpl
+        def batch_left_out(self) -> None: ...
+
+    with pytest.raises(UserError, match=r"Earlier has a hook .*'batch_left_out'.*, which is called batch_skipped now;"):
+        RunHooks({"mine": Earlier()})
+
+
 def test_an_unknown_argument_is_refused() -> None:
     class Curious:
         @hookimpl

@@ -264,7 +264,7 @@ def test_batches_that_are_not_finite_can_be_left_out_up_to_a_limit(make_trainer:
 
     class Listener:
         @hookimpl
-        def batch_left_out(self, reason: str) -> None:
+        def batch_skipped(self, reason: str) -> None:
             told.append(reason)
 
     trainer.hooks.add("listener", Listener())
