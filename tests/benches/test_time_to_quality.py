@@ -25,36 +25,15 @@ from imginav_benches.quality import POINTS, Point, Quality, read_points
 from imginav_benches.quality_report import Comparison, beside_table, final_table, verdicts
 from imginav_benches.quality_runs import Trained, epochs_of, seconds_per_epoch
 from imginav_benches.reaching import reached, spread, value_at, versus
+from imginav_tests import tiny
 
-TINY = """
-[phase]
-id = "0"
-experiment = "tiny"
-group = "tinies"
-
-[data]
-type = "procedural"
-image_size = 32
-count = 12
-
-[encoder]
-type = "conv"
-latent_channels = 2
-base_channels = 16
-downsampling_steps = 2
-
-[decoder]
-type = "conv"
-heads.rgb = { type = "rgb" }
-
-[losses]
-mse = {}
-
-[train]
-epochs = 2
-batch_size = 3
-split = 0.75
-optimizer = { type = "adamw", learning_rate = 1e-3 }
+TINY = tiny.changed(
+    tiny.PHASE,
+    """
+data = { type = "procedural", count = 12 }
+decoder.heads.segmentation = false
+losses.segmentation = false
+train.batch_size = 3
 
 [callbacks]
 ema = { decay = 0.9 }
@@ -68,7 +47,8 @@ extremes = 1
 
 [machine]
 device = "cpu"
-"""
+""",
+)
 
 EVERY_STEP = Quality(first_seconds=1e-9, growth=1 + 1e-9)
 

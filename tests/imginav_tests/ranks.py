@@ -39,36 +39,17 @@ from imginav.runs import experiment
 from imginav.runs.records import RunRecord
 from imginav.training.trainer import Trainer
 from imginav_datasets import Procedural
+from imginav_tests import tiny
 
-PHASE = """
-[phase]
-id = "9"
-experiment = "shared"
-group = "shares"
-
-[data]
-type = "procedural"
-image_size = 32
-count = 28
-
-[encoder]
-type = "conv"
-latent_channels = 2
-base_channels = 16
-downsampling_steps = 2
-
-[decoder]
-type = "conv"
-heads.rgb = { type = "rgb" }
-heads.segmentation = { type = "segmentation" }
-
-[losses]
-mse = {}
+PHASE = tiny.changed(
+    tiny.PHASE,
+    """
+phase = { id = "9", experiment = "shared", group = "shares" }
+data = { type = "procedural", count = 28 }
+losses.segmentation = false
 
 [train]
-epochs = 2
 batch_size = 5
-split = 0.75
 optimizer = { type = "sgd", learning_rate = 0.05, weight_decay = 0.1 }
 
 [callbacks]
@@ -85,7 +66,8 @@ sampled_layouts = 2
 device = "cpu"
 precision = "fp32"
 cache = false
-"""
+""",
+)
 """21 layouts to train on in batches of five, so that the last one has less rows than two processes; 7 validate."""
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import tomli
+import tomlkit
 from attrs import frozen
 
 from imginav import Dataset, DataSpec, LayoutSource
+from imginav.manifest.config_layers import ConfigLayer, merge
 from imginav.plugin import Palette, Sample
 from imginav.runs.evaluation_result import Latency
 
@@ -21,12 +24,7 @@ LATENCY = Latency(
     decode_p95_ms=0.25,
 )
 
-PHASE = """
-[phase]
-id = "0"
-experiment = "tiny"
-group = "tinies"
-
+BASE = """
 [data]
 type = "blocks"
 image_size = 32
@@ -52,6 +50,20 @@ batch_size = 4
 split = 0.75
 optimizer = { type = "adamw", learning_rate = 1e-3 }
 """
+"""The tiny phase without its `[phase]` table, as phases extend it."""
+
+PHASE = f"""
+[phase]
+id = "0"
+experiment = "tiny"
+group = "tinies"
+{BASE}"""
+
+
+def changed(manifest: str, changes: str) -> str:
+    """Return a manifest with other values and further tables; both texts are TOML."""
+    tables, _ = merge([ConfigLayer("", tomli.loads(text)) for text in (manifest, changes)])
+    return tomlkit.dumps(tables)
 
 
 @frozen(kw_only=True)

@@ -19,46 +19,24 @@ import pytest
 
 from imginav.plugin.checkpoint import load_checkpoint, sha256_of
 from imginav.runs.lock import lock_file
-from imginav_tests import commands
+from imginav_tests import commands, tiny
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 HALF_WRITTEN, BEFORE, AFTER = MOMENTS = ("half of ", "before the rename to ", "after the rename to ")
 """What can happen to a file, as struck.py says it."""
 
-PHASE = """
-[phase]
-id = "1.5"
-experiment = "final"
-group = "finals"
-
-[data]
-type = "procedural"
-image_size = 32
-count = 16
-
-[encoder]
-type = "conv"
-latent_channels = 2
-base_channels = 16
-downsampling_steps = 2
-variational = true
-
-[decoder]
-type = "conv"
-heads.rgb = { type = "rgb" }
-heads.segmentation = { type = "segmentation" }
-
-[losses]
-mse = {}
-kld = { weight = 1e-3 }
-segmentation = { type = "cross_entropy", output = "segmentation", target = "segmentation", weight = 0.1 }
+PHASE = tiny.changed(
+    tiny.PHASE,
+    """
+phase = { id = "1.5", experiment = "final", group = "finals" }
+data = { type = "procedural", count = 16 }
+encoder.variational = true
+losses.kld.weight = 1e-3
 
 [train]
 epochs = 24
-batch_size = 4
-split = 0.75
-optimizer = { type = "adamw", learning_rate = 2e-3 }
+optimizer.learning_rate = 2e-3
 lr_schedule = { type = "cosine", warmup = 0.1 }
 
 [callbacks]
@@ -76,7 +54,8 @@ segmentation = false
 
 [machine]
 threads = 1
-"""
+""",
+)
 
 TIMES = {"seconds", "images_per_second", "latency", "evaluated"}
 

@@ -23,6 +23,7 @@ from imginav.runs.evaluation_result import RankedLayout, load_evaluation
 from imginav.runs.experiment import run_experiment
 from imginav.study.phases import open_phase
 from imginav_reports import run_page
+from imginav_tests import tiny
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -35,38 +36,13 @@ pytestmark = [
     ),
 ]
 
-PHASE = """
-[phase]
-id = "1.1"
-experiment = "ae"
-group = "channels"
-title = "Channels"
-
-[data]
-type = "procedural"
-image_size = 64
-count = 12
-
-[encoder]
-type = "conv"
-latent_channels = 2
-base_channels = 16
-downsampling_steps = 2
-
-[decoder]
-type = "conv"
-heads.rgb = { type = "rgb" }
-heads.segmentation = { type = "segmentation" }
-
-[losses]
-mse = {}
-segmentation = { type = "cross_entropy", output = "segmentation", target = "segmentation", weight = 0.05 }
-
-[train]
-epochs = 3
-batch_size = 4
-split = 0.75
-optimizer = { type = "adamw", learning_rate = 2e-3 }
+PHASE = tiny.changed(
+    tiny.PHASE,
+    """
+phase = { id = "1.1", experiment = "ae", group = "channels", title = "Channels" }
+data = { type = "procedural", image_size = 64, count = 12 }
+losses.segmentation.weight = 0.05
+train = { epochs = 3, optimizer.learning_rate = 2e-3 }
 
 [callbacks]
 metrics_csv = {}
@@ -80,7 +56,8 @@ selector = { type = "best" }
 L2 = { "encoder.latent_channels" = 2 }
 L10 = { "encoder.latent_channels" = 10 }
 V4 = { "encoder.latent_channels" = 4, "encoder.variational" = true, "losses.kld" = { weight = 1e-4 } }
-"""
+""",
+)
 
 LONG = "a_name_that_is_long_and_has_no_place_to_break_" * 5
 

@@ -20,37 +20,20 @@ from PIL import Image
 
 from imginav.plugin.checkpoint import load_checkpoint
 from imginav.plugin.discovery import DISABLE
-from imginav_tests import commands, distributions
+from imginav_tests import commands, distributions, tiny
 from imginav_tests.foreign_plugins import left_out
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.usefixtures("no_pages")]
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
-BASE = """
-[data]
-type = "procedural"
-image_size = 32
-count = 12
-
-[encoder]
-type = "conv"
-latent_channels = 2
-base_channels = 16
-downsampling_steps = 2
-
-[decoder]
-type = "conv"
-heads.rgb = { type = "rgb" }
-
-[losses]
-mse = {}
-
-[train]
-epochs = 2
-batch_size = 4
-split = 0.75
-optimizer = { type = "adamw", learning_rate = 2e-3 }
+BASE = tiny.changed(
+    tiny.BASE,
+    """
+data = { type = "procedural", count = 12 }
+decoder.heads.segmentation = false
+losses.segmentation = false
+train.optimizer.learning_rate = 2e-3
 
 [callbacks]
 metrics_csv = {}
@@ -65,7 +48,8 @@ metrics = { palette = false, segmentation = false }  # what they count with take
 [machine]
 device = "cpu"
 threads = 1
-"""
+""",
+)
 
 CHANNELS = """
 extends = "base.toml"
