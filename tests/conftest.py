@@ -31,7 +31,7 @@ from imginav_evaluation.evaluate import Weights, evaluate
 from imginav_tests import distributions, evaluations
 from imginav_tests.examples import register_profiles
 from imginav_tests.foreign_plugins import left_out
-from imginav_tests.tiny import LATENCY, PHASE, Blocks
+from imginav_tests.tiny import PHASE, Blocks
 
 register_profiles()
 
@@ -241,18 +241,7 @@ def finish() -> Callable[..., None]:
             folder = run_folder(resolved)
             earlier = load_record(folder.record)
             with Recorder.start(folder.record, folder.experiment, resolved.sha256, data, 2, earlier).until_finished():
-                value = figures[phase.label(resolved)]
-                channels = resolved.manifest.encoder.latent_channels
-                evaluation = evaluations.evaluation(
-                    title="",
-                    experiment=folder.experiment,
-                    metrics={"val_mse": value, "val_loss": value},
-                    flat_background_mse=1.0,
-                    latent=(8, 8, channels),
-                    decoder_parameters=10,
-                    trial=False,
-                    latency=LATENCY,
-                )
-                evaluation.save(folder.evaluation)
+                mse = figures[phase.label(resolved)]
+                evaluations.of_experiment(resolved, mse, latency=evaluations.latency()).save(folder.evaluation)
 
     return finish

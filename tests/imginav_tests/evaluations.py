@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from imginav.runs.evaluation_result import Channel, EvaluationResult, Latency, Latent, NoiseLevel
+from imginav.manifest.resolved import ResolvedManifest
+from imginav.runs.evaluation_result import Channel, EvaluationResult, Interpolation, Latency, Latent, NoiseLevel, Pair
 
 
 def evaluation(**changes: Any) -> EvaluationResult:
@@ -31,6 +32,20 @@ def evaluation(**changes: Any) -> EvaluationResult:
     return EvaluationResult(**{**found, **changes})
 
 
+def of_experiment(resolved: ResolvedManifest, mse: float, **changes: Any) -> EvaluationResult:
+    """Return the evaluation of an experiment of a phase, which has reached this MSE."""
+    found: dict[str, Any] = {
+        "title": "",
+        "experiment": resolved.manifest.phase.experiment,
+        "metrics": {"val_mse": mse, "val_loss": mse},
+        "flat_background_mse": 1.0,
+        "latent": (8, 8, resolved.manifest.encoder.latent_channels),
+        "decoder_parameters": 10,
+        "trial": False,
+    }
+    return evaluation(**{**found, **changes})
+
+
 def latent(**changes: Any) -> Latent:
     """Return the statistics of a latent of two channels, of which the second is dead."""
     found: dict[str, Any] = {
@@ -50,6 +65,26 @@ def latent(**changes: Any) -> Latent:
         "decode_shift_error": 0.2,
     }
     return Latent(**{**found, **changes})
+
+
+def whole_latent(**changes: Any) -> Latent:
+    """Return the statistics of such a latent over the whole training split, as an export needs them."""
+    found: dict[str, Any] = {
+        "whole_split": True,
+        "mean": 0.5,
+        "std": 0.25,
+        "scaling_factor": 4.0,
+        "minimum": -1,
+        "maximum": 2,
+        "channels": (Channel(mean=0.4, std=0.3, dead=False), Channel(mean=0.6, std=0.0, dead=True)),
+    }
+    return latent(**{**found, **changes})
+
+
+def interpolation() -> Interpolation:
+    """Return how far the images between one pair of layouts lie apart."""
+    pair = Pair(first="a", second="b", straight=1.1, spherical=1.2)
+    return Interpolation(steps=8, straight=1.1, spherical=1.2, pairs=(pair,))
 
 
 def latency(**changes: Any) -> Latency:

@@ -10,19 +10,8 @@ from attrs import frozen
 from imginav import Dataset, DataSpec, LayoutSource
 from imginav.manifest.config_layers import ConfigLayer, merge
 from imginav.plugin import Palette, Sample
-from imginav.runs.evaluation_result import Latency
 
 PALETTE = Palette(names=("red", "white"), colours=((228, 26, 28), (240, 240, 240)), background="white")
-
-LATENCY = Latency(
-    device="cpu",
-    precision="fp32",
-    passes=1,
-    encode_ms=0.75,
-    encode_p95_ms=0.75,
-    decode_ms=0.25,
-    decode_p95_ms=0.25,
-)
 
 BASE = """
 [data]

@@ -56,20 +56,9 @@ def evidence(phase: ResolvedPhase, **values: float | str) -> list[RunResult]:
             host="",
             process="1",
         )
-        evaluation = evaluations.evaluation(
-            title="",
-            experiment=record.experiment,
-            metrics={"val_mse": shown, "val_loss": shown} if isinstance(shown, float) else {},
-            flat_background_mse=1.0,
-            latent=(8, 8, resolved.manifest.encoder.latent_channels),
-            decoder_parameters=10,
-            trial=False,
-        )
-        finished = isinstance(shown, float)
-        state = "finished" if finished else str(shown)
-        found.append(
-            RunResult(resolved=resolved, state=state, record=record, evaluation=evaluation if finished else None)
-        )
+        evaluation = evaluations.of_experiment(resolved, shown) if isinstance(shown, float) else None
+        state = "finished" if evaluation else str(shown)
+        found.append(RunResult(resolved=resolved, state=state, record=record, evaluation=evaluation))
     return found
 
 

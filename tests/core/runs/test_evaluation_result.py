@@ -12,8 +12,6 @@ import pytest
 from imginav import UserError
 from imginav.runs.evaluation_result import (
     Channel,
-    Interpolation,
-    Pair,
     RankedLayout,
     Reconstruction,
     Size,
@@ -43,9 +41,7 @@ EVALUATION = evaluations.evaluation(
             Channel(mean=0.0, std=0.0, dead=True),
         ),
     ),
-    interpolation=Interpolation(
-        steps=8, straight=1.1, spherical=1.2, pairs=(Pair(first="a", second="b", straight=1.1, spherical=1.2),)
-    ),
+    interpolation=evaluations.interpolation(),
     size=Size(
         encoder_bytes=40,
         decoder_bytes=80,

@@ -11,22 +11,11 @@ import pytest
 import torch
 
 from imginav import DataSpec, UserError
-from imginav.runs.evaluation_result import Channel
 from imginav_handoff.latent_space import LatentSpace, latent_space_of, load_latent_space
 from imginav_tests import evaluations
 
-STATISTICS = evaluations.latent(
-    whole_split=True,
-    mean=0.5,
-    std=0.25,
-    scaling_factor=4.0,
-    minimum=-1,
-    maximum=2,
-    channels=(Channel(mean=0.4, std=0.3, dead=False), Channel(mean=0.6, std=0.0, dead=True)),
-    sampled_layouts=0,
-    noise=(),
-    encode_shift_error=math.nan,
-    decode_shift_error=math.nan,
+STATISTICS = evaluations.whole_latent(
+    sampled_layouts=0, noise=(), encode_shift_error=math.nan, decode_shift_error=math.nan
 )
 
 EVALUATION = evaluations.evaluation(

@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from imginav import DataSpec
-from imginav.runs.evaluation_result import Channel, NoiseLevel, RankedLayout, Reconstruction
+from imginav.runs.evaluation_result import NoiseLevel, RankedLayout, Reconstruction
 from imginav_exporters import SafetensorsExporter
 from imginav_handoff.export_folder import Agreement, ExportRecord
 from imginav_handoff.latent_space import latent_space_of
@@ -57,16 +57,9 @@ EVALUATION = evaluations.evaluation(
         more_is_better=("val_psnr_db",),
         not_measured={"lpips": "there are no weights of VGG16"},
     ),
-    latent_statistics=evaluations.latent(
+    latent_statistics=evaluations.whole_latent(
         layouts=1200,
         sampled_layouts=6,
-        whole_split=True,
-        mean=0.5,
-        std=0.25,
-        scaling_factor=4.0,
-        minimum=-1,
-        maximum=2,
-        channels=(Channel(mean=0.4, std=0.3, dead=False), Channel(mean=0.6, std=0.0, dead=True)),
         noise=(NoiseLevel(level=0.0, mse=0.001, mse_added=0.0), NoiseLevel(level=0.2, mse=0.004, mse_added=0.003)),
     ),
     latency=evaluations.latency(device="cpu, 2 threads", precision="bf16", passes=50, encode_ms=8.25, decode_ms=15.5),

@@ -88,7 +88,7 @@ def test_the_runs_stand_side_by_side_with_the_best_of_each_figure_marked(
     ]
     assert row(page, "L1")[:7] == ["L1", "4", "0.3000", "0.9000", "8×8×4", "●256", "●15"]
     assert row(page, "L2")[:7] == ["L2 ★", "8", "●0.1000", "–", "8×8×8", "512", "20"]
-    assert row(page, "L10")[7:10] == ["0.750", "0.250", "2 of 2"]
+    assert row(page, "L10")[7:10] == ["3.00", "2.00", "2 of 2"]
     assert '<tr class="won">\n<th data-key="L2">' in page
     assert "Times are of single layouts on cpu, fp32." in page
 
@@ -165,7 +165,7 @@ def test_the_table_for_own_tools_has_the_costs_too(finished: Callable[..., Resol
     write(phase)
     with (phase.shared / "comparison.csv").open(newline="") as stream:
         rows = {r["experiment"]: r for r in csv.DictReader(stream)}
-    assert (rows["L1"]["encode_ms"], rows["L1"]["decode_ms"]) == ("0.75", "0.25")
+    assert (rows["L1"]["encode_ms"], rows["L1"]["decode_ms"]) == ("3.0", "2.0")
     assert (rows["L10"]["state"], rows["L10"]["val_mse"]) == ("not started", "")
 
 

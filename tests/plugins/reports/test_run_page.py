@@ -20,9 +20,6 @@ from imginav.manifest.resolved import ResolvedManifest
 from imginav.runs.evaluation_result import (
     Channel,
     EvaluationResult,
-    Interpolation,
-    Latency,
-    Pair,
     RankedLayout,
     Reconstruction,
     Size,
@@ -56,9 +53,7 @@ EVALUATION = evaluations.evaluation(
         not_measured={"lpips": "no weights"},
     ),
     latent_statistics=evaluations.latent(),
-    interpolation=Interpolation(
-        steps=8, straight=1.1, spherical=1.2, pairs=(Pair(first="a", second="b", straight=1.1, spherical=1.2),)
-    ),
+    interpolation=evaluations.interpolation(),
     size=Size(
         encoder_bytes=4_000_000,
         decoder_bytes=900,
@@ -68,9 +63,7 @@ EVALUATION = evaluations.evaluation(
         decode_peak_bytes=4,
         training_bytes=5,
     ),
-    latency=Latency(
-        device="cpu", precision="fp32", passes=7, encode_ms=3.0, encode_p95_ms=3.5, decode_ms=2.0, decode_p95_ms=2.5
-    ),
+    latency=evaluations.latency(),
 )
 
 HISTORY = [
