@@ -11,25 +11,19 @@ from huggingface_hub import ModelCard
 from imginav import DataSpec
 from imginav.runs.evaluation_result import NoiseLevel, RankedLayout, Reconstruction
 from imginav_exporters import SafetensorsExporter
-from imginav_handoff.export_folder import Agreement, ExportRecord
+from imginav_handoff.export_folder import Agreement
 from imginav_handoff.latent_space import latent_space_of
 from imginav_handoff.model_card import as_yaml, cell, model_card
 from imginav_tests import evaluations
+from imginav_tests.exports import export_record
 
-RECORD = ExportRecord(
-    format="safetensors",
+RECORD = export_record(
     title="Phase 1.5 · Final",
     experiment="final",
     weights_epoch=7,
-    checkpoint="best.pt",
     checkpoint_sha256="ab12",
-    weights_sha256="b",
-    exported="2026-01-02T03:04:05+00:00",
-    code_version="1.2",
-    torch_version="2.13",
     data='layouts of "the | set"',
     lineage=("phase 1.1, L2 won: val_mse 0.01 against 0.02 (L1)",),
-    golden_layout="block 0",
     precisions={
         "fp32": Agreement(latent_error=0.0, pixels_off=0.0, largest_value=20.0),
         "fp16": Agreement(latent_error=0.5, pixels_off=0.25, largest_value=20.0, fault="encoder gives inf in float16"),
