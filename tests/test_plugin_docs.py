@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import inspect
 import json
 import os
@@ -29,6 +28,7 @@ from imginav_clusters import shell
 from imginav_handoff.architecture import Architecture
 from imginav_handoff.latent_space import LatentSpace
 from imginav_handoff.pretrained import ScaledDecoder, ScaledEncoder
+from imginav_tests.csv_tables import read_table
 
 PAGE = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text()
 
@@ -137,8 +137,7 @@ def test_there_is_an_example_of_each_kind(page: Registry) -> None:
 def test_the_examples_train_together(phase: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(phase)]) == 0
     folder = Path("outputs/examples")
-    with (folder / "examples_metrics.csv").open(newline="") as stream:
-        (row,) = csv.DictReader(stream)  # the callback has ended it after the first of four epochs
+    (row,) = read_table(folder / "examples_metrics.csv")  # the callback has ended it after the first of four epochs
     assert float(row["train_loss"]) == pytest.approx(2 * float(row["train_loss_huber"]))
     printed = capsys.readouterr().out
     assert "val_loss has come down to 100" in printed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +25,7 @@ from imginav_benches.quality_report import Comparison, beside_table, final_table
 from imginav_benches.quality_runs import Trained, epochs_of, seconds_per_epoch
 from imginav_benches.reaching import reached, spread, value_at, versus
 from imginav_tests import tiny
+from imginav_tests.csv_tables import read_table
 
 TINY = tiny.changed(
     tiny.PHASE,
@@ -452,8 +452,7 @@ def test_arms_are_trained_compared_and_left_alone_when_they_are_finished(
     assert "| arm | latent | parameters |" in text
     assert "The same weights on data with data.seed=9" in text
     assert "fast reaches slow's final validation MSE in at most 0.1 of its training time: " in text
-    with (to / "time_to_quality.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_table(to / "time_to_quality.csv")
     assert [(row["arm"], row["seed"], row["step"]) for row in rows] == [
         ("slow", "3", "3"), ("slow", "3", "6"), ("fast", "3", "3"), ("fast", "3", "6"),
     ]  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import random
@@ -20,6 +19,7 @@ import pytest
 from imginav.plugin.checkpoint import load_checkpoint, sha256_of
 from imginav.runs.lock import lock_file
 from imginav_tests import commands, tiny
+from imginav_tests.csv_tables import read_table
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -114,8 +114,7 @@ def result(folder: Path) -> dict[str, Any]:
             # The one before the latest may be from anywhere in the last epoch.
             found[name] = None if "previous" in path.name else sha256_of(content)
         elif path.suffix == ".csv" and path.name != "comparison.csv":
-            with path.open(newline="") as stream:
-                found[name] = [timeless(row) for row in csv.DictReader(stream)]
+            found[name] = read_table(path, without=TIMES)
         elif path.name == "evaluation.json":
             found[name] = timeless(json.loads(path.read_text()))
         elif path.suffix == ".png" and "samples" in path.parts:

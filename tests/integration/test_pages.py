@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ from imginav.runs.experiment import run_experiment
 from imginav.study.phases import open_phase
 from imginav_reports import run_page
 from imginav_tests import tiny
+from imginav_tests.csv_tables import read_table
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -341,8 +341,7 @@ def test_the_runs_of_a_phase_are_sorted_by_any_column_the_best_first(browser: Br
         (found,) = [b for b in browser.all("#experiments thead button") if b.text.split("\n")[0].startswith(text)]
         return found
 
-    with (pages["phase"].parent / "comparison.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_table(pages["phase"].parent / "comparison.csv")
     by_mse = [row["experiment"] for row in sorted(rows, key=lambda row: float(row["val_mse"]))]
     heading("MSE").click()
     assert names() == by_mse

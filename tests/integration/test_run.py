@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import subprocess
@@ -25,6 +24,7 @@ from imginav.plugin.registry import installed
 from imginav.runs.experiment import build_trainer
 from imginav.seeds import Seeds
 from imginav.training.optimization import Optimization
+from imginav_tests.csv_tables import TIMES, read_table
 
 PHASE = Path(__file__).parents[2] / "phases" / "1_5.toml"
 
@@ -42,12 +42,6 @@ SMALL = (
 pytestmark = pytest.mark.integration
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-TIMES = {"seconds", "images_per_second"}
-
-
-def read_metrics(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))
 
 
 def test_a_run_leaves_every_deliverable_under_its_name(imginav: Run, layouts: Path, tmp_path: Path) -> None:
@@ -82,7 +76,7 @@ def test_a_run_leaves_every_deliverable_under_its_name(imginav: Run, layouts: Pa
     comparison = {"comparison.csv", "comparison_curves.png", "comparison_layouts.png"}
     assert comparison | {"report.html", "winner.toml"} <= {path.name for path in shared.iterdir()}
 
-    rows = read_metrics(own / "phase1_5_AE_final_metrics.csv")
+    rows = read_table(own / "phase1_5_AE_final_metrics.csv")
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
     assert float(rows[-1]["val_mse"]) < float(rows[0]["val_mse"])
     assert "trial scale" not in done.stdout
@@ -104,7 +98,7 @@ def test_the_last_word_of_a_run_is_true_of_the_weights_that_it_leaves(
     done = imginav("run", PHASE, settings=settings)
     assert done.returncode == 0, done.stderr
     own = tmp_path / "outputs" / "phase1_5_AE_final"
-    rows = read_metrics(own / "phase1_5_AE_final_metrics.csv")
+    rows = read_table(own / "phase1_5_AE_final_metrics.csv")
     losses = [float(row["val_loss"]) for row in rows]
     best = losses.index(min(losses)) + 1
     # The epoch in which it stops is in the file, two after the last that was better by min_delta.
@@ -133,7 +127,7 @@ def test_two_runs_with_one_seed_have_identical_metrics_but_for_times(imginav: Ru
         assert "trial scale" in done.stdout
     assert "the earlier run is kept in outputs/phase1_5_AE_final.1" in done.stdout
     first, second = (
-        read_metrics(tmp_path / "outputs" / name / "phase1_5_AE_final_metrics.csv")
+        read_table(tmp_path / "outputs" / name / "phase1_5_AE_final_metrics.csv")
         for name in ("phase1_5_AE_final.1", "phase1_5_AE_final")
     )
     for a, b in zip(first, second, strict=True):
@@ -165,7 +159,7 @@ def test_an_unmatched_colour_is_counted_and_shown_and_does_not_stop_a_run(
     done = imginav("run", PHASE, settings=[*SMALL, "data.type=layouts", f"data.manifest={layouts}"])
     assert done.returncode == 0, done.stderr
     assert "25.000% of validation pixels have the colour of no class" in done.stdout
-    rows = read_metrics(tmp_path / "outputs" / "phase1_5_AE_final" / "phase1_5_AE_final_metrics.csv")
+    rows = read_table(tmp_path / "outputs" / "phase1_5_AE_final" / "phase1_5_AE_final_metrics.csv")
     assert {row["val_unmatched_share"] for row in rows} == {"0.25"}
     assert all(np.isfinite(float(row["train_loss_segmentation"])) for row in rows)
 

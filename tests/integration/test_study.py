@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -21,6 +20,7 @@ from PIL import Image
 from imginav.plugin.checkpoint import load_checkpoint
 from imginav.plugin.discovery import DISABLE
 from imginav_tests import commands, distributions, tiny
+from imginav_tests.csv_tables import TIMES, read_table
 from imginav_tests.foreign_plugins import left_out
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.usefixtures("no_pages")]
@@ -70,8 +70,6 @@ phase = { id = "1.5", experiment = "final_ae", group = "final", title = "Final" 
 winners."1.1" = ["encoder.latent_channels"]
 """
 
-TIMES = {"seconds", "images_per_second"}
-
 
 @pytest.fixture
 def phases(tmp_path: Path) -> Path:
@@ -90,8 +88,7 @@ def record(tmp_path: Path, run: str) -> dict[str, Any]:
 
 
 def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as stream:
-        return [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(stream)]
+    return read_table(path, without=TIMES)
 
 
 def wait_for(condition: Callable[[], bool], process: commands.Command | None = None, seconds: float = 120) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import csv
 import os
 import signal
 import socket
@@ -15,15 +14,13 @@ from torch.distributed import TCPStore
 
 from imginav.runs.experiment import build_trainer
 from imginav.runs.records import load_record
+from imginav_tests.csv_tables import TIMES, read_table
 from imginav_tests.ranks import Ended, in_processes, resolve, train
-
-UNTIMED = ("seconds", "images_per_second")
 
 
 def metrics(folder: Path) -> list[dict[str, float]]:
-    with (folder / "shared/shared_metrics.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    return [{name: float(cell) for name, cell in row.items() if name not in UNTIMED} for row in rows]
+    rows = read_table(folder / "shared/shared_metrics.csv", without=TIMES)
+    return [{name: float(cell) for name, cell in row.items()} for row in rows]
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -9,13 +9,13 @@ from typing import Any
 
 from imginav import hookimpl
 from imginav_callbacks import EarlyStopping, MetricsCsv
+from imginav_tests.csv_tables import read_table
 
 MakeRun = Callable[..., Any]
 
 
 def read(path: Path) -> list[dict[str, float]]:
-    with path.open(newline="") as stream:
-        return [{name: float(cell) for name, cell in row.items()} for row in csv.DictReader(stream)]
+    return [{name: float(cell) for name, cell in row.items()} for row in read_table(path)]
 
 
 def test_there_is_a_row_for_each_epoch_with_all_metrics_in_full(make_run: MakeRun) -> None:

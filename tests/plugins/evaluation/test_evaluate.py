@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from imginav.runs.experiment import build_trainer
 from imginav.training.trainer import Trainer
 from imginav_evaluation.error_maps import LARGEST_ERROR, error_map
 from imginav_evaluation.evaluate import Weights, evaluate
+from imginav_tests.csv_tables import read_table
 
 Resolve = Callable[..., ResolvedManifest]
 
@@ -74,8 +74,7 @@ def test_figures_agree_with_those_of_an_epoch(evaluated: Evaluated) -> None:
     evaluation, trainer, folder = evaluated("train.batch_size=3")
     assert {name: evaluation.metrics[name] for name in trainer.validate()} == trainer.validate()
     assert {"val_l1", "val_psnr_mean_db"} <= set(evaluation.metrics)
-    with (folder / "evaluation_layouts.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_table(folder / "evaluation_layouts.csv")
     assert [row["layout"] for row in rows] == [f"block {index}" for index in trainer.data.split.validation]
     errors = {row["layout"]: float(row["val_mse"]) for row in rows}
     assert np.mean(list(errors.values())) == pytest.approx(evaluation.metrics["val_mse"], rel=1e-5)
@@ -155,8 +154,8 @@ def test_what_cannot_be_read_is_left_out_under_the_right_names(
 
     monkeypatch.setattr(trainer.data.source, "read", without_the_first)
     evaluation = evaluate(Weights.of(trainer), resolved, tmp_path, timed=False)
-    with (tmp_path / "evaluation_layouts.csv").open(newline="") as stream:
-        assert [row["layout"] for row in csv.DictReader(stream)] == [f"block {index}" for index in others]
+    rows = read_table(tmp_path / "evaluation_layouts.csv")
+    assert [row["layout"] for row in rows] == [f"block {index}" for index in others]
     assert evaluation.notes == (f"block {first} cannot be read",)
     assert evaluation.interpolation is not None
     assert evaluation.interpolation.pairs[0].first == f"block {others[0]}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from imginav.plugin.palette import Palette
 from imginav.training.device import Device
 from imginav.training.metric_definitions import figure_definitions
 from imginav_evaluation.reconstruction import Reconstructions
+from imginav_tests.csv_tables import read_table
 
 PALETTE = Palette(names=("red", "white"), colours=((255, 0, 0), (255, 255, 255)), background="white")
 SPEC = DataSpec(palette=PALETTE, labels=("room", "scene"), targets=("rgb", "segmentation", "label"))
@@ -127,8 +127,7 @@ def test_an_autoencoder_without_pixels_has_no_ranks() -> None:
 
 def test_a_row_for_each_layout_is_written(tmp_path: Path) -> None:
     seen().write_csv(tmp_path / "layouts.csv", NAMES)
-    with (tmp_path / "layouts.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_table(tmp_path / "layouts.csv")
     assert [(row["layout"], row["type"]) for row in rows] == [("a", "room"), ("b", "scene"), ("c", "room"), ("d", "")]
     assert [float(row["val_brightness"]) for row in rows] == pytest.approx([0.1, 0.4, 0.2, 0.3])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import errno
 import hashlib
 import json
@@ -34,6 +33,7 @@ from imginav_handoff.export_folder import write_digests
 from imginav_handoff.golden import as_images
 from imginav_handoff.latent_cache import EmbedRequest, embed
 from imginav_handoff.latent_set import FLIPS, load_latent_set_record, read_shard, verify_latent_set
+from imginav_tests.csv_tables import read_table
 
 MakeCheckpoint = Callable[..., Path]
 Embed = Callable[..., Path]
@@ -127,8 +127,7 @@ def test_numpy_reads_it_alone(make_checkpoint: MakeCheckpoint, embedded: Embed) 
         np.testing.assert_allclose(scaled[index], latents[index]["latents"].numpy(), rtol=1e-5, atol=1e-5)
     assert shard["log_variance"].shape == shard["mean"].shape == (5, 2, 8, 8)
     assert shard["layout"].tolist() == [0, 1, 2, 3, 4]
-    with (folder / "index.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_table(folder / "index.csv")
     assert [(row["latent"], row["shard"], row["position"]) for row in rows[4:6]] == [
         ("4", "latents_00000.safetensors", "4"),
         ("5", "latents_00001.safetensors", "0"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import html
 import re
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from imginav.runs.experiment import run_folder
 from imginav.study.phases import ConcludedPhase
 from imginav.study.selection import data_fingerprints, gather, select
 from imginav_reports import phase_concluded, phase_page
+from imginav_tests.csv_tables import read_table
 
 Load = Callable[..., ResolvedPhase]
 Finish = Callable[..., None]
@@ -163,8 +163,7 @@ def test_curves_of_the_runs_leave_out_what_is_not_finite(finished: Callable[...,
 def test_the_table_for_own_tools_has_the_costs_too(finished: Callable[..., ResolvedPhase]) -> None:
     phase = finished(L1=0.3, L2=0.1)
     write(phase)
-    with (phase.shared / "comparison.csv").open(newline="") as stream:
-        rows = {r["experiment"]: r for r in csv.DictReader(stream)}
+    rows = {row["experiment"]: row for row in read_table(phase.shared / "comparison.csv")}
     assert (rows["L1"]["encode_ms"], rows["L1"]["decode_ms"]) == ("3.0", "2.0")
     assert (rows["L10"]["state"], rows["L10"]["val_mse"]) == ("not started", "")
 
