@@ -13,18 +13,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-PHASE = Path(__file__).parents[2] / "phases" / "1_5.toml"
+from imginav_tests.phase1_5 import PHASE, SETTINGS
 
-SMALL = (
-    "data.type=layouts",
-    "data.image_size=64",
-    "encoder.base_channels=16",
-    "encoder.latent_channels=4",
-    "encoder.downsampling_steps=2",
-    "train.batch_size=4",
-    "train.epochs=2",
-    "callbacks.samples.tile=64",
-)
+SMALL = ("data.type=layouts", *SETTINGS)
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("no_pages")]
 

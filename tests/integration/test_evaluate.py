@@ -9,25 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from imginav_datasets.classes import PALETTE
 from imginav_tests import commands
-
-PHASE = Path(__file__).parents[2] / "phases" / "1_5.toml"
-
-SETTINGS = (
-    "data.type=layouts",
-    "data.image_size=64",
-    "encoder.base_channels=16",
-    "encoder.latent_channels=4",
-    "encoder.downsampling_steps=2",
-    "train.batch_size=4",
-    "train.epochs=2",
-    "callbacks.samples.tile=64",
-)
+from imginav_tests.phase1_5 import PHASE, SETTINGS, write_noise
 
 RUN = Path("outputs") / "phase1_5_AE_final"
 BEST = RUN / "phase1_5_AE_final_checkpoint_best.pt"
@@ -49,20 +34,14 @@ def read(path: Path) -> dict[str, Any]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train a small Phase 1.5 once, on twelve layouts of noise; return its working folder."""
     folder = tmp_path_factory.mktemp("finished")
-    rng = np.random.default_rng(0)
-    lines = ["layout_path,type"]
-    for number in range(12):
-        tiles = PALETTE.colour(rng.integers(0, len(PALETTE), (8, 8), dtype=np.uint8))
-        Image.fromarray(tiles).resize((64, 64), Image.Resampling.NEAREST).save(folder / f"{number}.png")
-        lines.append(f"{number}.png,{'room' if number % 3 else 'scene'}")
-    (folder / "layouts.csv").write_text("\n".join(lines) + "\n")
+    write_noise(folder)
     sets = [part for setting in settings_of(folder) for part in ("--set", setting)]
     commands.run(["run", PHASE, *sets], cwd=folder).check_returncode()
     return folder
 
 
 def settings_of(folder: Path) -> list[str]:
-    return [*SETTINGS, f"data.manifest={folder / 'layouts.csv'}"]
+    return ["data.type=layouts", *SETTINGS, f"data.manifest={folder / 'layouts.csv'}"]
 
 
 @pytest.fixture

@@ -9,39 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from imginav_datasets.classes import PALETTE
 from imginav_tests import commands
+from imginav_tests.phase1_5 import PHASE, SETTINGS, write_noise
 
-ROOT = Path(__file__).parents[2]
-DOCUMENT = ROOT / "docs" / "phase2.md"
-
-SETTINGS = (
-    "data.type=layouts",
-    "data.manifest=layouts.csv",
-    "data.image_size=64",
-    "encoder.base_channels=16",
-    "encoder.latent_channels=4",
-    "encoder.downsampling_steps=2",
-    "train.batch_size=4",
-    "train.epochs=1",
-    "callbacks.samples.tile=64",
-)
+DOCUMENT = Path(__file__).parents[2] / "docs" / "phase2.md"
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
-
-
-def draw_layouts(folder: Path) -> None:
-    rng = np.random.default_rng(0)
-    lines = ["layout_path,type"]
-    for number in range(12):
-        tiles = PALETTE.colour(rng.integers(0, len(PALETTE), (8, 8), dtype=np.uint8))
-        Image.fromarray(tiles).resize((64, 64), Image.Resampling.NEAREST).save(folder / f"{number}.png")
-        lines.append(f"{number}.png,{'room' if number % 3 else 'scene'}")
-    (folder / "layouts.csv").write_text("\n".join(lines) + "\n")
 
 
 def ended(done: subprocess.CompletedProcess[str]) -> None:
@@ -49,9 +24,9 @@ def ended(done: subprocess.CompletedProcess[str]) -> None:
 
 
 def test_every_block_of_the_document_runs(tmp_path: Path) -> None:
-    draw_layouts(tmp_path)
-    sets = [part for setting in SETTINGS for part in ("--set", setting)]
-    ended(commands.run(["run", ROOT / "phases" / "1_5.toml", *sets], cwd=tmp_path))
+    settings = ["data.type=layouts", *SETTINGS, f"data.manifest={write_noise(tmp_path).name}", "train.epochs=1"]
+    sets = [part for setting in settings for part in ("--set", setting)]
+    ended(commands.run(["run", PHASE, *sets], cwd=tmp_path))
     # What the examples of single files call their own.
     checkpoint = tmp_path / "outputs" / "phase1_5_AE_final" / "phase1_5_AE_final_checkpoint_best.pt"
     for name in ("best.pt", "evaluation.json"):
