@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from imginav.plugin.checkpoint import load_checkpoint, sha256_of
 from imginav.runs.lock import lock_file
 from imginav_tests import commands, tiny
 from imginav_tests.csv_tables import read_table
+from imginav_tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -184,14 +185,6 @@ def start(folder: Path, *arguments: str) -> commands.Command:
     return commands.Command(["run", "phase.toml", *arguments], cwd=folder, one_stream=True)
 
 
-def wait_for(what: Callable[[], bool], process: commands.Command | subprocess.Popen[str]) -> None:
-    until = time.monotonic() + 60
-    while not what():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
 def epochs(folder: Path) -> int:
     """Return how many epochs the metrics tell of."""
     try:
@@ -204,7 +197,7 @@ def test_signals_save_and_leave_with_a_status_to_requeue_on(folder: Path, unbrok
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         before = epochs(folder)
         process = start(folder, "--set", "machine.workers=1")
-        wait_for(lambda before=before: epochs(folder) > before, process)  # type: ignore[misc]  # a default to bind it
+        wait_until(lambda before=before: epochs(folder) > before, process)  # type: ignore[misc]  # a default to bind it
         os.killpg(process.pid, number)  # as schedulers do, to loading processes as well
         said, _ = process.communicate(timeout=60)
         assert process.returncode == 85, said
@@ -230,7 +223,7 @@ def test_a_time_limit_leaves_by_itself_and_the_run_gets_to_its_end(folder: Path)
 
 def test_a_second_command_on_the_same_run_is_refused(folder: Path) -> None:
     process = start(folder, "--set", "train.epochs=100000")
-    wait_for(lambda: epochs(folder) > 0, process)
+    wait_until(lambda: epochs(folder) > 0, process)
     second = imginav(folder)
     assert second.returncode == 2
     assert re.search(rf"imginav: final is being written by process {process.pid} on .*; wait for it", second.stderr)
@@ -245,7 +238,7 @@ def test_two_sigints_leave_at_once(folder: Path) -> None:
         [sys.executable, "-m", "imginav", "run", "phase.toml", *(part for s in slow for part in ("--set", s))],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
-    wait_for(lambda: (folder / "outputs" / "final" / "run.json").exists(), process)
+    wait_until(lambda: (folder / "outputs" / "final" / "run.json").exists(), process)
     time.sleep(1)
     assert process.stdout
     os.kill(process.pid, signal.SIGINT)

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 from imginav_tests import commands
 from imginav_tests.foreign_plugins import left_out
 from imginav_tests.ranks import PHASE
+from imginav_tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -78,19 +78,12 @@ def record(folder: Path) -> dict[str, Any]:
     return told
 
 
-def wait_until(condition: Any, what: str) -> None:
-    until = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < until, what
-        time.sleep(0.1)
-
-
 def test_a_run_in_two_processes_leaves_on_a_signal_and_goes_on(phase: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMGINAV_DISABLE_PLUGINS", left_out("metrics"))
     folder = phase.parent
     command = ["run", "shared.toml", "--gpus", "2", "--set", "train.epochs=300"]
     with started(folder, *command) as process:
-        wait_until(lambda: record(folder)["epoch"] >= 1, "it does not train")
+        wait_until(lambda: record(folder)["epoch"] >= 1, process)
         process.send_signal(signal.SIGUSR1)
         output, errors = process.communicate(timeout=60)
     assert process.returncode == 85, errors
@@ -114,7 +107,7 @@ def test_a_run_in_two_processes_leaves_on_a_signal_and_goes_on(phase: Path, monk
 def test_a_process_that_is_killed_is_one_sentence(phase: Path) -> None:
     folder = phase.parent
     with started(folder, "run", "shared.toml", "--gpus", "2", "--set", "train.epochs=300") as process:
-        wait_until(lambda: record(folder)["epoch"] >= 1, "it does not train")
+        wait_until(lambda: record(folder)["epoch"] >= 1, process)
         other = next(pid for pid in children(process.pid) if pid != record(folder)["process"])
         os.kill(other, signal.SIGKILL)
         _, errors = process.communicate(timeout=60)
@@ -142,9 +135,9 @@ def children(parent: int) -> list[int]:
 def test_processes_leave_where_the_one_that_has_started_them_is_gone(phase: Path) -> None:
     folder = phase.parent
     with started(folder, "run", "shared.toml", "--gpus", "2", "--set", "train.epochs=300") as process:
-        wait_until(lambda: record(folder)["epoch"] >= 1, "it does not train")
+        wait_until(lambda: record(folder)["epoch"] >= 1, process)
         process.kill()
-        wait_until(lambda: record(folder)["state"] == "interrupted", "it goes on without anybody")
+        wait_until(lambda: record(folder)["state"] == "interrupted")
 
 
 def test_a_sweep_trains_each_experiment_in_two_processes(phase: Path) -> None:
@@ -161,7 +154,7 @@ def test_a_sweep_trains_each_experiment_in_two_processes(phase: Path) -> None:
 def test_torchrun_trains_a_run_and_hands_on_its_signal(phase: Path) -> None:
     folder = phase.parent
     with torchrun(folder, "run", "shared.toml", "--set", "train.epochs=300") as process:
-        wait_until(lambda: record(folder)["epoch"] >= 1, "it does not train")
+        wait_until(lambda: record(folder)["epoch"] >= 1, process)
         process.terminate()
         output, errors = process.communicate(timeout=60)
     assert output.count("2 processes: each global batch of 5 layouts is shared out, 2.5 to each") == 1

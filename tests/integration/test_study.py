@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from imginav.plugin.discovery import DISABLE
 from imginav_tests import commands, distributions, tiny
 from imginav_tests.csv_tables import TIMES, read_table
 from imginav_tests.foreign_plugins import left_out
+from imginav_tests.waiting import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.usefixtures("no_pages")]
 
@@ -91,14 +91,6 @@ def rows(path: Path) -> list[dict[str, str]]:
     return read_table(path, without=TIMES)
 
 
-def wait_for(condition: Callable[[], bool], process: commands.Command | None = None, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        assert process is None or process.poll() is None, "it ended before"
-        time.sleep(0.02)
-
-
 def start(tmp_path: Path, *arguments: str) -> commands.Command:
     """Start imginav in a process group of its own, as a terminal or a scheduler does."""
     return commands.Command(arguments, cwd=tmp_path, one_stream=True)
@@ -163,7 +155,7 @@ def test_a_sweep_that_is_killed_in_its_third_experiment_goes_on_there(
     text = CHANNELS + 'L4 = { "encoder.latent_channels" = 6 }\nL5 = { "encoder.latent_channels" = 8 }\n'
     (phases / "channels.toml").write_text(text.replace("[sweep]", "[train]\nepochs = 12\n[sweep]"))
     process = start(tmp_path, "run", "phases/channels.toml")
-    wait_for(lambda: record(tmp_path, "ae_L3").get("epoch", 0) >= 2, process)
+    wait_until(lambda: record(tmp_path, "ae_L3").get("epoch", 0) >= 2, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
@@ -254,14 +246,14 @@ def test_several_at_a_time_leave_what_one_after_the_other_leaves(imginav: Run, p
 def test_experiments_do_not_outlive_the_command_that_started_them(imginav: Run, phases: Path, tmp_path: Path) -> None:
     (phases / "channels.toml").write_text(CHANNELS.replace("[sweep]", "[train]\nepochs = 100000\n[sweep]"))
     process = start(tmp_path, "run", "phases/channels.toml")
-    wait_for(lambda: record(tmp_path, "ae_L1").get("epoch", 0) >= 1, process)
+    wait_until(lambda: record(tmp_path, "ae_L1").get("epoch", 0) >= 1, process)
     # Two commands cannot train the same run.
     second = imginav("run", "phases/channels.toml", "--only", "L1")
     assert second.returncode == 2
     assert re.search(r"imginav: ae_L1 is being written by process \d+ on .*; wait for it, or end it", second.stderr)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    wait_for(lambda: record(tmp_path, "ae_L1")["state"] == "interrupted")
+    wait_until(lambda: record(tmp_path, "ae_L1")["state"] == "interrupted")
 
 
 @pytest.mark.parametrize(("jobs", "number", "to_all"), [(1, signal.SIGINT, True), (2, signal.SIGTERM, False)])
@@ -271,7 +263,7 @@ def test_a_sweep_that_is_asked_to_leave_starts_no_other_and_goes_on_another_time
     (phases / "channels.toml").write_text(CHANNELS.replace("[sweep]", "[train]\nepochs = 100000\n[sweep]"))
     process = start(tmp_path, "run", "phases/channels.toml", "--jobs", str(jobs))
     running = [f"ae_L{index + 1}" for index in range(jobs)]
-    wait_for(lambda: all(record(tmp_path, run).get("epoch", 0) >= 1 for run in running), process)
+    wait_until(lambda: all(record(tmp_path, run).get("epoch", 0) >= 1 for run in running), process)
     # A terminal interrupts all processes; a scheduler may ask the command alone.
     (os.killpg if to_all else os.kill)(process.pid, number)
     assert process.wait(timeout=60) == 85

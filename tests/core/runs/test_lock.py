@@ -20,6 +20,7 @@ from attrs import asdict, evolve
 from imginav import UserError
 from imginav.runs import lock
 from imginav.runs.lock import Holder, RunLock, is_held, lock_file
+from imginav_tests.waiting import wait_until
 
 HOLDING = """
 import sys, time
@@ -150,9 +151,7 @@ def test_a_dead_process_that_nobody_has_taken_note_of_holds_nothing(
     process = hold()
     process.kill()
     stat = Path(f"/proc/{process.pid}/stat")
-    until = time.monotonic() + 20
-    while stat.read_text().rpartition(")")[2].split()[0] != "Z":
-        assert time.monotonic() < until
+    wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z")
     assert not is_held(tmp_path / "run")
     with take(tmp_path / "run"):
         pass

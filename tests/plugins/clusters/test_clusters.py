@@ -20,6 +20,7 @@ from imginav_clusters import LSF, Local, Slurm
 from imginav_clusters.local import AFTER
 from imginav_jobs.job_records import RunJob, cancel
 from imginav_tests import lsf
+from imginav_tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
 
@@ -296,10 +297,7 @@ def test_a_script_hands_on_signals_and_asks_to_be_queued_again_unless_it_was_can
     script.write_text(KINDS[kind](command=str(tmp_path / "run")).script(work(1)))
     environment = {**os.environ, "LSB_JOBID": "7", "SLURM_JOB_ID": "7"}
     process = subprocess.Popen(["/bin/bash", script], cwd=tmp_path, env=environment)
-    until = time.monotonic() + 30
-    while not (tmp_path / "started").exists():
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_until((tmp_path / "started").exists)
     time.sleep(0.2)
     process.send_signal(sent)
     assert process.wait(30) == status
@@ -339,10 +337,7 @@ def test_a_job_on_this_machine_waits_for_the_one_before_it_and_can_be_ended(
     time.sleep(1.5)
     assert log.read_text() == ""
     sleeping.cancel([JobId(job=before)])
-    until = time.monotonic() + 30
-    while "phases/1.toml" not in log.read_text():
-        assert time.monotonic() < until
-        time.sleep(0.1)
+    wait_until(lambda: "phases/1.toml" in log.read_text())
     assert not sleeping.states([before])[JobId(job=before)].is_active
     sleeping.cancel([JobId(job=before)])
 
@@ -364,18 +359,13 @@ def test_what_ends_before_lsf_cancels_it_is_ended_and_the_rest_is_cancelled(
     job.script.write_text('#!/bin/bash\n#BSUB -J "group[1-3]"\n[ $LSB_JOBINDEX = 1 ] || exec sleep 60\n')
     try:
         number = LSF().submit(job, [])
-        until = time.monotonic() + 30
-        while sorted(state.status for state in LSF().states([number]).values()) != ["DONE", "RUN", "RUN"]:
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        wait_until(lambda: sorted(state.status for state in LSF().states([number]).values()) == ["DONE", "RUN", "RUN"])
         jobs = [
             RunJob(cluster="lsf", place=JobId(job=number, index=index), log=tmp_path / "log")  # as read before
             for index in (1, 2, 3)
         ]
         assert jobs[0].place in cancel(jobs, installed())
-        while any(state.is_active for state in LSF().states([number]).values()):
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        wait_until(lambda: not any(state.is_active for state in LSF().states([number]).values()))
         assert cancel(jobs, installed()) == {run.place for run in jobs}
     finally:
         lsf.stop(tmp_path / "lsf")

@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from imginav.plugin.registry import installed
 from imginav_clusters import Slurm
 from imginav_jobs.job_records import RunJob, cancel
 from imginav_tests.slurm import missing, running
+from imginav_tests.waiting import wait_until
 
 pytestmark = [
     pytest.mark.slow,
@@ -53,7 +53,7 @@ class Cluster:
 
     def output(self, job: str, name: str = "{}.out") -> str:
         """Return what a job has written, when it has ended."""
-        _wait(lambda: self.state(job) in ("COMPLETED", "FAILED", "TIMEOUT", "CANCELLED"))
+        wait_until(lambda: self.state(job) in ("COMPLETED", "FAILED", "TIMEOUT", "CANCELLED"))
         return (self.folder / name.format(job)).read_text(encoding="utf-8")
 
 
@@ -105,12 +105,12 @@ def test_jobs_that_have_ended_or_are_forgotten_can_be_cancelled(
     for name, value in cluster.environment.items():
         monkeypatch.setenv(name, value)
     ended, running = cluster.submit("true"), cluster.submit("sleep 60")
-    _wait(lambda: cluster.state(ended) == "COMPLETED")
+    wait_until(lambda: cluster.state(ended) == "COMPLETED")
     jobs = [
         RunJob(cluster="slurm", place=JobId(job=job), log=cluster.folder / "log") for job in (ended, "99999", running)
     ]
     cancel(jobs, installed())  # Slurm 22.05 refuses none of them
-    _wait(lambda: cluster.state(running) == "CANCELLED")
+    wait_until(lambda: cluster.state(running) == "CANCELLED")
 
 
 def test_no_process_is_left_even_where_the_test_is_killed(tmp_path: Path) -> None:
@@ -126,18 +126,11 @@ def test_no_process_is_left_even_where_the_test_is_killed(tmp_path: Path) -> Non
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, env=environment) as process:
-        _wait((tmp_path / "runs").exists)
+        wait_until((tmp_path / "runs").exists)
         assert len(_processes(folder)) > 6, "the daemons, the supervisor and the job"
         process.send_signal(signal.SIGKILL)
 
-    _wait(lambda: not _processes(folder))
-
-
-def _wait(condition: Callable[[], bool], patience: float = 90) -> None:
-    until = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < until, "waited for too long"
-        time.sleep(0.1)
+    wait_until(lambda: not _processes(folder))
 
 
 def _processes(folder: Path) -> list[str]:

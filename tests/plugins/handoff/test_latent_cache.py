@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from imginav_handoff.golden import as_images
 from imginav_handoff.latent_cache import EmbedRequest, embed
 from imginav_handoff.latent_set import FLIPS, load_latent_set_record, read_shard, verify_latent_set
 from imginav_tests.csv_tables import read_table
+from imginav_tests.waiting import wait_until
 
 MakeCheckpoint = Callable[..., Path]
 Embed = Callable[..., Path]
@@ -364,21 +364,13 @@ def test_a_killed_command_goes_on_and_ends_as_an_unbroken_one(make_checkpoint: M
     there = 0
     for signals in (signal.SIGKILL, signal.SIGTERM):
         process = start("killed")
-        wait_for(lambda seen=there: len(list((tmp_path / "killed").glob("latents_*"))) > seen, process)
+        wait_until(lambda seen=there: len(list((tmp_path / "killed").glob("latents_*"))) > seen, process, pause=0.001)
         process.send_signal(signals)
         assert process.wait(60) == (-signal.SIGKILL if signals == signal.SIGKILL else 85)
         there = len(list((tmp_path / "killed").glob("latents_*")))
         assert there < 15
     assert start("killed").wait(120) == 0
     assert contents(tmp_path / "killed") == contents(tmp_path / "unbroken")
-
-
-def wait_for(happened: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + 60
-    while not happened():
-        assert process.poll() is None, "it ended before it could be killed"
-        assert time.monotonic() < until
-        time.sleep(0.001)
 
 
 def test_shards_say_what_they_hold(make_checkpoint: MakeCheckpoint, embedded: Embed, tmp_path: Path) -> None:
