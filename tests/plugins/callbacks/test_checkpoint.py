@@ -10,29 +10,13 @@ from typing import Any
 import pytest
 import torch
 from attrs import evolve
-from torch import Tensor
 
 from imginav import hookimpl
 from imginav.plugin.checkpoint import Checkpoint, load_checkpoint
-from imginav.training.trainer import Trainer
 from imginav_callbacks import EMA, Checkpointing, EarlyStopping
+from imginav_tests.weights import WeightsOfEachEpoch, same_weights
 
 MakeRun = Callable[..., Any]
-
-
-class WeightsOfEachEpoch:
-    """Keeps the weights that were judged in each epoch."""
-
-    def __init__(self) -> None:
-        self.weights: dict[int, dict[str, Tensor]] = {}
-
-    @hookimpl
-    def epoch_finished(self, trainer: Trainer) -> None:
-        self.weights[trainer.epoch] = {name: t.clone() for name, t in trainer.model.state_dict().items()}
-
-
-def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def names(folder: Path) -> list[str]:
@@ -47,9 +31,9 @@ def test_the_best_and_the_latest_are_kept(make_run: MakeRun) -> None:
     best, latest = load_checkpoint(run.folder.best_checkpoint), load_checkpoint(run.folder.latest_checkpoint)
     assert (best.epoch, best.metrics["val_loss"]) == (2, 1.0)
     assert (latest.epoch, latest.metrics["val_loss"]) == (3, 2.0)
-    assert same(best.model, kept.weights[2])
-    assert same(latest.model, kept.weights[3])
-    assert not same(best.model, latest.model)
+    assert same_weights(best.model, kept.weights[2])
+    assert same_weights(latest.model, kept.weights[3])
+    assert not same_weights(best.model, latest.model)
 
 
 def test_a_checkpoint_says_what_it_came_from(make_run: MakeRun) -> None:
@@ -127,7 +111,7 @@ def test_the_best_checkpoint_and_the_restored_weights_are_the_same(make_run: Mak
     assert trainer.epoch == 3
     best = load_checkpoint(run.folder.best_checkpoint)
     assert best.epoch == trainer.weights_epoch == 2
-    assert same(best.model, dict(trainer.model.state_dict()))
+    assert same_weights(best.model, trainer.model.state_dict())
 
 
 def test_within_an_epoch_the_latest_is_written_every_few_minutes(
@@ -180,7 +164,7 @@ def test_a_best_checkpoint_that_is_not_the_best_is_mended_when_the_weights_are_a
     trainer.hooks.training_finished(trainer)
     mended = load_checkpoint(run.folder.best_checkpoint)
     assert (mended.epoch, mended.metrics) == (2, best.metrics)
-    assert same(mended.model, best.model)
+    assert same_weights(mended.model, best.model)
 
 
 @pytest.mark.parametrize("keys", [{"every": 0}, {"keep": 0}])

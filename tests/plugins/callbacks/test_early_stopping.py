@@ -7,28 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-import torch
-from torch import Tensor
 
-from imginav import hookimpl
 from imginav.training.trainer import Trainer
 from imginav_callbacks import EMA, EarlyStopping
+from imginav_tests.weights import WeightsOfEachEpoch
 
 MakeRun = Callable[..., Any]
-
-
-class WeightsOfEachEpoch:
-    """Keeps the weights that were judged in each epoch."""
-
-    def __init__(self) -> None:
-        self.weights: dict[int, dict[str, Tensor]] = {}
-
-    @hookimpl
-    def epoch_finished(self, trainer: Trainer) -> None:
-        self.weights[trainer.epoch] = {name: t.clone() for name, t in trainer.model.state_dict().items()}
-
-    def are_those_of(self, epoch: int, model: torch.nn.Module) -> bool:
-        return all(torch.equal(t, self.weights[epoch][name]) for name, t in model.state_dict().items())
 
 
 def fit(make_run: MakeRun, config: EarlyStopping, val_losses: Sequence[float]) -> tuple[Trainer, WeightsOfEachEpoch]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from torch import nn
 
 from imginav import DataSpec, UserError
 from imginav.model.autoencoder import build_autoencoder, parameter_count
@@ -14,36 +11,13 @@ from imginav.seeds import Seeds
 from imginav_decoders import ConvDecoder
 from imginav_encoders import ConvEncoder
 from imginav_heads import ClassificationHead, RgbHead, SegmentationHead
+from imginav_tests.layers import conv, layers, norm
 
 TINY = ConvEncoder(latent_channels=3, base_channels=16, downsampling_steps=2)
 
 
-def conv(in_channels: int, out_channels: int, side: int) -> int:
-    """Parameters of a convolution, transposed or not: its weights and its biases."""
-    return in_channels * out_channels * side**2 + out_channels
-
-
-def norm(channels: int) -> int:
-    """Parameters of a GroupNorm: scale and shift of each channel."""
-    return 2 * channels
-
-
 def pixel_head(channels: int, outputs: int) -> int:
     return conv(channels, channels, 3) + norm(channels) + conv(channels, outputs, 3)
-
-
-def layers(module: nn.Module) -> list[tuple[Any, ...]]:
-    """The layers in the order in which they run, each with what makes it what it is."""
-    described: list[tuple[Any, ...]] = []
-    for layer in module.modules():
-        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
-            shape = (layer.in_channels, layer.out_channels, layer.kernel_size[0], layer.stride[0], layer.padding[0])
-            described.append(("conv" if isinstance(layer, nn.Conv2d) else "transposed", *shape))
-        elif isinstance(layer, nn.GroupNorm):
-            described.append(("norm", layer.num_groups, layer.num_channels))
-        elif not list(layer.children()):
-            described.append((type(layer).__name__,))
-    return described
 
 
 def test_the_layers_are_those_of_the_original(spec: DataSpec) -> None:

@@ -11,20 +11,11 @@ from imginav.seeds import Seeds
 from imginav_decoders import ResidualDecoder
 from imginav_encoders import ConvEncoder, ResidualEncoder
 from imginav_heads import ClassificationHead, PaletteHead, RgbHead, SegmentationHead
-
-
-def conv(in_channels: int, out_channels: int, side: int) -> int:
-    """Parameters of a convolution: its weights and its biases."""
-    return in_channels * out_channels * side**2 + out_channels
-
-
-def block(channels: int) -> int:
-    """Parameters of a residual block: two convolutions and a norm."""
-    return 2 * conv(channels, channels, 3) + 2 * channels
+from imginav_tests.layers import conv, residual_block
 
 
 def test_the_parameters_are_those_of_its_layers(spec: DataSpec) -> None:
-    levels = sum(block(width) for width in (32, 64, 128)) + conv(128, 4 * 64, 1) + conv(64, 4 * 32, 1)
+    levels = sum(residual_block(width) for width in (32, 64, 128)) + conv(128, 4 * 64, 1) + conv(64, 4 * 32, 1)
     without_head = conv(16, 128, 3) + levels + 2 * 32
     decoder = ResidualDecoder(heads={"palette": PaletteHead()}).build(ResidualEncoder(), spec)
     assert parameter_count(decoder) == without_head + conv(32, 16 * len(spec.palette), 1)

@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from torch import nn
 
 from imginav.model.autoencoder import parameter_count
 from imginav_encoders import ConvEncoder
-
-
-def conv(in_channels: int, out_channels: int, side: int) -> int:
-    """Parameters of a convolution: its weights and its biases."""
-    return in_channels * out_channels * side**2 + out_channels
-
-
-def norm(channels: int) -> int:
-    """Parameters of a GroupNorm: scale and shift of each channel."""
-    return 2 * channels
+from imginav_tests.layers import conv, layers, norm
 
 
 def level(in_channels: int, channels: int) -> int:
     return conv(in_channels, channels, 3) + norm(channels) + conv(channels, channels, 4) + norm(channels)
-
-
-def layers(module: nn.Module) -> list[tuple[Any, ...]]:
-    """The layers in the order in which they run, each with what makes it what it is."""
-    described: list[tuple[Any, ...]] = []
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
-            shape = (layer.in_channels, layer.out_channels, layer.kernel_size[0], layer.stride[0], layer.padding[0])
-            described.append(("conv", *shape))
-        elif isinstance(layer, nn.GroupNorm):
-            described.append(("norm", layer.num_groups, layer.num_channels))
-        elif not list(layer.children()):
-            described.append((type(layer).__name__,))
-    return described
 
 
 def test_the_layers_are_those_of_the_original() -> None:

@@ -9,18 +9,9 @@ from imginav import Encoder
 from imginav.model.autoencoder import parameter_count
 from imginav_encoders import ResidualEncoder
 from imginav_encoders.residual import ChannelNorm, ResidualBlock
+from imginav_tests.layers import conv, residual_block
 
 TINY = ResidualEncoder(latent_channels=3, base_channels=8, downsampling_steps=3)
-
-
-def conv(in_channels: int, out_channels: int, side: int) -> int:
-    """Parameters of a convolution: its weights and its biases."""
-    return in_channels * out_channels * side**2 + out_channels
-
-
-def block(channels: int) -> int:
-    """Parameters of a residual block: two convolutions and a norm."""
-    return 2 * conv(channels, channels, 3) + 2 * channels
 
 
 def randomised(module: torch.nn.Module) -> torch.nn.Module:
@@ -33,11 +24,11 @@ def randomised(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def test_the_parameters_are_those_of_its_layers() -> None:
-    levels = sum(block(width) for width in (32, 64, 128)) + conv(32, 64, 2) + conv(64, 128, 2)
+    levels = sum(residual_block(width) for width in (32, 64, 128)) + conv(32, 64, 2) + conv(64, 128, 2)
     expected = conv(3, 32, 4) + levels + 2 * 128 + conv(128, 16, 1)
     assert parameter_count(ResidualEncoder().build()) == expected
     deeper = ResidualEncoder(blocks=2).build()
-    assert parameter_count(deeper) == expected + sum(block(width) for width in (32, 64, 128))
+    assert parameter_count(deeper) == expected + sum(residual_block(width) for width in (32, 64, 128))
 
 
 @pytest.mark.parametrize("variational", [False, True])
