@@ -18,17 +18,16 @@ from attrs import evolve
 from PIL import Image
 
 import imginav
-from imginav import Candidate, DataSpec, JobId, JobSpec, JobState, LayoutSource, TrainedAutoencoder, UserError, plugin
+from imginav import Candidate, DataSpec, JobId, JobState, LayoutSource, UserError, plugin
 from imginav.cli import main
 from imginav.plugin import run_view
 from imginav.plugin.commands import CommandSpecs
 from imginav.plugin.hookspecs import RunSpecs
 from imginav.plugin.registry import PluginSpecs, Registry, installed
 from imginav_clusters import shell
-from imginav_handoff.architecture import Architecture
-from imginav_handoff.latent_space import LatentSpace
-from imginav_handoff.pretrained import ScaledDecoder, ScaledEncoder
 from imginav_tests.csv_tables import read_table
+from imginav_tests.job_specs import job_spec
+from imginav_tests.trained import trained_autoencoder
 
 PAGE = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text()
 
@@ -217,39 +216,15 @@ def test_the_selector_takes_the_fewest_parameters_of_what_is_level(page: Registr
 
 
 def test_what_the_exporter_wrote_computes_the_same(page: Registry, spec: DataSpec, tmp_path: Path) -> None:
-    shape = {"type": "patches", "latent_channels": 4, "base_channels": 16, "downsampling_steps": 2}
-    decoder = {"type": "patches", "heads": {"rgb": {"type": "tanh_rgb"}}}
     for variational in (False, True):
-        encoder = {**shape, "variational": variational}
-        architecture = Architecture(encoder=encoder, decoder=decoder, spec=spec)
-        model = architecture.build(page, "test").eval()
-        latent = LatentSpace(
-            image_size=32,
-            channels=4,
-            downsampling_factor=4,
-            variational=variational,
-            scaling_factor=1.7,
-            shift_factor=0.2,
-            means=(0.0,) * 4,
-            stds=(1.0,) * 4,
-            dead_channels=(),
-            layouts=12,
-            spec=spec,
-            weights_sha256="0" * 64,
-        )
-        trained = TrainedAutoencoder(
-            autoencoder=model,
-            architecture=architecture,
-            latent=latent,
-            encoder=ScaledEncoder(model, latent).eval(),
-            decoder=ScaledDecoder(model, latent).eval(),
-        )
+        heads = {"rgb": {"type": "tanh_rgb"}}
+        trained = trained_autoencoder(page, spec, "patches", heads, variational=variational)
         exporter = page.find("exporter", "graph")()
         exporter.check()
         folder = tmp_path / str(variational)
         folder.mkdir()
         exporter.write(trained, folder)
-        encode, decode = exporter.open(folder, latent)
+        encode, decode = exporter.open(folder, trained.latent)
         images = torch.rand(3, 3, 16, 24) * 2 - 1
         with torch.no_grad():
             torch.testing.assert_close(encode.eval()(images), trained.encoder(images))
@@ -263,25 +238,13 @@ QSTAT = """{"timestamp": 1479277336, "pbs_version": "22.05", "pbs_server": "serv
     "8.server": {"Job_Name": "run_2", "job_state": "F", "exec_host": "node2/1"}}}"""
 
 
-def work(folder: Path, *numbers: int, whole: bool = True) -> JobSpec:
-    return JobSpec(
-        name="group" if len(numbers) > 1 else f"run_{numbers[0]}",
-        heading="Phase 1 · Title",
-        phase=Path("phases/1.toml"),
-        arguments=("--set", "data.manifest=a b.csv"),
-        elements={number: f"run_{number}" for number in numbers},
-        whole=whole,
-        folder=folder,
-    )
-
-
 def test_the_cluster_writes_a_script_that_trains(
     page: Registry, program: Callable[[str, str], None], tmp_path: Path
 ) -> None:
     cluster = page.find("cluster", "pbs")(queue="gpu", wall_time="24h", memory="32GB", gpus=2, setup=("export A=b",))
     jobs = tmp_path / "jobs"
     jobs.mkdir()
-    job = work(jobs, 1, 3, 4, whole=False)
+    job = job_spec(1, 3, 4, whole=False, folder=jobs)
     lines = cluster.script(job).splitlines()
     assert [line for line in lines if line.startswith("#PBS")] == [
         "#PBS -N group",
@@ -296,7 +259,7 @@ def test_the_cluster_writes_a_script_that_trains(
     assert trains == (
         "imginav run phases/1.toml --set 'data.manifest=a b.csv' --index auto --gpus 2 --set train.time_limit=86100s &"
     )
-    assert not [line for line in cluster.script(work(jobs, 1, 2, 3)).splitlines() if line.startswith("case")]
+    assert not [line for line in cluster.script(job_spec(1, 2, 3, folder=jobs)).splitlines() if line.startswith("case")]
 
     program("imginav", 'echo "$@ $A"; exit 85')
     job.script.write_text(cluster.script(job))
@@ -339,7 +302,7 @@ def test_the_cluster_understands_its_scheduler(
         cluster.states(["8.server"])
 
     program("qsub", f'echo "$@" > {tmp_path}/submitted; echo 9.server')
-    assert cluster.submit(work(tmp_path, 1), ["7[].server", "8.server"]) == "9.server"
+    assert cluster.submit(job_spec(1, folder=tmp_path), ["7[].server", "8.server"]) == "9.server"
     submitted = (tmp_path / "submitted").read_text()
     assert submitted == f"-W depend=afterok:7[].server:8.server {tmp_path}/run_1.sh\n"
     program("qdel", f'echo "$@" > {tmp_path}/ended')

@@ -13,30 +13,19 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from imginav import Cluster, JobId, JobSpec, JobState, UserError, cli
+from imginav import Cluster, JobId, JobState, UserError, cli
 from imginav.plugin import answer
 from imginav.plugin.registry import installed
 from imginav_clusters import LSF, Local, Slurm
 from imginav_clusters.local import AFTER
 from imginav_jobs.job_records import RunJob, cancel
 from imginav_tests import lsf
+from imginav_tests.job_specs import job_spec
 from imginav_tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
 
 KINDS = {"lsf": LSF, "slurm": Slurm, "local": Local}
-
-
-def work(*numbers: int, whole: bool = True, folder: Path = Path("outputs/group/jobs")) -> JobSpec:
-    return JobSpec(
-        name="group" if len(numbers) > 1 else f"run_{numbers[0]}",
-        heading="Phase 1 · Title",
-        phase=Path("phases/1.toml"),
-        arguments=("--set", "data.manifest=a b.csv"),
-        elements={number: f"run_{number}" for number in numbers},
-        whole=whole,
-        folder=folder,
-    )
 
 
 def directives(script: str) -> list[str]:
@@ -57,7 +46,7 @@ def run_lines(script: str) -> list[str]:
 def test_scripts_are_bash_and_what_lsf_documents(
     kind: str, numbers: tuple[int, ...], settings: dict[str, object]
 ) -> None:
-    script = KINDS[kind](**settings).script(work(*numbers, whole=len(numbers) == 3))
+    script = KINDS[kind](**settings).script(job_spec(*numbers, whole=len(numbers) == 3))
     done = subprocess.run(["/bin/bash", "-n"], input=script, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert max(map(len, script.splitlines())) < 200
@@ -69,7 +58,7 @@ def test_scripts_are_bash_and_what_lsf_documents(
 
 @pytest.mark.parametrize("kind", ["lsf", "slurm"])
 def test_a_folder_may_have_a_space_in_its_name(kind: str) -> None:
-    script = KINDS[kind]().script(work(1, folder=Path("my outputs/jobs")))
+    script = KINDS[kind]().script(job_spec(1, folder=Path("my outputs/jobs")))
     assert '"my outputs/jobs' in directives(script)[-1]
     assert subprocess.run(["/bin/bash", "-n"], input=script, text=True, check=False).returncode == 0
     if kind == "lsf":
@@ -92,7 +81,7 @@ def test_a_job_of_lsf_has_what_it_is_given() -> None:
         setup=("source venv/bin/activate",),
         directives=('-R "select[gpu32gb]"',),
     )
-    script = cluster.script(work(1, 2, 3, 5, whole=False))
+    script = cluster.script(job_spec(1, 2, 3, 5, whole=False))
     assert directives(script) == [
         '#BSUB -J "group[1-3,5]%4"',
         "#BSUB -q gpuv100",
@@ -131,7 +120,7 @@ def test_a_job_of_slurm_has_what_it_is_given() -> None:
         concurrency=4,
         directives=("--qos=high",),
     )
-    assert directives(cluster.script(work(1, 2, 3))) == [
+    assert directives(cluster.script(job_spec(1, 2, 3))) == [
         "#SBATCH --job-name=group",
         "#SBATCH --array=1-3%4",
         "#SBATCH --partition=gpu",
@@ -148,7 +137,7 @@ def test_a_job_of_slurm_has_what_it_is_given() -> None:
         "#SBATCH --output=outputs/group/jobs/%A_%a.log",
         "#SBATCH --qos=high",
     ]
-    single = cluster.script(work(3, whole=False))
+    single = cluster.script(job_spec(3, whole=False))
     assert "#SBATCH --array=1-3%4" not in directives(single)
     assert "#SBATCH --output=outputs/group/jobs/%j.log" in directives(single)
     assert run_lines(single)[0].endswith("--index 3 --gpus 2 &")
@@ -166,17 +155,17 @@ def test_a_job_of_slurm_has_what_it_is_given() -> None:
     ],
 )
 def test_memory_is_said_as_the_site_takes_it(settings: dict[str, object], expected: str) -> None:
-    script = LSF(**{"memory": "32GB", **settings}).script(work(1))
+    script = LSF(**{"memory": "32GB", **settings}).script(job_spec(1))
     assert f"#BSUB -M {expected}" in directives(script)
     assert f'#BSUB -R "rusage[mem={expected}]"' in directives(script)
 
 
 def test_a_single_experiment_is_chosen_only_where_there_are_others() -> None:
-    assert run_lines(Slurm().script(work(1)))[0].endswith("'data.manifest=a b.csv' &")
-    assert run_lines(Slurm().script(work(2, whole=False)))[0].endswith("--index 2 &")
-    assert run_lines(Slurm(gpus=0).script(work(1)))[0].endswith("--set machine.device=cpu &")
-    assert run_lines(Local(concurrency=2).script(work(1, 2, 3)))[0].endswith("--jobs 2 &")
-    assert run_lines(Local().script(work(1, 3, whole=False)))[0].endswith("--only run_1 --only run_3 &")
+    assert run_lines(Slurm().script(job_spec(1)))[0].endswith("'data.manifest=a b.csv' &")
+    assert run_lines(Slurm().script(job_spec(2, whole=False)))[0].endswith("--index 2 &")
+    assert run_lines(Slurm(gpus=0).script(job_spec(1)))[0].endswith("--set machine.device=cpu &")
+    assert run_lines(Local(concurrency=2).script(job_spec(1, 2, 3)))[0].endswith("--jobs 2 &")
+    assert run_lines(Local().script(job_spec(1, 3, whole=False)))[0].endswith("--only run_1 --only run_3 &")
 
 
 @pytest.mark.parametrize("kind", ["lsf", "slurm"])
@@ -234,13 +223,13 @@ def test_an_answer_that_is_none_is_one_sentence(program: Callable[[str, str], No
     with pytest.raises(UserError, match=r"did not answer as LSF 10.1 does: 'bjobs: LSF is down'"):
         LSF().states(["7"])
     program("bsub", "echo 'Request queued'")
-    job = work(1, folder=tmp_path)
+    job = job_spec(1, folder=tmp_path)
     job.script.write_text("true\n")
     with pytest.raises(UserError, match="bsub did not say which job it has made, but 'Request queued'; look by bjobs"):
         LSF().submit(job, [])
     program("sbatch", "echo 'sbatch: error: invalid partition' >&2; exit 1")
     with pytest.raises(UserError, match=r"sbatch --parsable .*was refused: sbatch: error: invalid partition; change"):
-        Slurm().submit(work(1), [])
+        Slurm().submit(job_spec(1), [])
 
 
 def test_a_scheduler_that_is_not_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -294,7 +283,7 @@ def test_a_script_hands_on_signals_and_asks_to_be_queued_again_unless_it_was_can
     (tmp_path / "run").write_text(RUN)
     (tmp_path / "run").chmod(0o755)
     script = tmp_path / "job.sh"
-    script.write_text(KINDS[kind](command=str(tmp_path / "run")).script(work(1)))
+    script.write_text(KINDS[kind](command=str(tmp_path / "run")).script(job_spec(1)))
     environment = {**os.environ, "LSB_JOBID": "7", "SLURM_JOB_ID": "7"}
     process = subprocess.Popen(["/bin/bash", script], cwd=tmp_path, env=environment)
     wait_until((tmp_path / "started").exists)
@@ -311,7 +300,7 @@ def test_a_script_hands_on_signals_and_asks_to_be_queued_again_unless_it_was_can
 def test_a_script_ends_as_its_run(kind: str, program: Callable[[str, str], None], tmp_path: Path) -> None:
     program("train", "exit 3")
     script = tmp_path / "job.sh"
-    script.write_text(KINDS[kind](command="train").script(work(1)))
+    script.write_text(KINDS[kind](command="train").script(job_spec(1)))
     environment = {**os.environ, "LSB_JOBID": "7", "SLURM_JOB_ID": "7"}
     assert subprocess.run(["/bin/bash", script], cwd=tmp_path, env=environment, check=False).returncode == 3
 
@@ -323,7 +312,7 @@ def test_a_job_on_this_machine_waits_for_the_one_before_it_and_can_be_ended(
     (tmp_path / "sleeper").write_text("#!/bin/sh\nexec sleep 60\n")
     (tmp_path / "sleeper").chmod(0o755)
     sleeping = Local(command=str(tmp_path / "sleeper"))
-    first, second = work(1, folder=tmp_path / "jobs"), work(2, folder=tmp_path / "jobs")
+    first, second = job_spec(1, folder=tmp_path / "jobs"), job_spec(2, folder=tmp_path / "jobs")
     (tmp_path / "jobs").mkdir()
     first.script.write_text(sleeping.script(first))
     second.script.write_text(evolve(sleeping, command="echo").script(second))
@@ -355,7 +344,7 @@ def test_what_ends_before_lsf_cancels_it_is_ended_and_the_rest_is_cancelled(
 ) -> None:
     for name, value in lsf.install(tmp_path / "lsf").items():
         monkeypatch.setenv(name, value)
-    job = work(1, 2, 3, folder=tmp_path)
+    job = job_spec(1, 2, 3, folder=tmp_path)
     job.script.write_text('#!/bin/bash\n#BSUB -J "group[1-3]"\n[ $LSB_JOBINDEX = 1 ] || exec sleep 60\n')
     try:
         number = LSF().submit(job, [])
