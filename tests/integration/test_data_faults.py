@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import struct
 import subprocess
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,22 +12,13 @@ import pytest
 from PIL import Image
 
 from imginav_tests.phase1_5 import PHASE, SETTINGS
+from imginav_tests.png import png_of
 
 SMALL = ("data.type=layouts", *SETTINGS)
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("no_pages")]
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-def bomb() -> bytes:
-    """Return a PNG of a hundred bytes that claims 100,000 × 100,000 pixels."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
 @pytest.fixture
@@ -43,7 +32,7 @@ def faulty(layouts: Path) -> Path:
     (folder / "cut off.png").write_bytes((folder / "layout 2.png").read_bytes()[:-30])
     (folder / "empty.png").touch()
     (folder / "a folder").mkdir()
-    (folder / "bomb.png").write_bytes(bomb())
+    (folder / "bomb.png").write_bytes(png_of(100_000, 100_000, b""))  # of a hundred bytes
     os.mkfifo(folder / "pipe.png")
     (folder / "no image.png").write_text("no image")
     red, blue = (Image.new("RGB", (64, 64), colour) for colour in ("red", "blue"))

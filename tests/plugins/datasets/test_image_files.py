@@ -29,6 +29,7 @@ from imginav_datasets.image_files import (
     read_image,
 )
 from imginav_tests.examples import examples
+from imginav_tests.png import png_chunk, png_of
 
 BED, SOFA = PALETTE.colours[LayoutClass.BED], PALETTE.colours[LayoutClass.SOFA]
 BACKGROUND = PALETTE.background_colour
@@ -73,13 +74,8 @@ def noise() -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8))
 
 
-def png_chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-
 def png_that_claims(width: int, height: int) -> bytes:
-    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(bytes(1000))) + png_chunk(b"IEND", b"")
+    return png_of(width, height, bytes(1000))
 
 
 def png_with(*chunks: bytes) -> bytes:

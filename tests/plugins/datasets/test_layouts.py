@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import os
 import pickle
-import struct
-import zlib
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -27,6 +25,7 @@ from imginav.seeds import Seeds
 from imginav_datasets import Layouts
 from imginav_datasets.classes import LABELS, PALETTE, LayoutClass
 from imginav_optimizers import AdamW
+from imginav_tests.png import png, png_of
 
 WriteLayouts = Callable[..., Path]
 
@@ -50,22 +49,12 @@ def plain(colour: tuple[int, int, int] = BACKGROUND, side: int = 32) -> Image.Im
     return Image.new("RGB", (side, side), colour)
 
 
-def png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
 def png_of_16_bits(pixels: NDArray[np.uint8]) -> bytes:
     """Return an RGB image (H, W, 3) as a PNG of 16 bits a channel, which Pillow cannot write."""
 
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
     height, width = pixels.shape[:2]
     lines = b"".join(b"\0" + (line.astype(">u2") * 257).astype(">u2").tobytes() for line in pixels)
-    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    return png_of(width, height, lines, bits=16)
 
 
 # The list

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from imginav_inspect.explanation import explain
 from imginav_inspect.schema import manifest_schema
 from imginav_optimizers import AdamW
 from imginav_reports import phase_page
+from imginav_tests.png import png
 
 BASE = Path(__file__).parents[3] / "phases" / "base.toml"
 
@@ -112,12 +112,6 @@ def test_its_background_fills_what_is_empty(write_layouts: WriteLayouts, palette
         segmentation = opened(manifest, palette=palette_file, tolerance=0).read(index)["segmentation"]
         assert (segmentation[8:24] == 1).all()
         assert (np.delete(segmentation, range(8, 24), axis=0) == 0).all()
-
-
-def png(image: Image.Image, **options: Any) -> bytes:
-    buffer = BytesIO()
-    image.save(buffer, format="PNG", **options)
-    return buffer.getvalue()
 
 
 def test_the_file_is_looked_for_in_the_working_folder(
