@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from attrs import evolve
 
 from imginav import UserError
 from imginav.plugin.checkpoint import Checkpoint, load_checkpoint, sha256_of
+from imginav_tests.pickled_code import Code
 
 CHECKPOINT = Checkpoint(
     model={"weight": torch.arange(6.0).reshape(2, 3)},
@@ -107,14 +107,6 @@ def test_a_tensor_larger_than_any_memory_is_refused(tmp_path: Path) -> None:
     torch.save(evil, tmp_path / "a.pt")
     with pytest.raises(UserError, match=r"a.pt: cannot be read as a checkpoint: .*; take another one"):
         load_checkpoint(tmp_path / "a.pt")
-
-
-class Code:
-    def __init__(self, marker: Path) -> None:
-        self._marker = marker
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return (os.mkdir, (str(self._marker),))
 
 
 def test_code_in_a_checkpoint_is_refused_and_not_executed(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import pickle
 import re
 import zipfile
@@ -26,6 +25,7 @@ from imginav.runs.experiment import run_experiment
 from imginav.runs.run_folder import RunFolder
 from imginav_losses import Perceptual
 from imginav_reports.run_page import page
+from imginav_tests.pickled_code import Code
 
 ROOT = Path(__file__).parents[3]
 
@@ -98,16 +98,6 @@ def test_what_could_unpickle_or_import_is_imported_only_where_a_reason_is_stated
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             imported |= {(path.name, n) for n in names if n.partition(".")[0] in {*CODE_FROM_FILES, "importlib"}}
     assert imported <= ALLOWED_IMPORTS
-
-
-class Code:
-    """What makes a folder when it is unpickled."""
-
-    def __init__(self, marker: Path) -> None:
-        self._marker = marker
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return (os.mkdir, (str(self._marker),))
 
 
 def malicious(path: Path, how: str) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import io
 import logging
 import math
 import pickle
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 import imginav
 from imginav import Exporter, Pretrained, TrainedAutoencoder, UserError
 from imginav_exporters import OnnxExporter, Pt2Exporter
+from imginav_tests.pickled_code import Code
 
 MakeTrained = Callable[..., TrainedAutoencoder]
 Exported = Callable[..., tuple[TrainedAutoencoder, Path]]
@@ -306,16 +306,6 @@ def test_an_archive_of_something_else_is_refused(make_trained: MakeTrained, tmp_
         archive.writestr("archive/models/model.json", "{}")
     with pytest.raises(UserError, match=r"encoder\.pt2: cannot be loaded .*; export it again"):
         Pt2Exporter().open(tmp_path, make_trained().latent)
-
-
-class Code:
-    """What makes a file when it is unpickled."""
-
-    def __init__(self, marker: Path) -> None:
-        self._marker = marker
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return (io.open, (str(self._marker), "w"))  # open itself is not found by its module
 
 
 @pytest.mark.parametrize("where", ["sample inputs", "a weight", "an object"])
