@@ -11,17 +11,12 @@ import pytest
 from attrs import evolve
 
 from imginav import UserError
-from imginav.manifest.fingerprints import DataFingerprint, LayoutsFingerprint, SplitFingerprint
+from imginav.manifest.fingerprints import LayoutsFingerprint, SplitFingerprint
 from imginav.manifest.resolved import ResolvedPhase
 from imginav.manifest.winners import Winner, find_winner, load_winner, take
-from imginav.runs.records import RunRecord
 from imginav.study.selection import RunResult, notes_on_winners, overrule, refuse_strange_winners, same_evidence, select
 from imginav_tests import evaluations
-
-DATA = DataFingerprint(
-    layouts=LayoutsFingerprint(rows=16, sha256="a" * 64, description="16 blocks"),
-    split=SplitFingerprint(train=12, validation=4, by="scene", sha256="b" * 64),
-)
+from imginav_tests.records import DATA, run_record
 
 SWEEP = """
 [sweep]
@@ -42,20 +37,7 @@ def evidence(phase: ResolvedPhase, **values: float | str) -> list[RunResult]:
     found = []
     for resolved in phase.experiments:
         shown = values[phase.label(resolved)]
-        record = RunRecord(
-            experiment=resolved.manifest.phase.experiment,
-            state="finished",
-            manifest_sha256=resolved.sha256,
-            data=DATA,
-            epoch=2,
-            epochs=2,
-            seconds=1.0,
-            started="",
-            updated="",
-            code_version="",
-            host="",
-            process="1",
-        )
+        record = run_record(experiment=resolved.manifest.phase.experiment, manifest_sha256=resolved.sha256)
         evaluation = evaluations.of_experiment(resolved, shown) if isinstance(shown, float) else None
         state = "finished" if evaluation else str(shown)
         found.append(RunResult(resolved=resolved, state=state, record=record, evaluation=evaluation))

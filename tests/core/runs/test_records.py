@@ -9,15 +9,10 @@ from pathlib import Path
 import pytest
 
 from imginav import UserError
-from imginav.manifest.fingerprints import DataFingerprint, LayoutsFingerprint, SplitFingerprint
 from imginav.processes.stop_request import Interrupted
 from imginav.runs.lock import RunLock
 from imginav.runs.records import Recorder, code_version, load_record
-
-DATA = DataFingerprint(
-    layouts=LayoutsFingerprint(rows=16, sha256="a", description="16 blocks"),
-    split=SplitFingerprint(train=12, validation=4, by="scene", sha256="b"),
-)
+from imginav_tests.records import DATA
 
 
 def start(path: Path) -> Recorder:

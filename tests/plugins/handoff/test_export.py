@@ -20,9 +20,7 @@ from torch import Tensor
 
 import imginav
 from imginav import UserError
-from imginav.manifest.fingerprints import LayoutsFingerprint, SplitFingerprint
 from imginav.manifest.structuring import Structurer
-from imginav.manifest.winners import CandidateRecord, Metric, Winner
 from imginav.plugin.checkpoint import load_checkpoint
 from imginav.plugin.registry import Registry
 from imginav.runs.evaluation_result import load_evaluation
@@ -32,6 +30,7 @@ from imginav_handoff.export_folder import check_digests, load_export_record, wri
 from imginav_handoff.latent_space import load_latent_space
 from imginav_handoff.verification import verify
 from imginav_reports.deliverables import sha256
+from imginav_tests.records import winner
 
 MakeCheckpoint = Callable[..., Path]
 Export = Callable[..., Path]
@@ -147,28 +146,9 @@ def test_a_setting_of_the_decoder_is_exported_and_measured_as_it_is(
 
 
 def test_the_winners_that_it_rests_on_are_handed_on(exported: Export, make_checkpoint: MakeCheckpoint) -> None:
-    winner = Winner(
-        phase="1.1",
-        source="phases/1_1.toml",
-        winner="L2",
-        chosen_by="rule",
-        because="",
-        date="2026-01-01T00:00:00+00:00",
-        rule="best val_mse (min)",
-        scale="full",
-        code_version="0.1.0",
-        manifest_sha256="c",
-        metric=Metric(name="val_mse", mode="min", definition="mean squared error"),
-        layouts=LayoutsFingerprint(rows=16, sha256="a", description="16 layouts"),
-        split=SplitFingerprint(train=12, validation=4, by="scene", sha256="b"),
-        experiments={
-            "L1": CandidateRecord(state="finished", runs=("L1",), values=(0.02,), mean=0.02),
-            "L2": CandidateRecord(state="finished", runs=("L2",), values=(0.01,), mean=0.01),
-        },
-    )
     path = make_checkpoint()
     checkpoint = load_checkpoint(path)
-    lineage = tomlkit.dumps({"lineage": {"1.1": Structurer(Registry()).unstructure(winner)}})
+    lineage = tomlkit.dumps({"lineage": {"1.1": Structurer(Registry()).unstructure(winner())}})
     attrs.evolve(checkpoint, manifest=checkpoint.manifest + lineage).save(path)
     folder = exported(path)
     line = "phase 1.1, L2 won: val_mse 0.0100 against 0.0200 (L1) · rule best val_mse (min)"

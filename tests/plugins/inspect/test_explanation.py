@@ -13,37 +13,22 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from imginav import UserError, cli
-from imginav.manifest.fingerprints import LayoutsFingerprint, SplitFingerprint
 from imginav.manifest.loading import load
 from imginav.manifest.resolved import ResolvedManifest, ResolvedPhase
-from imginav.manifest.winners import CandidateRecord, Metric, Winner
 from imginav.plugin.checkpoint import Checkpoint
 from imginav.plugin.registry import Registry
 from imginav_inspect.explanation import explain
 from imginav_tests.examples import examples
+from imginav_tests.records import candidate, winner
 
 Load = Callable[..., ResolvedPhase]
 
 
-def candidate(mean: float | None, latent: str, state: str = "finished") -> CandidateRecord:
-    return CandidateRecord(state=state, runs=("run",), values=() if mean is None else (mean,), mean=mean, latent=latent)
-
-
-WINNER = Winner(
-    phase="1.1",
-    source="phases/1_1.toml",
+WINNER = winner(
     winner="L3",
-    chosen_by="rule",
     because="less than 10 % is gained by more",
-    date="2025-01-01T00:00:00+00:00",
     rule="smallest_good_enough 10 %",
-    scale="full",
-    code_version="0.1.0",
-    manifest_sha256="c" * 64,
     values={"encoder.latent_channels": 16},
-    metric=Metric(name="val_mse", mode="min", definition="mean squared error over all pixels"),
-    layouts=LayoutsFingerprint(rows=16, sha256="a" * 64, description="16 layouts"),
-    split=SplitFingerprint(train=12, validation=4, by="scene", sha256="b" * 64),
     experiments={
         "L1": candidate(0.00262, "32×32×4"),
         "L2": candidate(0.00159, "32×32×8"),
@@ -106,8 +91,8 @@ def test_the_lineage_follows_with_the_figures_of_all_experiments(folder: Path, r
         "phase 1.1, L3 won: val_mse 0.00110 against 0.00159 (L2) · rule smallest_good_enough 10 %",
         "  because less than 10 % is gained by more",
         "  val_mse: L1 0.00262 (32×32×4), L2 0.00159 (32×32×8), L3 0.00110 (32×32×16), L4 cut off",
-        "  val_mse is the mean squared error over all pixels",
-        "  16 layouts; 12 train, 4 validate, by scene; at full scale",
+        "  val_mse is the mean squared error over all pixels of all whole validation layouts, in [-1, 1]",
+        "  16 blocks; 12 train, 4 validate, by scene; at full scale",
         "  decided 2025-01-01T00:00:00+00:00 with imginav 0.1.0, from phases/1_1.toml",
     ]
 

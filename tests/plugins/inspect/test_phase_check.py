@@ -13,11 +13,11 @@ from imginav import cli
 from imginav.errors import UserError
 from imginav.manifest.fingerprints import LayoutsFingerprint
 from imginav.manifest.resolved import ResolvedPhase
-from imginav.manifest.winners import CandidateRecord, Metric, Winner
 from imginav.plugin.registry import Registry
 from imginav.study.phases import Options
 from imginav.study.selection import data_fingerprints
 from imginav_inspect.phase_check import Checked, Faults, check_phases, report_faults
+from imginav_tests.records import winner
 
 EARLIER = """
 [sweep]
@@ -49,29 +49,8 @@ def write(load_text: Load) -> Write:
 def record_winner(phase: ResolvedPhase, **changed: Any) -> None:
     """Record L2 as the winner of the earlier phase, found on its layouts and with its values."""
     data = data_fingerprints(phase)[0]
-    candidate = CandidateRecord(state="finished", runs=("run",), values=(0.1,), mean=0.1)
-    winner = Winner(
-        phase=phase.id,
-        source=str(phase.source),
-        winner="L2",
-        chosen_by="rule",
-        because="it is the best",
-        date="2025-01-01T00:00:00+00:00",
-        rule="best val_mse (min)",
-        scale="full",
-        code_version="0",
-        manifest_sha256=phase.sha256,
-        values={"encoder.latent_channels": 4},
-        metric=Metric(
-            name="val_mse",
-            mode="min",
-            definition="mean squared error over all pixels of all whole validation layouts, in [-1, 1]",
-        ),
-        layouts=data.layouts,
-        split=data.split,
-        experiments={"L1": evolve(candidate, mean=0.2), "L2": candidate},
-    )
-    evolve(winner, **changed).save(phase.shared, phase.structurer)
+    found = {"phase": phase.id, "source": str(phase.source), "manifest_sha256": phase.sha256}
+    winner(**{**found, "layouts": data.layouts, "split": data.split, **changed}).save(phase.shared, phase.structurer)
 
 
 def files() -> dict[Path, bytes]:

@@ -14,29 +14,13 @@ from attrs import evolve
 from rich.console import Console
 
 from imginav import UserError
-from imginav.manifest.fingerprints import DataFingerprint, LayoutsFingerprint, SplitFingerprint
 from imginav.manifest.site import experiments_folder
-from imginav.runs.records import RunRecord, utc_now
+from imginav.runs.records import utc_now
 from imginav_inspect import watch as watch_module
 from imginav_inspect.watch import read_run, trend, view, watch
+from imginav_tests.records import run_record
 
-RECORD = RunRecord(
-    experiment="ae_L1",
-    state="finished",
-    manifest_sha256="",
-    data=DataFingerprint(
-        layouts=LayoutsFingerprint(rows=1, sha256="", description=""),
-        split=SplitFingerprint(train=1, validation=1, by="", sha256=""),
-    ),
-    epoch=3,
-    epochs=10,
-    seconds=30.0,
-    started=utc_now(),
-    updated=utc_now(),
-    code_version="",
-    host="node-7",
-    process=1,
-)
+RECORD = run_record(experiment="ae_L1", epoch=3, epochs=10, seconds=30.0, started=utc_now(), updated=utc_now())
 
 METRICS = f"""epoch,{"".join(f"{part}_loss,{part}_loss_mse,{part}_loss_mse_weighted," for part in ("train", "val"))}\
 seconds,images_per_second

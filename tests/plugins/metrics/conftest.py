@@ -1,4 +1,4 @@
-"""What the tests of metrics share: a data set's description, and images of given classes."""
+"""What the tests of metrics share: images of given classes."""
 
 from __future__ import annotations
 
@@ -9,15 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from imginav import DataSpec
 from imginav_datasets.classes import PALETTE
 
 Draw = Callable[[Tensor], Tensor]
-
-
-@pytest.fixture
-def spec() -> DataSpec:
-    return DataSpec(palette=PALETTE, labels=("room", "scene"), targets=("rgb", "segmentation", "label"))
 
 
 @pytest.fixture
