@@ -16,6 +16,7 @@ from imginav.runs.experiment import build_trainer
 from imginav.runs.records import load_record
 from imginav_tests.csv_tables import TIMES, read_table
 from imginav_tests.ranks import Ended, in_processes, resolve, train
+from imginav_tests.weights import same_weights
 
 
 def metrics(folder: Path) -> list[dict[str, float]]:
@@ -165,8 +166,7 @@ def test_what_plugins_draw_goes_on_where_it_was(tmp_path: Path) -> None:
     ended = trained(tmp_path / "broken", 2, drawing, "callbacks.acting={rank=1,step=3,act='leave'}")
     assert [end.status for end in ended] == [85, 85], ended
     trained(tmp_path / "broken", 2, drawing)
-    expected = weights(tmp_path / "unbroken")
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(tmp_path / "broken").items())
+    assert same_weights(weights(tmp_path / "broken"), weights(tmp_path / "unbroken"))
 
 
 def _told(ended: list[Ended]) -> str:

@@ -31,6 +31,7 @@ from imginav_handoff.latent_space import load_latent_space
 from imginav_handoff.verification import verify
 from imginav_reports.deliverables import sha256
 from imginav_tests.records import winner
+from imginav_tests.weights import same_weights
 
 MakeCheckpoint = Callable[..., Path]
 Export = Callable[..., Path]
@@ -99,8 +100,8 @@ def test_an_export_has_all_that_diffusion_needs(exported: Export, make_checkpoin
         for part in ("encoder", "decoder")
         for name, tensor in load_file(folder / f"{part}.safetensors").items()
     }
-    assert weights.keys() == whole.keys() == apart.keys()
-    assert all(torch.equal(weights[name], whole[name]) and torch.equal(weights[name], apart[name]) for name in weights)
+    assert same_weights(weights, whole)
+    assert same_weights(weights, apart)
     assert (folder / "manifest.toml").read_text() == load_checkpoint(checkpoint).manifest
     record = load_export_record(folder)
     assert (record.checkpoint, record.checkpoint_sha256) == (checkpoint.name, sha256(checkpoint))
