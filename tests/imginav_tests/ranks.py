@@ -51,7 +51,10 @@ losses.segmentation = false
 [train]
 batch_size = 5
 optimizer = { type = "sgd", learning_rate = 0.05, weight_decay = 0.1 }
-
+""",
+)
+# As text, since tests replace single lines of it.
+PHASE += """
 [callbacks]
 checkpoint = {}
 ema = {}
@@ -66,8 +69,7 @@ sampled_layouts = 2
 device = "cpu"
 precision = "fp32"
 cache = false
-""",
-)
+"""
 """21 layouts to train on in batches of five, so that the last one has less rows than two processes; 7 validate."""
 
 
