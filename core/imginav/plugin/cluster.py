@@ -1,4 +1,4 @@
-"""What the core itself knows of the plugin kind `cluster`."""
+"""The part of the plugin kind `cluster` that the core uses; `imginav.Cluster` adds how jobs are submitted."""
 
 from __future__ import annotations
 
@@ -13,31 +13,28 @@ from imginav.plugin.components import Component
 
 @frozen(kw_only=True)
 class JobId:
-    """Which job, and which element of it, a process is."""
+    """A job, or one element of a job array."""
 
     job: str
-    index: int | None = None  # in an array; none: it is in none
+    index: int | None = None  # number of the element; None: the job is no array
 
     @property
     def name(self) -> str:
-        """The id, as people write it for an array's element."""
+        """`job`, or `job[index]` for an array element."""
         return self.job if self.index is None else f"{self.job}[{self.index}]"
 
 
 @frozen(kw_only=True)
 class BaseCluster(Component):
-    """Where jobs are submitted to, and what each of them is given.
-
-    This is what a manifest and a running job need of it; plugins derive from `imginav.Cluster`, which adds the rest.
-    """
+    """The scheduler that jobs are submitted to, and the resources and setup of each job."""
 
     kind: ClassVar[str] = "cluster"
 
     profiles: dict[str, dict[str, Any]] = field(
         factory=dict
-    )  # by name, what is other for `experiments`: phases, or experiments, by name or pattern (1.5, L4, *_F?)
+    )  # overrides by profile name; `experiments` selects phases or experiments by name or glob (1.5, L4, *_F?)
 
     @classmethod
     @abstractmethod
     def job_of(cls, environment: Mapping[str, str]) -> JobId | None:
-        """Return which job a process with these environment variables is, where it is one of such a cluster."""
+        """Return the job that a process with these environment variables belongs to; None if it is in none."""

@@ -104,7 +104,7 @@ class PluginSpecs:
 
     @hookspec
     def run_concluded(self, folder: RunFiles) -> None:
-        """Fires at the end of each command that trains a run, also where it was finished before: tell people of it."""
+        """Fires at the end of each command that trains a run, also if the run was finished before: print its result."""
 
     @hookspec
     def phase_concluded(self, concluded: ConcludedPhase) -> None:

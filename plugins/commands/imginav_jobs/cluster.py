@@ -1,4 +1,4 @@
-"""The plugin kind `cluster`: what a scheduler is told of a job, and what it tells of one."""
+"""The plugin kind `cluster`: submits jobs to a scheduler and asks for their state."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from imginav.plugin.cluster import BaseCluster, JobId
 from imginav.plugin.validators import Check, at_least, duration, from_to, memory_size, one_line, seconds_of
 
 ASKED_SECONDS = 60
-"""For how long a scheduler may take to answer."""
+"""Timeout of a call to a scheduler's program."""
 
 
 class _Lines(Check):
-    """Accept texts that stand in a line each."""
+    """Accept texts without line breaks."""
 
     def __call__(self, instance: Any, attribute: Any, value: Any) -> None:
         for text in value:
@@ -32,13 +32,13 @@ class _Lines(Check):
 
 @frozen(kw_only=True)
 class JobSpec:
-    """What a job is to do: some experiments of a phase, each as an element of an array where there are several."""
+    """A job to submit: some experiments of a phase; several of them are a job array with an element for each."""
 
-    name: str  # of the job
-    heading: str  # the phase for people
-    phase: Path  # its file
-    arguments: tuple[str, ...]  # of `imginav run`, beside the phase, that choose how it is loaded
-    elements: Mapping[int, str]  # the names of the runs by their number in the phase, from 1 on
+    name: str
+    heading: str  # number and title of the phase
+    phase: Path  # its TOML file
+    arguments: tuple[str, ...]  # further arguments of `imginav run`, such as --set
+    elements: Mapping[int, str]  # names of the runs by their number in the phase, from 1
     whole: bool  # whether these are all experiments of the phase
     folder: Path  # for logs and scripts
 
@@ -48,41 +48,41 @@ class JobSpec:
 
     @property
     def script(self) -> Path:
-        """Where its script lies."""
+        """The path of its script."""
         return self.folder / f"{self.name}.sh"
 
 
 @frozen(kw_only=True)
 class JobState:
-    """What a scheduler says of a job, or of an element of it."""
+    """The state of a job or of an array element, as its scheduler reports it."""
 
-    status: str  # in the scheduler's own word
-    is_active: bool  # whether it waits or runs
-    is_stuck: bool = False  # whether it waits for what can no longer come
+    status: str  # the scheduler's own word, such as PEND
+    is_active: bool  # whether it is pending or running
+    is_stuck: bool = False  # whether it can never start, since its dependency failed
     node: str = ""
-    reason: str = ""  # why it waits, for people
+    reason: str = ""  # why it is pending
 
 
 @frozen(kw_only=True)
 class Cluster(BaseCluster):
-    """Where jobs are submitted to: what one of them is given, and what is done in it before imginav runs."""
+    """The scheduler that jobs are submitted to, and the resources and setup of each job."""
 
-    has_arrays: ClassVar[bool] = True  # whether each experiment of a job is an element with a number of its own
+    has_arrays: ClassVar[bool] = True  # whether it has job arrays
 
-    queue: str | None = field(default=None, validator=one_line)  # queue or partition; none: the site's own choice
-    wall_time: str | None = field(default=None, validator=duration)  # of a job, such as 24h; none: the queue's
-    notice: str = field(default="5m", validator=duration)  # before the wall time, to save, leave and be queued again
-    nodes: int = field(default=1, validator=from_to(1, 1024))  # machines of an experiment
-    gpus: int = field(default=1, validator=from_to(0, 64))  # on each of these; 0: it is computed on the CPU
-    gpu_type: str | None = field(default=None, validator=one_line)  # as the site calls it, such as a100; none: any
-    cores: int = field(default=4, validator=from_to(1, 1024))  # of the CPU on each of these
-    memory: str | None = field(default=None, validator=memory_size)  # on each of these, such as 32GB; none: the queue's
-    project: str | None = field(default=None, validator=one_line)  # project or account that is charged
-    concurrency: int | None = field(default=None, validator=at_least(1))  # elements of an array at a time; none: all
-    modules: tuple[str, ...] = field(default=(), validator=_Lines())  # for `module load`, in their order
-    setup: tuple[str, ...] = field(default=(), validator=_Lines())  # lines of shell after these
-    directives: tuple[str, ...] = field(default=(), validator=_Lines())  # further options of the scheduler, one each
-    command: str = field(default="imginav", validator=one_line)  # by which a job calls imginav, after its setup
+    queue: str | None = field(default=None, validator=one_line)  # queue or partition; default: the site's
+    wall_time: str | None = field(default=None, validator=duration)  # of a job, such as 24h; default: the queue's
+    notice: str = field(default="5m", validator=duration)  # before the wall time, to save and be requeued
+    nodes: int = field(default=1, validator=from_to(1, 1024))  # machines per experiment
+    gpus: int = field(default=1, validator=from_to(0, 64))  # per machine; 0 trains on the CPU
+    gpu_type: str | None = field(default=None, validator=one_line)  # the site's name for it, such as a100; default: any
+    cores: int = field(default=4, validator=from_to(1, 1024))  # CPU cores per machine
+    memory: str | None = field(default=None, validator=memory_size)  # per machine, such as 32GB; default: the queue's
+    project: str | None = field(default=None, validator=one_line)  # project or account to charge
+    concurrency: int | None = field(default=None, validator=at_least(1))  # array elements at a time; default: all
+    modules: tuple[str, ...] = field(default=(), validator=_Lines())  # loaded by `module load`, in this order
+    setup: tuple[str, ...] = field(default=(), validator=_Lines())  # shell lines that run after these
+    directives: tuple[str, ...] = field(default=(), validator=_Lines())  # further scheduler options, one per entry
+    command: str = field(default="imginav", validator=one_line)  # command that starts imginav, after the setup
 
     def __attrs_post_init__(self) -> None:
         if self.wall_time is not None and seconds_of(self.notice) >= seconds_of(self.wall_time):
@@ -90,40 +90,41 @@ class Cluster(BaseCluster):
 
     @abstractmethod
     def script(self, work: JobSpec) -> str:
-        """Return the script of a job, for people to read, keep and change."""
+        """Return the script of a job."""
 
     @abstractmethod
     def submission(self, work: JobSpec, after: Sequence[str]) -> list[str]:
-        """Return the command that submits the script, which it reads from its input where it does not name it.
+        """Return the command that submits the script, which gets the script on stdin unless it names the file.
 
-        The job starts when those in `after` have ended well.
+        The job starts when the jobs in `after` have succeeded.
         """
 
     @abstractmethod
     def submit(self, work: JobSpec, after: Sequence[str]) -> str:
-        """Submit the script, and return the job's id; raises UserError where the scheduler refuses it."""
+        """Submit the script and return the job's id; raises UserError if the scheduler rejects it."""
 
     @abstractmethod
     def states(self, jobs: Sequence[str]) -> Mapping[JobId, JobState]:
-        """Return what is known of some jobs, and of each element of the arrays among them.
+        """Return the states of jobs, and of each element of the arrays among them.
 
-        One that the scheduler has forgotten is left out. Raises UserError where it does not answer.
+        Jobs that the scheduler no longer knows are missing. Raises UserError if it does not answer.
         """
 
     @abstractmethod
     def cancel(self, places: Sequence[JobId]) -> None:
-        """Cancel jobs or elements of arrays.
+        """Cancel jobs or array elements.
 
-        Raises UserError if the scheduler refuses some of them, such as one that has ended; the others are cancelled.
+        Raises UserError if the scheduler cannot cancel some of them, such as one that has ended; the others are
+        cancelled.
         """
 
     @abstractmethod
     def log(self, folder: Path, place: JobId) -> Path:
-        """Return the file in a work's folder that a job or an element writes its lines to."""
+        """Return the path of the log of a job or an array element, in the folder of its `JobSpec`."""
 
 
 def ask(command: Sequence[str], stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Call a scheduler's program, whatever its exit status; raises UserError where it is not there, or hangs."""
+    """Run a scheduler's program, whatever its exit status; raises UserError if it is missing or times out."""
     try:
         return subprocess.run(  # noqa: S603  # the programs of schedulers, with arguments of their own
             list(command), input=stdin, capture_output=True, text=True, timeout=ASKED_SECONDS, check=False
@@ -138,7 +139,7 @@ def ask(command: Sequence[str], stdin: str | None = None) -> subprocess.Complete
 
 
 def answer(command: Sequence[str], stdin: str | None = None, *, remedy: str = "change [cluster]") -> str:
-    """Return what a scheduler's program prints; raises UserError with its words and a remedy if it refuses."""
+    """Return the output of a scheduler's program; raises UserError with its error message and a remedy if it fails."""
     done = ask(command, stdin)
     if done.returncode:
         said = in_one_line(" ".join((done.stderr or done.stdout).split()))[:500]
@@ -147,7 +148,7 @@ def answer(command: Sequence[str], stdin: str | None = None, *, remedy: str = "c
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """Return rising numbers as schedulers write them: 1-3,5."""
+    """Return ascending numbers as schedulers write them: 1-3,5."""
     parts: list[list[int]] = []
     for number in sorted(numbers):
         if parts and number == parts[-1][-1] + 1:

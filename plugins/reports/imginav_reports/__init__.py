@@ -24,7 +24,7 @@ def run_finished(run: FinishedRun) -> None:
 
 @hookimpl
 def run_concluded(folder: RunFiles) -> None:
-    """Print what matters most of a finished run."""
+    """Print the summary of a finished run."""
     from imginav.runs.evaluation_result import load_evaluation
     from imginav_reports.run_summary import summary
 

@@ -1,4 +1,4 @@
-"""The table of metrics of a run, with a row for each epoch."""
+"""The metrics CSV of a run: one row for each epoch."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from imginav.csv_files import read_rows
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Return the rows of a table of metrics, without the cells that are empty; a cell that is no number is NaN.
+    """Return the rows of a metrics CSV without empty cells; a cell that is not a number becomes NaN.
 
-    Returns an empty list where there is no such file: the callback that writes it may be switched off.
+    Returns an empty list if the file is missing: the callback that writes it may be disabled.
     """
     if not path.exists():
         return []

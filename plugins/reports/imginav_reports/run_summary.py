@@ -1,4 +1,4 @@
-"""The end of a run as lines for a terminal."""
+"""The summary of a finished run for the terminal."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from imginav.runs.evaluation_result import EvaluationResult
 from imginav.runs.run_folder import REPORT
 
 NOTES_SHOWN = 20
-"""Of what was out of the ordinary; half of a set may be missing."""
+"""Upper bound on the notes that are printed; a data set may have thousands of unreadable layouts."""
 
 
 def summary(evaluation: EvaluationResult, folder: Path) -> str:
-    """Return the end of a run as lines for a terminal."""
+    """Return the title, the most important values and the files of a run as lines of text."""
     rows = [*facts(evaluation), ("files", str(folder)), ("look at", str(folder / REPORT))]
     width = max(len(name) for name, _ in rows)
     return "\n".join(["", evaluation.title, *(f"  {name:<{width}}  {value}" for name, value in rows)])
 
 
 def facts(evaluation: EvaluationResult) -> list[tuple[str, str]]:
-    """Return what matters most as pairs of a name and a value."""
+    """Return the most important values as pairs of a name and a text."""
     height, width, channels = evaluation.latent
     best = f"; the best by {evaluation.monitor}: {evaluation.best_epoch}" if evaluation.best_epoch else ""
     facts = [("weights of", f"epoch {evaluation.weights_epoch} of {evaluation.epochs}{best}")]
