@@ -99,9 +99,11 @@ def registry() -> Registry:
 
 
 @pytest.fixture
-def no_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_pages() -> Iterator[None]:
     """Runs are evaluated and draw no pages, here and in processes, which would take most of the time."""
-    monkeypatch.setenv(DISABLE, left_out("reports"))
+    with pytest.MonkeyPatch.context() as patch:  # its own, for tests that undo theirs
+        patch.setenv(DISABLE, left_out("reports"))
+        yield
 
 
 @pytest.fixture

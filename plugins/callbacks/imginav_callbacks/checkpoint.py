@@ -40,12 +40,13 @@ class Checkpointer:
         self._config = config
         self._folder: RunFiles
         self._resolved: ResolvedRun
+        self._manifest: str  # as text, which takes long to write
         self._saved = time.monotonic()
         self._place: tuple[int, int | None] | None = None  # the epoch, and the batches within it, of the latest
 
     @hookimpl
     def run_started(self, trainer: TrainingRun, folder: RunFiles, resolved: ResolvedRun) -> None:
-        self._folder, self._resolved = folder, resolved
+        self._folder, self._resolved, self._manifest = folder, resolved, resolved.to_toml()
         self._saved = time.monotonic()
         self._mend_best(trainer)
 
@@ -109,7 +110,7 @@ class Checkpointer:
             model=trainer.model.state_dict(),
             epoch=trainer.epoch,
             metrics=trainer.history[-1] if trainer.history else {},
-            manifest=self._resolved.to_toml(),
+            manifest=self._manifest,
             origins=self._resolved.origins,
             trial=self._resolved.trial,
             spec=trainer.data.source.spec,
