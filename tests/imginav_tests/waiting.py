@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -22,3 +23,12 @@ def wait_until(
         assert process is None or process.poll() is None, f"ended too early: {process.communicate()[0]}"
         assert time.monotonic() < end, f"waited for {seconds} seconds in vain"
         time.sleep(pause)
+
+
+def status_of(process: subprocess.Popen[Any], seconds: float = 60) -> int:
+    """Return the exit status of a process; one that hangs is ended, and says where if it has `-X faulthandler`."""
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        return process.wait()

@@ -102,6 +102,7 @@ def test_a_study_runs_the_chain_and_a_second_time_trains_nothing(
     monkeypatch.setenv(DISABLE, left_out())  # nothing of its own: with pages
     done = imginav("study", phases)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n  weights of ") == 4  # the summary of each experiment
     shared = tmp_path / "outputs" / "channels"
     assert {
         "comparison.csv",

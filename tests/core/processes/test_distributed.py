@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from imginav.runs.experiment import build_trainer
 from imginav.runs.records import load_record
 from imginav_tests.csv_tables import TIMES, read_table
 from imginav_tests.ranks import Ended, in_processes, resolve, train
+from imginav_tests.waiting import status_of
 from imginav_tests.weights import same_weights
 
 
@@ -243,12 +243,8 @@ def test_no_thread_of_the_group_outlives_it() -> None:
         )
         for rank in range(2)
     ]
-    try:
-        for process in processes:
-            process.wait(60)
-    except subprocess.TimeoutExpired:
-        for process in processes:  # one that hangs shows where
-            process.send_signal(signal.SIGABRT)
+    for process in processes:
+        status_of(process)
     assert [process.communicate()[0].split() for process in processes] == [["True", "0"]] * 2
 
 

@@ -33,7 +33,7 @@ from imginav_handoff.golden import as_images
 from imginav_handoff.latent_cache import EmbedRequest, embed
 from imginav_handoff.latent_set import FLIPS, load_latent_set_record, read_shard, verify_latent_set
 from imginav_tests.csv_tables import read_table
-from imginav_tests.waiting import wait_until
+from imginav_tests.waiting import status_of, wait_until
 
 MakeCheckpoint = Callable[..., Path]
 Embed = Callable[..., Path]
@@ -357,19 +357,31 @@ def test_a_killed_command_goes_on_and_ends_as_an_unbroken_one(make_checkpoint: M
     checkpoint = make_checkpoint("data.type=procedural", "data.image_size=64", "data.count=60", FP32)
 
     def start(to: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "imginav", "embed", str(checkpoint), "--out", to, "--shard", "4"]
+        command = [
+            sys.executable,
+            "-X",
+            "faulthandler",
+            "-m",
+            "imginav",
+            "embed",
+            str(checkpoint),
+            "--out",
+            to,
+            "--shard",
+            "4",
+        ]
         return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
 
-    assert start("unbroken").wait(120) == 0
+    assert status_of(start("unbroken"), 120) == 0
     there = 0
     for signals in (signal.SIGKILL, signal.SIGTERM):
         process = start("killed")
         wait_until(lambda seen=there: len(list((tmp_path / "killed").glob("latents_*"))) > seen, process, pause=0.001)
         process.send_signal(signals)
-        assert process.wait(60) == (-signal.SIGKILL if signals == signal.SIGKILL else 85)
+        assert status_of(process) == (-signal.SIGKILL if signals == signal.SIGKILL else 85)
         there = len(list((tmp_path / "killed").glob("latents_*")))
         assert there < 15
-    assert start("killed").wait(120) == 0
+    assert status_of(start("killed"), 120) == 0
     assert contents(tmp_path / "killed") == contents(tmp_path / "unbroken")
 
 

@@ -13,6 +13,7 @@ from attrs import evolve, frozen
 from imginav import Cluster, JobId, JobSpec, JobState, UserError
 from imginav.manifest.loading import load_phase
 from imginav.manifest.resolved import ResolvedPhase
+from imginav.plugin.cluster import BaseCluster
 from imginav.plugin.registry import Registry, installed
 from imginav.runs.experiment import run_folder
 from imginav.runs.own_job import note_own_job, place_in_array
@@ -79,6 +80,15 @@ class Noting(Cluster):
     def job_of(cls, environment: Mapping[str, str]) -> JobId | None:
         job, _, index = environment.get("NOTED", "").partition(".")
         return JobId(job=job, index=int(index) if index else None) if job else None
+
+
+@frozen(kw_only=True)
+class NoScheduler(BaseCluster):
+    """Is of the kind `cluster`, and cannot submit jobs."""
+
+    @classmethod
+    def job_of(cls, environment: Mapping[str, str]) -> JobId | None:
+        return None
 
 
 @pytest.fixture
@@ -283,6 +293,13 @@ def test_what_a_cluster_cannot_have_is_a_fault(known: Registry, text: str, fault
 def test_without_a_cluster_there_is_nothing_to_submit_to(submitted: Submit) -> None:
     Path("imginav.toml").unlink()
     with pytest.raises(UserError, match=r"there is no \[cluster\] to submit to; add \[cluster\] type = 'lsf'"):
+        submitted(write("1.1"))
+
+
+def test_a_cluster_that_cannot_submit_is_refused_by_name(submitted: Submit, known: Registry) -> None:
+    known.add("cluster", "none", NoScheduler)
+    Path("imginav.toml").write_text("[cluster]\ntype = 'none'\n")
+    with pytest.raises(UserError, match=r"cluster\.type = 'none': its class does not derive from imginav\.Cluster"):
         submitted(write("1.1"))
 
 
