@@ -18,9 +18,23 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return len(os.sched_getaffinity(0)) + 1  # some tests wait for a scheduler, or until a time is up
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes long, so that no process is left with it alone at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with what takes long in each test process, so that none is left with it alone at the end.
+
+    xdist gives each process an equal share of neighbouring tests. Those that wait for a scheduler are all in the first
+    share, so that the other processes are busy meanwhile.
+    """
+    processes = getattr(config, "workerinput", {}).get("workercount", 1)
+    waiting = [item for item in items if item.get_closest_marker("waits")]
+    slow = [item for item in items if item.get_closest_marker("slow") and item not in waiting]
+    fast = [item for item in items if item not in waiting and item not in slow]
+    shares = [slow[process::processes] for process in range(processes)]
+    shares[0] = waiting + shares[0]
+    for left, share in zip(range(processes, 0, -1), shares, strict=True):
+        more = max(0, sum(map(len, [fast, *shares[-left:]])) // left - len(share))
+        share += fast[:more]
+        del fast[:more]
+    items[:] = [item for share in shares for item in share]
 
 
 @pytest.hookimpl(tryfirst=True)

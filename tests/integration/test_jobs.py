@@ -20,7 +20,7 @@ from imginav_tests import distributions, lsf, slurm
 from imginav_tests.foreign_plugins import left_out
 from imginav_tests.ranks import PHASE
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.waits]
 
 SITE = f"""
 [cluster]
