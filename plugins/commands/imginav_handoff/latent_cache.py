@@ -36,7 +36,7 @@ from imginav.plugin.checkpoint import load_checkpoint, sha256_of
 from imginav.plugin.components import LayoutSource
 from imginav.plugin.palette import UNMATCHED, Palette
 from imginav.plugin.registry import Registry
-from imginav.processes.stop_request import StopRequest
+from imginav.processes.stop_request import Interrupted, StopRequest
 from imginav.runs.lock import RunLock
 from imginav.training.device import Device, limits_named, open_device
 from imginav_evaluation.checkpoint_manifest import resolve
@@ -266,14 +266,16 @@ def _write_missing(folder: Path, embedder: Embedder, *, skips: bool, check: Stop
     made, began = 0, time.monotonic()
     threads = min(HASHING_THREADS, os.cpu_count() or 1)
     total = sum(len(shards[number]) for number in missing)
-    with ThreadPoolExecutor(threads) as pool, Shown(total, len(record.plan()) - total) as shown:
+    # An error that a signal raises within the pool would leave one of its locks taken, and its end would wait for ever.
+    with check.deferred(), ThreadPoolExecutor(threads) as pool, Shown(total, len(record.plan()) - total) as shown:
         remaining = iter(batches)
         for number in missing:
-            check.check(advanced=False)  # raises where another process has taken over
             parts: list[dict[str, Tensor]] = []
             rows: list[Row] = []
             left_out: list[LeftOut] = []
             while len(rows) + len(left_out) < len(shards[number]):
+                if reason := check.check(advanced=False):  # which raises where another process has taken over
+                    raise Interrupted(reason)
                 draws, loaded = next(remaining), next(loading)
                 left_out += _left_out(draws, loaded, skips=skips)
                 if loaded.indices:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import pickle
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from imginav import LatentDataset, UserError, files
 from imginav.data.batches import rgb_of, turn
 from imginav.manifest.resolved import ResolvedManifest
 from imginav.plugin.registry import Registry
-from imginav.processes.stop_request import StopRequest
+from imginav.processes.stop_request import Interrupted, StopRequest
 from imginav.runs.lock import RunLock
 from imginav_handoff import latent_cache
 from imginav_handoff.export_folder import write_digests
@@ -383,6 +385,25 @@ def test_a_killed_command_goes_on_and_ends_as_an_unbroken_one(make_checkpoint: M
         assert there < 15
     assert status_of(start("killed"), 120) == 0
     assert contents(tmp_path / "killed") == contents(tmp_path / "unbroken")
+
+
+def test_a_signal_is_heard_between_two_batches_and_not_within_the_pool(
+    make_checkpoint: MakeCheckpoint, tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted: list[bool] = []
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, *arguments: Any, **named: Any) -> Future[Any]:
+            os.kill(os.getpid(), signal.SIGTERM)
+            submitted.append(True)
+            return super().submit(*arguments, **named)
+
+    monkeypatch.setattr(latent_cache, "ThreadPoolExecutor", Pool)
+    request = EmbedRequest(checkpoint=make_checkpoint(FP32), to=tmp_path / "latents", shard=5, precision="fp32")
+    stop_request = StopRequest()
+    with stop_request.install_handlers(), pytest.raises(Interrupted, match="SIGTERM"):
+        embed(request, registry, stop_request, log=lambda _: None)
+    assert submitted
 
 
 def test_shards_say_what_they_hold(make_checkpoint: MakeCheckpoint, embedded: Embed, tmp_path: Path) -> None:
