@@ -15,14 +15,14 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     chosen = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
     if any(path.is_relative_to(ROOT / "benches") for path in chosen) or all(path.is_file() for path in chosen):
         return 0
-    return len(os.sched_getaffinity(0)) + 1  # some tests wait for a scheduler, or until a time is up
+    return len(os.sched_getaffinity(0)) + 1  # some tests wait for a scheduler or a time limit
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with what takes long in each test process, so that none is left with it alone at the end.
+    """Let each test process run its share of the slow tests first, so that no slow one is left for the end.
 
-    xdist gives each process an equal share of neighbouring tests. Those that wait for a scheduler are all in the first
-    share, so that the other processes are busy meanwhile.
+    xdist gives each process an equal share of consecutive tests. Tests that wait for a scheduler are all in the first
+    share, so that the other processes keep the cores busy.
     """
     processes = getattr(config, "workerinput", {}).get("workercount", 1)
     waiting = [item for item in items if item.get_closest_marker("waits")]

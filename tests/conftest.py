@@ -100,7 +100,7 @@ def registry() -> Registry:
 
 @pytest.fixture
 def no_pages() -> Iterator[None]:
-    """Runs are evaluated and draw no pages, here and in processes, which would take most of the time."""
+    """Evaluate runs without drawing their pages, which takes most of the time of a tiny run."""
     with pytest.MonkeyPatch.context() as patch:  # its own, for tests that undo theirs
         patch.setenv(DISABLE, left_out("reports"))
         yield

@@ -36,7 +36,7 @@ class Pause(Callback):
 def imginav_components(registry):
     registry.add("callback", "pause", Pause)
 '''
-"""A callback for runs that have to last for a while: they wait, and leave the processors to other tests."""
+"""A callback for runs that have to last for a while; it sleeps, so that other tests have the processors."""
 
 
 def write(

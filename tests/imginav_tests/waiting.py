@@ -26,7 +26,7 @@ def wait_until(
 
 
 def status_of(process: subprocess.Popen[Any], seconds: float = 60) -> int:
-    """Return the exit status of a process; one that hangs is ended, and says where if it has `-X faulthandler`."""
+    """Return the exit status of a process; one that hangs is aborted, and prints its stacks with `-X faulthandler`."""
     try:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:

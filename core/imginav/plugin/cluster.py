@@ -16,7 +16,7 @@ class JobId:
     """A job, or one element of a job array."""
 
     job: str
-    index: int | None = None  # number of the element; None: the job is no array
+    index: int | None = None  # number of the array element; None for a whole job
 
     @property
     def name(self) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 RENAMED = {"batch_left_out": "batch_skipped"}
-"""Hooks of earlier versions, with their names of today."""
+"""Old names of hooks, with the current ones."""
 
 
 class RunHooks:

@@ -40,7 +40,7 @@ class Checkpointer:
         self._config = config
         self._folder: RunFiles
         self._resolved: ResolvedRun
-        self._manifest: str  # as text, which takes long to write
+        self._manifest: str  # as TOML, serialised once per run
         self._saved = time.monotonic()
         self._place: tuple[int, int | None] | None = None  # the epoch, and the batches within it, of the latest
 

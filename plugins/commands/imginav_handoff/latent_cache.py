@@ -266,7 +266,7 @@ def _write_missing(folder: Path, embedder: Embedder, *, skips: bool, check: Stop
     made, began = 0, time.monotonic()
     threads = min(HASHING_THREADS, os.cpu_count() or 1)
     total = sum(len(shards[number]) for number in missing)
-    # An error that a signal raises within the pool would leave one of its locks taken, and its end would wait for ever.
+    # A signal handler that raises inside `submit` leaves a lock of the pool held, and its shutdown deadlocks.
     with check.deferred(), ThreadPoolExecutor(threads) as pool, Shown(total, len(record.plan()) - total) as shown:
         remaining = iter(batches)
         for number in missing:
@@ -274,7 +274,7 @@ def _write_missing(folder: Path, embedder: Embedder, *, skips: bool, check: Stop
             rows: list[Row] = []
             left_out: list[LeftOut] = []
             while len(rows) + len(left_out) < len(shards[number]):
-                if reason := check.check(advanced=False):  # which raises where another process has taken over
+                if reason := check.check(advanced=False):  # raises if another process has taken over
                     raise Interrupted(reason)
                 draws, loaded = next(remaining), next(loading)
                 left_out += _left_out(draws, loaded, skips=skips)
