@@ -12,12 +12,12 @@ import attrs
 from attrs import field, frozen
 
 from imginav import Callback, UserError, hookimpl
-from imginav.csv_files import write_rows
 from imginav.plugin.validators import above
 from imginav.runs.run_folder import RunFolder
 from imginav.training.metric_definitions import PART
 from imginav.training.trainer import Trainer
 from imginav.training.validation import validate
+from imginav_evaluation.csv_files import write_rows
 from imginav_evaluation.reconstruction import Reconstructions
 from imginav_metrics import PaletteClasses
 

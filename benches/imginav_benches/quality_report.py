@@ -17,14 +17,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
-from imginav import pictures
 from imginav.files import write_text
-from imginav.pictures import Pixels
 from imginav.runs.evaluation_result import EvaluationResult
 from imginav_benches.arm_files import Targets
 from imginav_benches.quality import Point
 from imginav_benches.quality_runs import Trained
 from imginav_benches.reaching import Spread, Versus, spread, value_at, versus
+from imginav_evaluation import pictures
+from imginav_evaluation.pictures import Pixels
 from imginav_reports import charts
 
 CSV, PLOT, TEXT, SIDE_BY_SIDE = "time_to_quality.csv", "time_to_quality.png", "time_to_quality.md", "side_by_side.png"

@@ -19,7 +19,6 @@ from imginav import UserError
 from imginav.files import write_text
 from imginav.manifest.fingerprints import sha256_of_tables
 from imginav.manifest.resolved import ResolvedManifest
-from imginav.pictures import Pixels
 from imginav.pixels import to_bytes
 from imginav.plugin.checkpoint import load_checkpoint
 from imginav.plugin.registry import installed
@@ -30,6 +29,7 @@ from imginav.runs.run_folder import EVALUATION, RunFolder
 from imginav.training.trainer import Trainer
 from imginav_benches.arm_files import Entry
 from imginav_benches.quality import POINTS, Point, read_points
+from imginav_evaluation.pictures import Pixels
 from imginav_reports.evaluate_checkpoint import Request, evaluate_checkpoint
 
 Log = Callable[[str], None]

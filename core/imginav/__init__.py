@@ -29,11 +29,13 @@ if TYPE_CHECKING:
     from imginav.plugin.data_spec import DataSpec
     from imginav.plugin.hookspecs import hookimpl
     from imginav.plugin.selector import Candidate, Choice, Selector
+    from imginav.runs.evaluation_result import ProbeMetric
     from imginav.study.command_options import load_phase
     from imginav_handoff.exporter import Exporter, TrainedAutoencoder
     from imginav_handoff.latent_set import LatentDataset
     from imginav_handoff.pretrained import Pretrained, load
     from imginav_jobs.cluster import Cluster, JobSpec, JobState
+    from imginav_probe.probe import Probe, ProbeSubject, Workplace
 
 __all__ = [
     "Callback",
@@ -59,9 +61,13 @@ __all__ = [
     "Metric",
     "Optimizer",
     "Pretrained",
+    "Probe",
+    "ProbeMetric",
+    "ProbeSubject",
     "Selector",
     "TrainedAutoencoder",
     "UserError",
+    "Workplace",
     "hookimpl",
     "load",
     "load_phase",
@@ -73,11 +79,13 @@ _MODULES = {
     "imginav.plugin.data_spec": "DataSpec",
     "imginav.plugin.hookspecs": "hookimpl",
     "imginav.plugin.selector": "Candidate Choice Selector",
+    "imginav.runs.evaluation_result": "ProbeMetric",
     "imginav.study.command_options": "load_phase",
     "imginav_handoff.exporter": "Exporter TrainedAutoencoder",
     "imginav_handoff.latent_set": "LatentDataset",
     "imginav_handoff.pretrained": "Pretrained load",
     "imginav_jobs.cluster": "Cluster JobSpec JobState",
+    "imginav_probe.probe": "Probe ProbeSubject Workplace",
 }
 """Names by the module that has them; all others are in `imginav.plugin.components`."""
 

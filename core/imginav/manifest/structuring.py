@@ -73,7 +73,7 @@ class Structurer:
     """Turns tables into attrs classes with the components of a registry, and back."""
 
     def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+        self.registry = registry
         self._functions: dict[type, Callable[[Any, Any], Any]] = {}  # to structure each class of component
         self._tables_of: dict[type, Callable[[Any], dict[str, Any]]] = {}  # the way back, of each class
         self._converter = Converter(detailed_validation=True, forbid_extra_keys=True)
@@ -153,9 +153,9 @@ class Structurer:
             raise ValueError(f"expected a table with the type of {base.kind}, found {shown(value)}")
         name = value.get("type")
         if not isinstance(name, str):
-            known = ", ".join(repr(r.name) for r in self._registry if r.kind == base.kind)
+            known = ", ".join(repr(r.name) for r in self.registry if r.kind == base.kind)
             raise ValueError(f"expected type = one of {known}, found {'none' if name is None else shown(name)}")
-        cls = self._registry.find(base.kind, name)
+        cls = self.registry.find(base.kind, name)
         fields = _keys(cls)
         inherited = value.inherited if isinstance(value, Table) else frozenset()
         kept = {k: v for k, v in value.items() if k != "type" and (k in fields or k not in inherited)}
@@ -171,7 +171,7 @@ class Structurer:
             self._tables_of[cls] = make_dict_unstructure_fn(cls, self._converter, **by_runtime_class)
         table = self._tables_of[cls](value)
         table = {key: item for key, item in table.items() if item is not None}
-        return {"type": self._registry.name_of(cls), **table} if isinstance(value, Component) else table
+        return {"type": self.registry.name_of(cls), **table} if isinstance(value, Component) else table
 
 
 def _by_runtime_class(cls: type, converter: Converter) -> dict[str, Any]:

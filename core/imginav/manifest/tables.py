@@ -8,7 +8,17 @@ from typing import Any, ClassVar, Literal
 from attrs import field, frozen
 
 from imginav.plugin.cluster import BaseCluster
-from imginav.plugin.components import Callback, Dataset, Decoder, Encoder, Loss, LRSchedule, Metric, Optimizer
+from imginav.plugin.components import (
+    BaseProbe,
+    Callback,
+    Dataset,
+    Decoder,
+    Encoder,
+    Loss,
+    LRSchedule,
+    Metric,
+    Optimizer,
+)
 from imginav.plugin.selector import Selector
 from imginav.plugin.validators import FILE_NAME, at_least, between, duration, entry_names, file_name, from_to, one_line
 
@@ -73,6 +83,9 @@ class Evaluation:
     metrics: dict[str, Metric] = field(
         factory=dict, validator=entry_names
     )  # of the reconstructions; all that are installed, as they are, beside those that are written here
+    probes: dict[str, BaseProbe] = field(
+        factory=dict, validator=entry_names
+    )  # trained on the latents to see what diffusion makes of them; each takes minutes
     latent_layouts: int | None = field(
         default=None, validator=at_least(2)
     )  # training layouts of which the latent's statistics are taken; none: all

@@ -41,7 +41,8 @@ class CandidateRecord:
 
     state: str  # finished, or what keeps it from being
     runs: tuple[str, ...]  # the names of its run folders
-    values: tuple[float, ...] = ()  # the metric of each seed that has one
+    values: tuple[float, ...] = ()  # the metric of each seed that has one, of the training and of a probe
+    figures: dict[str, float] = field(factory=dict)  # means of all metrics that the rule reads
     mean: float | None = None  # of the values; none: it cannot win
     latent: str = ""  # height×width×channels
     latent_dimensions: int | None = None

@@ -8,11 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from imginav.csv_files import write_rows
     from imginav.errors import did_you_mean, in_one_line
     from imginav.files import DISK_FULL, sync_folder, umask, write_bytes, write_text
     from imginav.formatting import apart, format_duration
-    from imginav.pictures import Pixels, grid, write_png
     from imginav.pixels import psnr_db, to_bytes, to_floats
     from imginav.plugin.checkpoint import Checkpoint, load_checkpoint
     from imginav.plugin.commands import Commands
@@ -53,6 +51,8 @@ if TYPE_CHECKING:
     from imginav.processes.children import end_with_parent, living_process
     from imginav.processes.stop_request import block_signals, ignore_signals_in_worker
     from imginav.terminal import show_progress
+    from imginav_evaluation.csv_files import write_rows
+    from imginav_evaluation.pictures import Pixels, grid, write_png
     from imginav_jobs.cluster import answer, ask, ranges
 
 __all__ = [
@@ -120,11 +120,11 @@ __all__ = [
 ]
 
 _MODULES = {
-    "imginav.csv_files": "write_rows",
+    "imginav_evaluation.csv_files": "write_rows",
     "imginav.errors": "did_you_mean in_one_line",
     "imginav.files": "DISK_FULL sync_folder umask write_bytes write_text",
     "imginav.formatting": "apart format_duration",
-    "imginav.pictures": "Pixels grid write_png",
+    "imginav_evaluation.pictures": "Pixels grid write_png",
     "imginav.pixels": "psnr_db to_bytes to_floats",
     "imginav.plugin.checkpoint": "Checkpoint load_checkpoint",
     "imginav.plugin.commands": "Commands",

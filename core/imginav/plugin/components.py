@@ -252,10 +252,8 @@ class Measurement(ABC):
 
 
 @frozen(kw_only=True)
-class Metric(Component):
-    """What is measured of the reconstructions of whole layouts when a run has ended."""
-
-    kind: ClassVar[str] = "metric"
+class Measured(Component):
+    """Something that gives figures by name, of which each has one meaning."""
 
     @property
     @abstractmethod
@@ -266,6 +264,20 @@ class Metric(Component):
     def more_is_better(self) -> Collection[str]:
         """The figures of which more is better; of the others less is."""
         return ()
+
+
+@frozen(kw_only=True)
+class BaseProbe(Measured):
+    """The part of the plugin kind `probe` that the core uses; `imginav.Probe` adds how it measures."""
+
+    kind: ClassVar[str] = "probe"
+
+
+@frozen(kw_only=True)
+class Metric(Measured):
+    """What is measured of the reconstructions of whole layouts when a run has ended."""
+
+    kind: ClassVar[str] = "metric"
 
     @abstractmethod
     def build(self, spec: DataSpec, outputs: Collection[str], image_size: int) -> Measurement:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
-from attrs import frozen
+from attrs import field, frozen
 
 from imginav.plugin.components import Component
 
@@ -16,10 +16,11 @@ class Candidate:
     """One experiment of a sweep, as a selector sees it: finished with every seed, its metric finite."""
 
     name: str
-    values: tuple[float, ...]  # the selector's metric, one for each seed
+    values: tuple[float, ...]  # the selector's metric, one for each seed of the training and of a probe
     latent_dimensions: int  # numbers in the latent of one layout: height × width × channels
     parameters: int  # of encoder and decoder
     latency_ms: float | None = None  # to encode and decode one layout; none: not measured
+    figures: Mapping[str, float] = field(factory=dict)  # means over the seeds of all metrics that the selector reads
 
     @property
     def mean(self) -> float:
@@ -50,8 +51,8 @@ class Choice:
 class Selector(Component):
     """The rule by which one experiment of a sweep wins.
 
-    Differences that the seeds alone would make are no differences: an arm whose mean lies within the spread of
-    the best arm's seeds counts as level with it, and among level arms the smaller, faster one goes before.
+    A difference smaller than the spread between seeds counts as a tie: an arm is level with the best one if their
+    means differ by no more than the best one's seeds do, and among level arms the smaller, faster one goes first.
     """
 
     kind: ClassVar[str] = "selector"
@@ -64,6 +65,11 @@ class Selector(Component):
         """Return the winner of at least one arm; the order of the arms means nothing."""
 
     @property
+    def metrics(self) -> dict[str, str]:
+        """The names of all metrics that it reads, by the setting; the first one decides."""
+        return {"metric": self.metric}
+
+    @property
     def rule(self) -> str:
         """The rule with its thresholds, in a few words."""
         return self.kind
@@ -74,12 +80,9 @@ class Selector(Component):
         return min(candidates, key=lambda candidate: (sign * candidate.mean, candidate.size))
 
     def levelled(self, candidates: Sequence[Candidate]) -> dict[str, float]:
-        """Return each arm's mean by name, those within the spread of the best arm's seeds as equal to the best."""
+        """Return each arm's mean by name, that of the best for those that are level with it."""
         best = self.best(candidates)
-        return {
-            candidate.name: best.mean if abs(candidate.mean - best.mean) <= best.spread else candidate.mean
-            for candidate in candidates
-        }
+        return {c.name: best.mean if abs(c.mean - best.mean) <= best.spread else c.mean for c in candidates}
 
     def gain(self, value: float, best: float) -> float:
         """Return how much better the best value is than another, as a share of the other: 0.1 for 10 %."""

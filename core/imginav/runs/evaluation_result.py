@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from imginav.manifest.fingerprints import sha256_of_tables
 from imginav.manifest.json_record import load_record_of, save_record
@@ -131,6 +131,17 @@ class Reconstruction:
 
 
 @frozen(kw_only=True)
+class ProbeMetric:
+    """What a probe has measured, with each of its seeds."""
+
+    values: tuple[float, ...]
+    definition: str
+    more_is_better: bool = False
+    floor: float | None = None  # the same measured of true layouts; None if that has no meaning
+    reconstructed: float | None = None  # the same measured of reconstructions
+
+
+@frozen(kw_only=True)
 class EvaluationResult:
     """The evaluation of a run, or of one of its checkpoints."""
 
@@ -162,11 +173,17 @@ class EvaluationResult:
     interpolation: Interpolation | None = None
     size: Size | None = None
     latency: Latency | None = None  # None if other runs trained at the same time
+    probes: dict[str, ProbeMetric] = field(factory=dict)  # metrics of probes by name; `metrics` has their means
 
     @property
     def latency_ms(self) -> float | None:
         """Time to encode and decode one layout in milliseconds; None if it was not measured."""
         return self.latency.encode_ms + self.latency.decode_ms if self.latency else None
+
+    def with_probe(self, measured: Mapping[str, ProbeMetric]) -> EvaluationResult:
+        """Return the same evaluation with what a probe has measured."""
+        means = {name: sum(metric.values) / len(metric.values) for name, metric in measured.items()}
+        return evolve(self, metrics={**self.metrics, **means}, probes={**self.probes, **measured})
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""

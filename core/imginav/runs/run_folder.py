@@ -19,6 +19,9 @@ RECORD = "run.json"
 EVALUATION = "evaluation.json"
 """The evaluation of the weights that a run leaves."""
 
+PROBES = "probes"
+"""The folder with the results and pictures of a run's probes, one folder for each."""
+
 REPORT = "report.html"
 """The page of a run, and in the shared folder that of a phase."""
 

@@ -131,11 +131,11 @@ class OpenPhase:
         logs = self.phase.shared / "logs"
         return experiment_processes.run_all(open_ones, options.process, options.stop_request, logs=logs, log=self.log)
 
-    def conclude(self, *, of_finished: bool = False) -> Winner | None:
+    def conclude(self, *, of_finished: bool = False, anew: bool = False) -> Winner | None:
         """Compare what is finished, declare the winner when all is, and show both; return the winner.
 
-        With `of_finished` the winner is chosen among those that are finished, even where others are not. A decision
-        of a person stands as long as the figures are those that it was made on.
+        With `of_finished` the winner is chosen among those that are finished, even where others are not; with `anew`
+        all is shown as if it had changed. A decision of a person stands as long as the figures do that it was made on.
         """
         remove_stale_parts(self.phase.shared)
         evidence = gather(self.phase, self.fingerprints)
@@ -145,7 +145,7 @@ class OpenPhase:
             if not unfinished or of_finished:
                 winner, changed = self._declare(select(self.phase, evidence))
         finally:  # also where none can win, what there is can be looked at
-            self.show(evidence, winner, changed=changed)
+            self.show(evidence, winner, changed=changed or anew)
         if unfinished and not winner:
             self.log(
                 f"{len(evidence) - len(unfinished)} of {len(evidence)} experiments of phase {self.phase.id} are "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Mapping, Sequence
+from statistics import fmean
 from typing import Literal
 
 from attrs import evolve, frozen
@@ -17,7 +19,7 @@ from imginav.plugin.selector import Candidate, Choice, Selector
 from imginav.runs.evaluation_result import EvaluationResult, load_evaluation
 from imginav.runs.experiment import run_folder
 from imginav.runs.records import RunRecord, code_version, load_record, utc_now
-from imginav.training.metric_definitions import PART, figure_definitions, metric_definition
+from imginav.training.metric_definitions import PART, PROBE, definitions_of, metric_definition
 
 
 @frozen(kw_only=True)
@@ -37,6 +39,11 @@ class RunResult:
     def metric(self, name: str) -> float:
         """A metric of the weights that the run left; NaN where there is none."""
         return self.evaluation.metrics.get(name, math.nan) if self.evaluation else math.nan
+
+    def values(self, name: str) -> tuple[float, ...]:
+        """The finite values of a metric: one, or one for each seed of a probe."""
+        probed = self.evaluation.probes.get(name) if self.evaluation else None
+        return tuple(value for value in (probed.values if probed else (self.metric(name),)) if math.isfinite(value))
 
 
 def data_fingerprints(phase: ResolvedPhase) -> list[DataFingerprint]:
@@ -88,24 +95,15 @@ def select(phase: ResolvedPhase, evidence: Sequence[RunResult]) -> Winner | None
     metric = _metric(phase, evidence)
     if metric is None:
         return None
-    contenders = {name: _contender(name, evidence, metric.name) for name in phase.names}
-    candidates = [
-        Candidate(
-            name=name,
-            values=c.values,
-            latent_dimensions=c.latent_dimensions,
-            parameters=c.parameters,
-            latency_ms=c.latency_ms,
-        )
-        for name, c in contenders.items()
-        if c.mean is not None and c.latent_dimensions is not None and c.parameters is not None
-    ]
+    read = list(phase.selector.metrics.values()) if phase.selector else [metric.name]
+    contenders = {name: _contender(name, evidence, read) for name in phase.names}
+    candidates = _candidates(contenders)
     if not candidates:
         raise UserError(
             f"{phase.source}: none of its experiments can win: "
             + ", ".join(f"{name} is {_why_not(c, metric.name)}" for name, c in contenders.items())
         )
-    choice = _choose(phase, candidates)
+    choice = _choose(phase, phase.selector, candidates)
     of_winner = next(e for e in evidence if e.resolved.name == choice.winner)
     data = next(e.record.data for e in evidence if e.resolved.name == choice.winner and e.record)
     return Winner(
@@ -128,6 +126,16 @@ def select(phase: ResolvedPhase, evidence: Sequence[RunResult]) -> Winner | None
         lineage={earlier: winner.winner for earlier, winner in phase.lineage.items()},
         experiments=contenders,
     )
+
+
+def choice_of(phase: ResolvedPhase, selector: Selector, evidence: Sequence[RunResult]) -> Choice | None:
+    """Return what another rule would choose among the finished experiments; None if it cannot choose."""
+    try:
+        _refuse_unmeasured(phase, evidence, selector.metrics)
+        candidates = _candidates({n: _contender(n, evidence, [*selector.metrics.values()]) for n in phase.names})
+        return _choose(phase, selector, candidates) if candidates else None
+    except UserError:
+        return None
 
 
 def overrule(phase: ResolvedPhase, evidence: Sequence[RunResult], name: str, because: str) -> Winner:
@@ -236,19 +244,34 @@ def _metric(phase: ResolvedPhase, evidence: Sequence[RunResult]) -> Metric | Non
         name, mode = phase.manifest.train.monitor, phase.manifest.train.monitor_mode
     else:
         return None
-    finished = [e for e in evidence if e.evaluation]
+    _refuse_unmeasured(phase, evidence, phase.selector.metrics if phase.selector else {"metric": name})
+    finished = [e for e in evidence if e.record and e.evaluation]
     for one in finished:
-        if one.evaluation and name not in one.evaluation.metrics:
-            raise UserError(
-                f"{phase.source}: sweep.selector.metric = {name!r} is no metric of {one.run}"
-                f"{did_you_mean(name, one.evaluation.metrics)}; it has {', '.join(one.evaluation.metrics)}"
-            )
         if one.record and finished[0].record and not one.record.data.same(finished[0].record.data):
             raise UserError(
                 f"{phase.source}: {finished[0].run} and {one.run} were trained on different layouts or splits, and "
                 "cannot be compared; the experiments of a sweep need the same [data] and train.split"
             )
     return Metric(name=name, mode=mode, definition=common_definition(phase, name))
+
+
+def _refuse_unmeasured(phase: ResolvedPhase, evidence: Sequence[RunResult], names: Mapping[str, str]) -> None:
+    """Raise UserError for a metric that a finished experiment lacks, or that was measured in different ways."""
+    for setting, name in names.items():
+        ways: dict[str, str] = {}
+        for run, evaluation in ((one.run, one.evaluation) for one in evidence if one.evaluation):
+            if name not in evaluation.metrics:
+                remedy = f"{did_you_mean(name, evaluation.metrics)}; it has {', '.join(evaluation.metrics)}"
+                if name.startswith(PROBE):
+                    remedy = f" yet; measure it with imginav probe {phase.source}"
+                raise UserError(f"{phase.source}: sweep.selector.{setting} = {name!r} is no metric of {run}{remedy}")
+            if name in evaluation.probes:
+                ways.setdefault(evaluation.probes[name].definition, run)
+        if len(ways) > 1:
+            raise UserError(
+                f"{phase.source}: {name} of {' and '.join(ways.values())} was measured in different ways, and cannot "
+                f"be compared; measure all with imginav probe {phase.source}"
+            )
 
 
 def common_definition(phase: ResolvedPhase, metric: str) -> str:
@@ -267,30 +290,33 @@ def common_definition(phase: ResolvedPhase, metric: str) -> str:
 
 def definition_of(metric: str, experiment: ResolvedManifest) -> str:
     """Return what a metric of the weights that an experiment leaves stands for; empty where it has no such metric."""
-    figures = figure_definitions(experiment.manifest.evaluation.metrics)
+    figures = definitions_of(experiment.manifest.evaluation)
     return metric_definition(metric, experiment.tables["losses"]) or figures.get(metric, "")
 
 
 def wrong_direction(selector: Selector, experiment: ResolvedManifest) -> str:
     """Return what is wrong where a selector would choose the worst by a figure of which more is better, or nothing."""
-    metrics = experiment.manifest.evaluation.metrics.values()
-    better = {f"{PART}{figure}" for metric in metrics for figure in metric.more_is_better}
+    evaluation = experiment.manifest.evaluation
+    better = {f"{PART}{figure}" for metric in evaluation.metrics.values() for figure in metric.more_is_better}
+    better |= {f"{PROBE}{figure}" for probe in evaluation.probes.values() for figure in probe.more_is_better}
     if selector.metric not in better or selector.mode == "max":
         return ""
     return f"sweep.selector.mode = 'min', and more of {selector.metric} is better; set mode = 'max'"
 
 
-def _contender(name: str, evidence: Sequence[RunResult], metric: str) -> CandidateRecord:
+def _contender(name: str, evidence: Sequence[RunResult], metrics: Sequence[str]) -> CandidateRecord:
     own = [e for e in evidence if e.resolved.name == name]
     states = list(dict.fromkeys(e.state for e in own))
-    values = tuple(value for e in own if math.isfinite(value := e.metric(metric)))
+    found = {metric: [e.values(metric) for e in own] for metric in metrics}
+    means = {metric: fmean(itertools.chain(*each)) for metric, each in found.items() if all(each)}
     evaluations = [e.evaluation for e in own if e.evaluation]
     first = evaluations[0] if evaluations else None
     return CandidateRecord(
         state=", ".join(states),
         runs=tuple(e.run for e in own),
-        values=values,
-        mean=sum(values) / len(values) if states == ["finished"] and len(values) == len(own) else None,
+        values=tuple(itertools.chain(*found[metrics[0]])),
+        figures=means if len(metrics) > 1 else {},
+        mean=means[metrics[0]] if states == ["finished"] and len(means) == len(metrics) else None,
         latent="×".join(map(str, first.latent)) if first else "",
         latent_dimensions=math.prod(first.latent) if first else None,
         parameters=first.encoder_parameters + first.decoder_parameters if first else None,
@@ -302,14 +328,29 @@ def _why_not(candidate: CandidateRecord, metric: str) -> str:
     return f"without a finite {metric}" if candidate.state == "finished" else candidate.state
 
 
-def _choose(phase: ResolvedPhase, candidates: Sequence[Candidate]) -> Choice:
-    if phase.selector is None:
+def _candidates(contenders: Mapping[str, CandidateRecord]) -> list[Candidate]:
+    return [
+        Candidate(
+            name=name,
+            values=c.values,
+            latent_dimensions=c.latent_dimensions,
+            parameters=c.parameters,
+            latency_ms=c.latency_ms,
+            figures=c.figures,
+        )
+        for name, c in contenders.items()
+        if c.mean is not None and c.latent_dimensions is not None and c.parameters is not None
+    ]
+
+
+def _choose(phase: ResolvedPhase, selector: Selector | None, candidates: Sequence[Candidate]) -> Choice:
+    if selector is None:
         return Choice(winner=candidates[0].name, because="it is the only experiment of its phase")
-    choice = phase.selector.select(candidates)
+    choice = selector.select(candidates)
     known: Mapping[str, Candidate] = {candidate.name: candidate for candidate in candidates}
     if choice.winner not in known:
         raise UserError(
-            f"{phase.source}: the selector {phase.selector.rule} chose {choice.winner!r}, which is none of "
+            f"{phase.source}: the selector {selector.rule} chose {choice.winner!r}, which is none of "
             f"{', '.join(known)}; repair the plugin"
         )
     return choice

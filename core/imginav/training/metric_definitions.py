@@ -7,29 +7,41 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from imginav.errors import UserError
-from imginav.plugin.components import Metric
+from imginav.manifest.tables import Evaluation
+from imginav.plugin.components import Measured
 
 TOTAL = "loss"
 """The name of the weighted sum among the terms."""
 
 PART = "val_"
-"""With what the names of figures begin that are of validation layouts."""
+"""Prefix of the metrics of validation layouts."""
+
+PROBE = "probe_"
+"""Prefix of the metrics of probes."""
 
 
-def figure_definitions(metrics: Mapping[str, Metric]) -> dict[str, str]:
-    """Return what the figures of some metrics stand for, by name; raises UserError where two have the same name."""
+def figure_definitions(
+    entries: Mapping[str, Measured], prefix: str = PART, table: str = "evaluation.metrics"
+) -> dict[str, str]:
+    """Return the definitions of the figures of some metrics, by name; raises UserError if two have the same name."""
     definitions: dict[str, str] = {}
     owners: dict[str, str] = {}
-    for name, metric in metrics.items():
-        for figure, text in metric.definitions.items():
+    for name, entry in entries.items():
+        for figure, text in entry.definitions.items():
             if figure in owners:
                 raise UserError(
-                    f"evaluation.metrics.{name} and evaluation.metrics.{owners[figure]} both measure {figure!r}; "
-                    f"switch one off: evaluation.metrics.{name} = false"
+                    f"{table}.{name} and {table}.{owners[figure]} both measure {figure!r}; "
+                    f"switch one off: {table}.{name} = false"
                 )
             owners[figure] = name
-            definitions[f"{PART}{figure}"] = text
+            definitions[f"{prefix}{figure}"] = text
     return definitions
+
+
+def definitions_of(evaluation: Evaluation) -> dict[str, str]:
+    """Return the definitions of all metrics and probes' metrics that a run is evaluated by."""
+    probes = figure_definitions(evaluation.probes, PROBE, "evaluation.probes")
+    return figure_definitions(evaluation.metrics) | probes
 
 
 DEFINITIONS = {

@@ -16,7 +16,6 @@ from typing import Any, cast
 import torch
 from attrs import frozen
 
-from imginav import pictures
 from imginav.errors import UserError
 from imginav.files import PART, STALE_SECONDS, move_aside, umask, write_text
 from imginav.formatting import format_bytes
@@ -25,6 +24,7 @@ from imginav.plugin.registry import Registry
 from imginav.runs.evaluation_result import EvaluationResult
 from imginav.runs.records import code_version, utc_now
 from imginav.runs.run_folder import EVALUATION, MANIFEST
+from imginav_evaluation import pictures
 from imginav_evaluation.checkpoint_manifest import resolve
 from imginav_handoff.architecture import Architecture
 from imginav_handoff.export_folder import (

@@ -19,11 +19,11 @@ from imginav.data.batches import rgb_of
 from imginav.data.loader import first_samples
 from imginav.errors import UserError
 from imginav.files import write_bytes
-from imginav.pictures import Pixels
 from imginav.pixels import to_bytes
 from imginav.plugin.data_spec import DataSpec
 from imginav.plugin.palette import Palette
 from imginav.plugin.registry import Registry
+from imginav_evaluation.pictures import Pixels
 from imginav_handoff.architecture import dataset_in
 from imginav_handoff.export_folder import Agreement
 from imginav_handoff.pretrained import Pretrained

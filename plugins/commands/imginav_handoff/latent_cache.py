@@ -24,22 +24,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors.torch import save
 from torch import Tensor
 
-from imginav.csv_files import write_rows
 from imginav.data.batches import Draw, LayoutReader, Loaded, loader
 from imginav.data.loader import Split, everything, fingerprint, split_as
 from imginav.errors import UserError
 from imginav.files import PART, write_bytes
 from imginav.formatting import format_bytes, format_duration
 from imginav.manifest.resolved import ResolvedManifest
-from imginav.model.autoencoder import Autoencoder, check_sizes
-from imginav.plugin.checkpoint import load_checkpoint, sha256_of
+from imginav.model.autoencoder import check_sizes
+from imginav.plugin.checkpoint import sha256_of
 from imginav.plugin.components import LayoutSource
 from imginav.plugin.palette import UNMATCHED, Palette
 from imginav.plugin.registry import Registry
 from imginav.processes.stop_request import Interrupted, StopRequest
 from imginav.runs.lock import RunLock
 from imginav.training.device import Device, limits_named, open_device
-from imginav_evaluation.checkpoint_manifest import resolve
+from imginav_evaluation.csv_files import write_rows
 from imginav_handoff.export_folder import DIGESTS, LATENT, write_digests
 from imginav_handoff.latent_set import (
     DIGEST,
@@ -60,9 +59,8 @@ from imginav_handoff.latent_set import (
     shard_path,
     statistics,
 )
-from imginav_handoff.latent_space import LatentSpace, latent_space_of
-from imginav_handoff.pretrained import architecture_of, with_weights
-from imginav_handoff.whole_evaluation import evaluation_over_training
+from imginav_handoff.latent_space import LatentSpace
+from imginav_handoff.sources import LatentSource, open_source, resolve_source
 
 Log = Callable[[str], None]
 
@@ -85,7 +83,7 @@ DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
 class EmbedRequest:
     """What is to be embedded, by what, and where to."""
 
-    checkpoint: Path
+    checkpoint: Path  # or a folder that export wrote
     to: Path
     data: Path | None = None  # a list of other layouts; none: those of the checkpoint, each with its split
     flips: str = "none"  # a key of FLIPS
@@ -102,32 +100,25 @@ def embed(request: EmbedRequest, registry: Registry, stop_request: StopRequest |
     to, or latents are not finite.
     """
     stop_request = stop_request or StopRequest()
-    checkpoint = load_checkpoint(request.checkpoint)
     # It is done once and used for weeks: unless somebody wants otherwise, in full precision.
     settings = ("machine.precision=fp32", *request.settings)
-    resolved = resolve(
-        request.checkpoint, checkpoint, registry, data=request.data, site=request.site, settings=settings
-    )
+    resolved = resolve_source(request.checkpoint, registry, data=request.data, site=request.site, settings=settings)
     manifest = resolved.manifest
     check_sizes(manifest.data, manifest.encoder)
-    evaluation = evaluation_over_training(request.checkpoint, registry, site=request.site, settings=settings, log=log)
+    autoencoder = open_source(request.checkpoint, registry, site=request.site, settings=settings, log=log)
     source = manifest.data.open()
     split = everything(source) if request.data is not None else split_as(source, manifest.train)
-    architecture = architecture_of(request.checkpoint, checkpoint, registry)
-    where = str(request.checkpoint)
-    model = with_weights(architecture.build(registry, where), checkpoint.model, where)
-    latent = latent_space_of(evaluation, architecture.spec, variational=model.variational)
     device = open_device(manifest.machine)
-    record = _record(request, resolved, source, split, latent, device)
+    record = _record(request, resolved, source, split, autoencoder.latent, device)
     log(f"layouts: {source.describe()}; {split}")
     with RunLock(request.to, stop_request.abort, log):
         if _finished(request.to, record):
             log(f"{request.to} is finished already, with the same weights, layouts and options")
             return
-        _begin(request.to, record, latent)
+        _begin(request.to, record, autoencoder.latent)
         source.prepare(manifest.machine.cache or None, log)
-        device.place(model)
-        embedder = Embedder(model, device, source, split, record)
+        device.place(autoencoder.module)
+        embedder = Embedder(autoencoder, device, source, split, record)
         with limits_named():
             made, seconds = _write_missing(
                 request.to, embedder, skips=manifest.data.on_bad == "skip", check=stop_request
@@ -199,7 +190,7 @@ def _begin(folder: Path, record: LatentSetRecord, latent: LatentSpace) -> None:
 class Embedder:
     """What encodes layouts."""
 
-    model: Autoencoder
+    autoencoder: LatentSource
     device: Device
     source: LayoutSource
     split: Split
@@ -214,7 +205,7 @@ class Embedder:
         """Return mean, and of a variational encoder log-variance, (N, C, h, w) of a batch, in fp32 on the CPU."""
         images = self.device.images(loaded.layouts)
         with self.device.autocast():
-            mean, log_variance = self.model.posterior(images)
+            mean, log_variance = self.autoencoder.posterior(images)
         found = {"mean": mean} if log_variance is None else {"mean": mean, "log_variance": log_variance}
         return {name: tensor.float().cpu() for name, tensor in found.items()}
 
@@ -262,7 +253,7 @@ def _write_missing(folder: Path, embedder: Embedder, *, skips: bool, check: Stop
     validation = set(embedder.split.validation) if embedder.split.by else set()
     reader = LayoutReader(embedder.source)
     loading = iter(loader(reader, batches, workers=min(embedder.device.workers, len(batches))))
-    embedder.model.eval()
+    embedder.autoencoder.module.eval()
     made, began = 0, time.monotonic()
     threads = min(HASHING_THREADS, os.cpu_count() or 1)
     total = sum(len(shards[number]) for number in missing)
@@ -334,9 +325,9 @@ def _write_shard(
 
 def _empty(embedder: Embedder) -> dict[str, Tensor]:
     """Return the latents of a shard of which nothing could be read."""
-    channels = embedder.model.encode(torch.zeros(1, 3, 256, 256, device=embedder.device.device)).shape[1]
-    names = ("mean", "log_variance") if embedder.model.variational else ("mean",)
-    return {name: torch.empty(0, channels, 1, 1) for name in names}
+    latent = embedder.autoencoder.latent
+    names = ("mean", "log_variance") if latent.variational else ("mean",)
+    return {name: torch.empty(0, latent.channels, 1, 1) for name in names}
 
 
 def _conclude(folder: Path, record: LatentSetRecord, log: Log) -> None:

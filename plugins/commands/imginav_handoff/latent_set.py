@@ -19,11 +19,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from imginav.csv_files import read_rows
 from imginav.errors import UserError
 from imginav.manifest.json_record import MissingRecordError, load_record_of, save_record
 from imginav.plugin.checkpoint import sha256_of
 from imginav.plugin.palette import UNMATCHED
+from imginav_evaluation.csv_files import read_rows
 from imginav_handoff.export_folder import DIGESTS, LATENT, check_digests
 from imginav_handoff.latent_space import load_latent_space
 

@@ -13,15 +13,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from imginav import pictures
 from imginav.errors import UserError, in_one_line
 from imginav.files import write_bytes
 from imginav.manifest.tables import Machine
-from imginav.pictures import Pixels
 from imginav.pixels import psnr_db, to_bytes
 from imginav.training.device import open_device
 from imginav_datasets.image_files import UnusableImageError, read_image
+from imginav_evaluation import pictures
 from imginav_evaluation.error_maps import LARGEST_ERROR, error_map
+from imginav_evaluation.pictures import Pixels
 from imginav_handoff.golden import as_images
 from imginav_handoff.pretrained import Pretrained, load
 

@@ -36,7 +36,7 @@ from imginav.study.selection import (
 from imginav.training.assembly import build_hooks, build_model
 from imginav.training.best_epoch import BestEpoch
 from imginav.training.device import open_device
-from imginav.training.metric_definitions import PART, figure_definitions, metric_columns
+from imginav.training.metric_definitions import PART, definitions_of, metric_columns
 from imginav.training.objective import Objective
 
 MOST_BYTES_OF_A_LAYOUT = 4 * 2**30
@@ -237,16 +237,17 @@ def _check_metrics(
     with faults.of(label):
         BestEpoch(train.monitor, train.monitor_mode, columns)
     # Of the weights that a run leaves, there are no training metrics.
-    figures = figure_definitions(experiment.manifest.evaluation.metrics)
+    figures = definitions_of(experiment.manifest.evaluation)
     known = list(dict.fromkeys([name for name in columns if name.startswith(PART)] + list(figures)))
     if selector and (wrong := wrong_direction(selector, experiment)):
         faults.add(wrong, label)
-    if selector and selector.metric not in known:
-        faults.add(
-            f"sweep.selector.metric = {selector.metric!r} is no metric that experiments are compared by"
-            f"{did_you_mean(selector.metric, known)}; these are {', '.join(known)}",
-            label,
-        )
+    for setting, metric in (selector.metrics if selector else {}).items():
+        if metric not in known:
+            faults.add(
+                f"sweep.selector.{setting} = {metric!r} is no metric that experiments are compared by"
+                f"{did_you_mean(metric, known)}; these are {', '.join(known)}",
+                label,
+            )
 
 
 def _batch_of_one(source: LayoutSource, dataset: Dataset) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 from torch import Tensor
 
-from imginav.pictures import Pixels
+from imginav_evaluation.pictures import Pixels
 
 LARGEST_ERROR = 0.5
 """In [-1, 1], of a pixel's mean absolute error, from which on error maps are at their brightest."""

@@ -12,12 +12,10 @@ import torch
 from attrs import evolve, frozen
 from torch import Tensor
 
-from imginav import pictures
 from imginav.data.batches import rgb_of
 from imginav.data.loader import Data, first_samples
 from imginav.manifest.resolved import ResolvedManifest
 from imginav.model.autoencoder import Autoencoder, parameter_count
-from imginav.pictures import Pixels
 from imginav.pixels import to_bytes
 from imginav.plugin.checkpoint import sha256_of
 from imginav.plugin.components import Sample
@@ -29,6 +27,7 @@ from imginav.training.device import Device
 from imginav.training.objective import Objective
 from imginav.training.trainer import Trainer
 from imginav.training.validation import validate
+from imginav_evaluation import pictures
 from imginav_evaluation.cost import size_of
 from imginav_evaluation.error_maps import LARGEST_ERROR, error_map
 from imginav_evaluation.latency import latency_of
@@ -41,6 +40,7 @@ from imginav_evaluation.latent_statistics import (
     straight,
     with_decoding,
 )
+from imginav_evaluation.pictures import Pixels
 from imginav_evaluation.reconstruction import Reconstructions
 
 T = TypeVar("T")

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from imginav.csv_files import write_rows
 from imginav.errors import UserError
 from imginav.plugin.components import CannotMeasure, Measurement, Metric
 from imginav.plugin.data_spec import DataSpec
@@ -16,6 +15,7 @@ from imginav.plugin.palette import UNMATCHED
 from imginav.runs.evaluation_result import RankedLayout, Reconstruction
 from imginav.training.device import Device
 from imginav.training.metric_definitions import PART, figure_definitions
+from imginav_evaluation.csv_files import write_rows
 
 
 class Reconstructions:

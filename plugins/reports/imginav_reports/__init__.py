@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from imginav.study.phases import ConcludedPhase
 
 
-@hookimpl
+@hookimpl(trylast=True)
 def run_finished(run: FinishedRun) -> None:
     """Write the page of a run from its evaluation, and copy it into the phase's folder."""
     from imginav.runs.evaluation_result import load_evaluation  # these need torch and matplotlib

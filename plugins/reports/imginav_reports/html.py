@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from statistics import fmean
 from typing import Any
 
 import jinja2
@@ -72,3 +73,9 @@ def moment(text: str) -> str:
     except ValueError:
         return text
     return f"{at:%Y-%m-%d %H:%M} {at.tzname() or ''}".rstrip()
+
+
+def with_spread(values: Sequence[float]) -> str:
+    """Return the mean of several seeds with half of what lies between them."""
+    spread = (max(values) - min(values)) / 2
+    return figure(fmean(values), 3) + (f" ± {figure(spread, 2)}" if len(values) > 1 else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from imginav.csv_files import read_rows
+from imginav_evaluation.csv_files import read_rows
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

@@ -18,23 +18,24 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from imginav import pictures
-from imginav.csv_files import write_rows
 from imginav.data.batches import rgb_of
 from imginav.data.loader import first_samples, split_as
 from imginav.errors import UserError
 from imginav.files import write_text
 from imginav.manifest.resolved import ResolvedPhase
 from imginav.manifest.winners import Winner
-from imginav.pictures import Pixels
 from imginav.pixels import to_bytes
 from imginav.plugin.checkpoint import load_checkpoint
 from imginav.plugin.data_spec import DataSpec
+from imginav.plugin.selector import Selector
 from imginav.runs.evaluation_result import EvaluationResult
 from imginav.runs.experiment import run_folder
-from imginav.study.selection import RunResult
+from imginav.study.selection import RunResult, choice_of
 from imginav.training.assembly import build_model
 from imginav.training.device import open_device
+from imginav_evaluation import pictures
+from imginav_evaluation.csv_files import write_rows
+from imginav_evaluation.pictures import Pixels
 from imginav_reports.charts import EXPERIMENTS, LITERAL, MARK, MOST_MARKED_POINTS, scale, set_epochs, svg, write_figure
 from imginav_reports.comparison_table import deciding_metric
 from imginav_reports.html import page
@@ -92,6 +93,7 @@ def write(phase: ResolvedPhase, evidence: Sequence[RunResult], winner: Winner | 
         source=phase.source,
         scale="at trial scale" if phase.experiments[0].trial else "at full scale",
         winner=winner,
+        rules=_rules(phase, evidence) if len(phase.names) > 1 else [],
         columns=columns_of(phase, evidence, *deciding_metric(phase, winner)),
         runs=[_run(phase, e, winner) for e in evidence],
         timed_on=sorted(
@@ -103,6 +105,15 @@ def write(phase: ResolvedPhase, evidence: Sequence[RunResult], winner: Winner | 
         lineage=[earlier.summary for earlier in phase.lineage.values()],
     )
     write_text(shared / PAGE, html)
+
+
+def _rules(phase: ResolvedPhase, evidence: Sequence[RunResult]) -> list[tuple[str, str, str]]:
+    """Return what each installed rule would choose among the finished experiments: the rule, the winner, and why."""
+    own = [phase.selector] if phase.selector else []
+    kinds = [r.component for r in phase.structurer.registry if issubclass(r.component, Selector)]
+    others = [kind() for kind in kinds if not (own and isinstance(own[0], kind))]
+    choices = [(rule.rule, choice_of(phase, rule, evidence)) for rule in (*own, *others)]
+    return [(rule, choice.winner, choice.because) for rule, choice in choices if choice]
 
 
 def _write_csv(path: Path, phase: ResolvedPhase, evidence: Sequence[RunResult], winner: Winner | None) -> None:

@@ -13,12 +13,13 @@ from imginav.files import write_text
 from imginav.manifest.config_layers import value_at
 from imginav.manifest.resolved import ResolvedManifest
 from imginav.runs.evaluation_result import EvaluationResult
-from imginav.training.metric_definitions import metric_definition
+from imginav.runs.run_folder import PROBES
+from imginav.training.metric_definitions import PROBE, metric_definition
 from imginav_evaluation.error_maps import LARGEST_ERROR
 from imginav_evaluation.evaluate import BEST, INTERPOLATION, WORST
 from imginav_reports.charts import History, drawings, write_curves
 from imginav_reports.deliverables import files_of, phase_2_block, weights_of
-from imginav_reports.html import figure, fixed, page
+from imginav_reports.html import figure, fixed, page, with_spread
 from imginav_reports.inline_images import Picture, embedded, evenly
 
 PAGE = "report.html"
@@ -27,8 +28,8 @@ CURVES = "curves.png"
 MOST_SAMPLE_PICTURES = 24
 """In the page, evenly chosen of those in the folder."""
 
-SAMPLE_BYTES, PICTURE_BYTES = 2_600_000, 1_500_000
-"""Of the page, that samples, and all other pictures, may take at most; with all else it stays below 5 MB."""
+SAMPLE_BYTES, PICTURE_BYTES, PROBE_BYTES = 2_200_000, 1_300_000, 600_000
+"""Of the page, that samples, the probes' pictures and all others may take at most; it stays below 5 MB."""
 
 LEAST_MILLIONS = 100_000
 """From which on a number is said in millions."""
@@ -61,6 +62,18 @@ class Figure:
 
 
 @frozen(kw_only=True)
+class Probed:
+    """A metric of a probe, as a row of a table."""
+
+    name: str
+    arrow: str
+    value: str  # mean of the seeds, with what lies between them
+    reconstructed: float | None  # the same of reconstructions
+    floor: float | None  # the same of true layouts
+    definition: str
+
+
+@frozen(kw_only=True)
 class Pictures:
     """The pictures of a page."""
 
@@ -68,6 +81,7 @@ class Pictures:
     first: int = 0  # the place of the one that is shown first: of the weights, if there is one
     left_out: int = 0  # sample pictures of the folder that the page has no room for
     others: dict[str, Picture] = field(factory=dict)  # by the name of the file
+    probes: dict[str, Picture] = field(factory=dict)  # by their captions
 
 
 def write(evaluation: EvaluationResult, folder: Path, resolved: ResolvedManifest, history: History = ()) -> None:
@@ -80,6 +94,7 @@ def write(evaluation: EvaluationResult, folder: Path, resolved: ResolvedManifest
         evaluation=evaluation,
         folder=folder,
         tiles=_tiles(evaluation),
+        probed=probed(evaluation),
         notes=evaluation.notes[:NOTES_SHOWN],
         more_notes=evaluation.notes[NOTES_SHOWN:NOTES_LISTED],
         notes_left_out=max(0, len(evaluation.notes) - NOTES_LISTED),
@@ -97,6 +112,21 @@ def write(evaluation: EvaluationResult, folder: Path, resolved: ResolvedManifest
         files=files,
     )
     write_text(folder / PAGE, text)
+
+
+def probed(evaluation: EvaluationResult) -> list[Probed]:
+    """Return the metrics of the probes."""
+    return [
+        Probed(
+            name=name.removeprefix(PROBE),
+            arrow="↑" if metric.more_is_better else "↓",
+            value=with_spread(metric.values),
+            reconstructed=metric.reconstructed,
+            floor=metric.floor,
+            definition=metric.definition,
+        )
+        for name, metric in evaluation.probes.items()
+    ]
 
 
 def _tiles(evaluation: EvaluationResult) -> list[Tile]:
@@ -140,6 +170,9 @@ def _tiles_of_quality(evaluation: EvaluationResult) -> list[Tile]:
         tiles.append(Tile("validation MSE", figure(metrics["val_mse"]), below))
     if "val_psnr_db" in metrics:
         tiles.append(Tile("PSNR", f"{fixed(metrics['val_psnr_db'], 2)} dB", "of the mean MSE"))
+    if probe := evaluation.probes.get("probe_fdd"):
+        below = f"of the probe's samples; true layouts have {figure(probe.floor or 0.0, 3)}"
+        tiles.append(Tile("FDD", with_spread(probe.values), below))
     for name, title in (("val_mean_iou", "mean IoU"), ("val_wall_recall", "wall recall")):
         if name in metrics:
             tiles.append(
@@ -175,7 +208,7 @@ def _figures(evaluation: EvaluationResult, resolved: ResolvedManifest) -> list[F
             is_loss=_is_loss(name),
         )
         for name in names
-        if name in evaluation.metrics
+        if name in evaluation.metrics and name not in evaluation.probes  # which have a table of their own
     ]
 
 
@@ -196,13 +229,24 @@ def _pictures(folder: Path, weights_epoch: int) -> Pictures:
     epochs = evenly(sorted(numbered), MOST_SAMPLE_PICTURES, with_one=weights_epoch)
     samples = embedded([numbered[epoch] for epoch in epochs], SAMPLE_BYTES)
     others = embedded([folder / name for name in (WORST, BEST, INTERPOLATION)], PICTURE_BYTES)
+    probes = embedded(sorted((folder / PROBES).glob("*/*.png"), key=_place), PROBE_BYTES)
     shown = [(epoch, samples[numbered[epoch]]) for epoch in epochs if numbered[epoch] in samples]
     return Pictures(
         samples=shown,
         first=next((place for place, (epoch, _) in enumerate(shown) if epoch == weights_epoch), len(shown) - 1),
         left_out=len(numbered) - len(shown),
         others={path.name: picture for path, picture in others.items()},
+        probes={_caption(path): picture for path, picture in probes.items()},
     )
+
+
+def _place(path: Path) -> tuple[str, bool, str]:
+    """Return what pictures of probes are sorted by: the probe, its samples first."""
+    return path.parent.name, path.name != "samples.png", path.name
+
+
+def _caption(path: Path) -> str:
+    return f"{path.parent.name}: {path.stem.replace('_', ' ')}"
 
 
 def _values(resolved: ResolvedManifest, *, chosen: bool) -> list[tuple[str, Any, str]]:

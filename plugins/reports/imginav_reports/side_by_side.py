@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from statistics import fmean
 from typing import Literal
 
 from attrs import field, frozen
@@ -12,7 +13,8 @@ from imginav.formatting import format_duration
 from imginav.manifest.resolved import ResolvedPhase
 from imginav.runs.evaluation_result import EvaluationResult
 from imginav.study.selection import RunResult, definition_of
-from imginav_reports.html import figure
+from imginav.training.metric_definitions import PROBE
+from imginav_reports.html import figure, with_spread
 from imginav_reports.varied_values import short_names, shown_value
 
 Better = Literal["min", "max", ""]
@@ -129,12 +131,15 @@ def columns_of(phase: ResolvedPhase, evidence: Sequence[RunResult], chosen_by: s
         Column(heading=short, definition=key, cells=[_varied(e, key) for e in evidence])
         for short, key in zip(short_names(phase.varied), phase.varied, strict=True)
     ]
-    titles = {name: (title, better) for name, title, better in METRICS}
+    titles = {name: (title, better) for name, title, better in METRICS} | (probes := _titles_of_probes(evidence))
     names = [name for name in dict.fromkeys([chosen_by, *titles]) if any(_has(e, name) for e in evidence)]
     quality = []
     for name in names:
         title, better = titles.get(name, (name, mode))
-        definition = next((text for e in evidence if (text := definition_of(name, e.resolved))), "")
+        if name in probes:
+            quality.append(_probe_column(name, evidence, title, better))
+            continue
+        definition = next((text for e in evidence if (text := _definition(name, e))), "")
         measure = Measure(heading=title, value=_metric(name), better=better, definition=definition or name)
         quality.append(measure.column(evidence))
     latents = [_latent(e) for e in evidence]
@@ -152,6 +157,43 @@ def columns_of(phase: ResolvedPhase, evidence: Sequence[RunResult], chosen_by: s
         Column(heading="epoch", definition="of the weights, of those that were trained", cells=epochs),
         Column(heading="time", definition="of training", cells=times),
     ]
+
+
+def _titles_of_probes(evidence: Sequence[RunResult]) -> dict[str, tuple[str, Better]]:
+    """Return the headings of the probes' metrics, and whether less or more of them is better."""
+    probed = {name: metric for e in evidence if e.evaluation for name, metric in e.evaluation.probes.items()}
+    return {
+        name: (f"probe: {name.removeprefix(PROBE).replace('_', ' ')}", "max" if metric.more_is_better else "min")
+        for name, metric in probed.items()
+    }
+
+
+def _probe_column(name: str, evidence: Sequence[RunResult], title: str, better: Better) -> Column:
+    """Return the column of a probe's metric: the best is marked with all that are level with it by their seeds."""
+    values = {e.run: e.evaluation.probes[name].values for e in evidence if _probed(e, name) and e.evaluation}
+    means = {run: fmean(of) for run, of in values.items()}
+    best = (min if better == "min" else max)(means, key=lambda run: means[run])
+
+    def level(run: str) -> bool:
+        spread = max(max(values[one]) - min(values[one]) for one in (run, best))
+        return abs(means[run] - means[best]) <= spread
+
+    tie = sum(map(level, means)) > MOST_OF_A_TIE * len(means)
+    return Column(
+        heading=title,
+        definition=next(text for e in evidence if (text := _definition(name, e))),
+        better=better,
+        cells=[
+            Cell(text=with_spread(values[e.run]), key=means[e.run], best=level(e.run) and not tie)
+            if e.run in values
+            else Cell(text="–" if e.evaluation else "")
+            for e in evidence
+        ],
+    )
+
+
+def _probed(e: RunResult, name: str) -> bool:
+    return e.evaluation is not None and name in e.evaluation.probes
 
 
 def finite(value: float | None) -> float | None:
@@ -178,6 +220,11 @@ def _epochs(e: RunResult) -> Cell:
     if e.evaluation:
         return Cell(text=f"{e.evaluation.weights_epoch} of {e.evaluation.epochs}", key=e.evaluation.weights_epoch)
     return Cell(text=e.state)
+
+
+def _definition(name: str, e: RunResult) -> str:
+    probed = e.evaluation.probes.get(name) if e.evaluation else None
+    return probed.definition if probed else definition_of(name, e.resolved)
 
 
 def _has(e: RunResult, metric: str) -> bool:

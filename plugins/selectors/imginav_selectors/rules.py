@@ -1,4 +1,4 @@
-"""Three rules by which an experiment wins.
+"""Four rules by which an experiment wins.
 
 None of them depends on the order of the experiments, and an experiment that is worse than another in everything
 changes nothing: quality is measured from the best one alone.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 from attrs import field, frozen
 
@@ -68,6 +69,50 @@ class SmallestGoodEnough(Selector):
             f"{getattr(best, key):,} buy only "
             f"{gains[winner.name]:.1%} in {self.metric} ({theirs} against {ours})",
         )
+
+
+@frozen(kw_only=True)
+class Gated(Selector):
+    """What it reconstructs decides who may win, another metric who does: the best of those that reconstruct well.
+
+    An arm passes the gate with a value within `factor` of the best arm's, or, where it is given, of at least the
+    quality `limit`. Among those that pass, the best metric wins; of level ones, the smallest and fastest.
+    """
+
+    metric: str = "probe_fdd"  # what decides among those that pass
+    gate: str = "val_mse"  # the metric of the gate
+    gate_mode: Literal["min", "max"] = "min"  # whether less or more of it is better
+    factor: float = field(default=1.5, validator=at_least(1))  # how many times worse than the best may still pass
+    limit: float | None = None  # the worst value that passes, in place of `factor`; none: `factor` decides
+
+    @property
+    def metrics(self) -> dict[str, str]:
+        return {"metric": self.metric, "gate": self.gate}
+
+    @property
+    def rule(self) -> str:
+        sign = "≤" if self.gate_mode == "min" else "≥"
+        passes = f"{self.gate} {sign} {self.limit:g}" if self.limit is not None else f"{self.gate} × {self.factor:g}"
+        return f"gated {self.metric} ({self.mode}), {passes}"
+
+    def select(self, candidates: Sequence[Candidate]) -> Choice:
+        values = {candidate.name: candidate.figures[self.gate] for candidate in candidates}
+        best = min(values.values()) if self.gate_mode == "min" else max(values.values())
+        bound = best * self.factor if self.gate_mode == "min" else best / self.factor
+        if self.limit is not None:
+            bound = self.limit
+        sign = 1 if self.gate_mode == "min" else -1
+        passed = [candidate for candidate in candidates if sign * values[candidate.name] <= sign * bound]
+        if not passed:
+            raise UserError(
+                f"sweep.selector.limit = {self.limit:g}: no experiment passes, the best {self.gate} is {best:.4g}; "
+                "choose another limit, or leave it out, and sweep.selector.factor decides"
+            )
+        choice = Best(metric=self.metric, mode=self.mode).select(passed)
+        out = ", ".join(candidate.name for candidate in candidates if candidate not in passed)
+        gate = f"{self.gate} {'≤' if sign > 0 else '≥'} {bound:.4g}"
+        kept = f"{out} did not pass {gate}" if out else f"all pass {gate}"
+        return Choice(winner=choice.winner, because=f"{choice.because}; {kept}")
 
 
 @frozen(kw_only=True)

@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from imginav.pictures import CAPTION_HEIGHT, FRAME, GAP
 from imginav_callbacks import EarlyStopping, Samples
 from imginav_datasets.classes import PALETTE
+from imginav_evaluation.pictures import CAPTION_HEIGHT, FRAME, GAP
 from imginav_heads import RgbHead, SegmentationHead
 from imginav_losses import MSE, CrossEntropy
 

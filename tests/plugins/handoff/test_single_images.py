@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 
 import imginav
 from imginav import UserError
-from imginav.pictures import Pixels
 from imginav.pixels import psnr_db, to_bytes
 from imginav_datasets.image_files import read_image
+from imginav_evaluation.pictures import Pixels
 from imginav_handoff.golden import as_images, drawn_rectangles
 from imginav_handoff.single_images import Coding, decode_file, encode_file, open_coding, reconstruct_files
 

@@ -68,7 +68,7 @@ def test_a_folder_its_manifest_and_a_checkpoint_are_explained_alike(
     assert explanation.heading == ("Resolved from phase.toml, at full scale; beside each value, where it came from.")
     # Of a table without values there is nothing to explain.
     assert {key: origin for key, _, origin in explanation.values} == {
-        key: origin for key, origin in resolved.origins.items() if key != "callbacks"
+        key: origin for key, origin in resolved.origins.items() if key not in ("callbacks", "evaluation.probes")
     }
     assert explanation.lineage == {"1.1": WINNER}
     lines = explanation.lines

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from imginav.csv_files import write_rows
+from imginav_evaluation.csv_files import write_rows
 from imginav_reports.metrics_file import read_metrics
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from imginav import UserError
-from imginav.csv_files import read_rows, write_rows
+from imginav_evaluation.csv_files import read_rows, write_rows
 
 
 def test_rows_are_read_back_with_columns_in_the_order_of_their_first_appearance(tmp_path: Path) -> None:

@@ -1,0 +1,248 @@
+"""The probe `flow`: a tiny flow-matching model on the latents, judged by the layouts that its samples decode to."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from attrs import field, frozen
+from torch import Tensor
+
+from imginav.errors import UserError
+from imginav.files import write_bytes
+from imginav.manifest.resolved import ResolvedManifest
+from imginav.plugin.checkpoint import DAMAGES
+from imginav.plugin.validators import from_to
+from imginav.processes.stop_request import Interrupted
+from imginav.runs.evaluation_result import ProbeMetric
+from imginav.seeds import Seeds
+from imginav.terminal import show_progress
+from imginav_probe.flow_model import FlowTransformer, tokens_along_side
+from imginav_probe.flow_training import FlowTraining, sample, shift_of
+from imginav_probe.probe import Probe, ProbeSubject, Workplace
+from imginav_probe.subject import windows_of
+from imginav_probe.truth import MORE_IS_BETTER, Truth, control_metrics, definitions
+
+SMALL_SIDE = 128
+"""Windows of up to so many pixels take the small model and the short training, larger ones the others."""
+
+SAMPLED_AT_ONCE = 128
+
+SAVED_EVERY = 50
+"""Steps between two saves of the state, beside the save where it is asked to stop."""
+
+STATE = "state.pt"
+
+RATES = (0.02, 2e-3)
+"""Peak learning rates of Muon and of AdamW."""
+
+
+@frozen(kw_only=True)
+class Settings:
+    """What is computed, with every default filled in."""
+
+    steps: int
+    batch_size: int
+    width: int
+    depth: int
+    samples: int
+    seeds: int
+
+    @property
+    def described(self) -> str:
+        """What makes figures comparable, in a few words."""
+        return (
+            f"flow model of width {self.width} and depth {self.depth} after {self.steps:,} steps of {self.batch_size}, "
+            f"{self.samples:,} samples"
+        )
+
+
+@frozen(kw_only=True)
+class FlowProbe(Probe):
+    """A tiny flow-matching transformer, trained on the latents alike for all autoencoders; its samples are measured.
+
+    The model sees the same tokens whatever the shape of the latent (one for 16×16 pixels), so that all latents get
+    the same number of steps and, but for the first and last layer, of arithmetic operations.
+    """
+
+    steps: int | None = field(
+        default=None, validator=from_to(1, 10_000_000)
+    )  # optimizer steps; none: 300 for windows of up to 128 pixels, 2,000 for larger ones
+    batch_size: int = field(default=64, validator=from_to(1, 65_536))  # latents per step
+    width: int | None = field(
+        default=None, validator=from_to(64, 4096)
+    )  # of the transformer; none: 192 for windows of up to 128 pixels, 384 for larger ones
+    depth: int | None = field(default=None, validator=from_to(1, 64))  # blocks; none: 4, or 8 for larger windows
+    samples: int | None = field(
+        default=None, validator=from_to(16, 100_000)
+    )  # that are measured; none: 512, or 2,048 for larger windows
+    seeds: int | None = field(default=None, validator=from_to(1, 64))  # trainings; none: 2 on a CPU, 3 on a GPU
+    condition: Literal["none", "walls"] = "none"  # walls: also train a model that is given the walls, and measure them
+
+    @property
+    def definitions(self) -> Mapping[str, str]:
+        return definitions(control=self.condition == "walls")
+
+    @property
+    def more_is_better(self) -> Collection[str]:
+        return MORE_IS_BETTER
+
+    def check(self, resolved: ResolvedManifest) -> None:
+        try:
+            tokens_along_side(windows_of(resolved).side)
+        except ValueError as error:
+            raise UserError(
+                f"the probe flow cannot look at windows of this size (data.crop, image_size): {error}"
+            ) from None
+
+    def settled(self, side: int, device: torch.device) -> Settings:
+        """Return what is computed for windows of so many pixels on a device."""
+        small = side <= SMALL_SIDE
+        return Settings(
+            steps=self.steps or (300 if small else 2000),
+            batch_size=self.batch_size,
+            width=self.width or (192 if small else 384),
+            depth=self.depth or (4 if small else 8),
+            samples=self.samples or (512 if small else 2048),
+            seeds=self.seeds or (2 if device.type == "cpu" else 3),
+        )
+
+    def measure(self, subject: ProbeSubject, workplace: Workplace) -> Mapping[str, ProbeMetric]:
+        settings = self.settled(subject.windows.side, subject.device.device)
+        truth = Truth.of(subject, settings.samples, workplace, walls=self.condition == "walls")
+        state = _load_state(workplace.folder / STATE)
+        done: list[dict[str, float]] = state.get("done", [])
+        for seed in range(len(done), settings.seeds):
+            run = FlowRun(subject, settings, seed, truth, workplace, done, state.pop("found", {}))
+            if not run.found:
+                run.unconditional(state.pop("free", None))
+            if self.condition == "walls":
+                run.conditional(state.pop("walls", None))
+            done.append(run.found)
+            run.save({}, found={})
+        described = settings.described
+        names = definitions(control=self.condition == "walls")
+        return {
+            name: ProbeMetric(
+                values=tuple(found[name] for found in done),
+                definition=f"{text}; {described}",
+                more_is_better=name in MORE_IS_BETTER,
+                floor=truth.floors.get(name),
+                reconstructed=truth.reconstructed.get(name),
+            )
+            for name, text in names.items()
+            if name in done[0]
+        }
+
+
+class FlowRun:
+    """One seed of the probe: its training, its samples, and what they show."""
+
+    def __init__(
+        self,
+        subject: ProbeSubject,
+        settings: Settings,
+        seed: int,
+        truth: Truth,
+        workplace: Workplace,
+        done: list[dict[str, float]],
+        found: dict[str, float],
+    ) -> None:
+        """Go on with the metrics `found` for this seed so far; those of the seeds before it are `done`."""
+        self.found = found
+        self._subject, self._settings, self._truth = subject, settings, truth
+        self._workplace, self._done, self._number = workplace, done, seed
+        self._seeds = Seeds(seed)
+        self._side = subject.windows.side
+        self._device = subject.device.device
+        self._cells = subject.latents.cells(self._side)
+        self._shift = shift_of(subject.latents.channels * self._cells**2)
+
+    def save(self, training: Mapping[str, Any], found: Mapping[str, float] | None = None) -> None:
+        """Keep the results so far, and the state of the training that is going on."""
+        buffer = io.BytesIO()
+        torch.save({"done": self._done, "found": self.found if found is None else found, **training}, buffer)
+        write_bytes(self._workplace.folder / STATE, buffer.getbuffer())
+
+    def unconditional(self, state: dict[str, Any] | None) -> None:
+        """Train the model, and measure its samples; of the first seed, draw them."""
+        training = self._train("free", state, condition=0)
+        images = self._subject.decode(self._sample(training, None))
+        if self._number == 0:
+            self._truth.draw(images, self._workplace.folder)
+        self.found |= self._truth.metrics(images)
+
+    def conditional(self, state: dict[str, Any] | None) -> None:
+        """Train the model that is given walls, and measure how well those of validation layouts come back."""
+        training = self._train("walls", state, condition=1)
+        given = self._truth.validation_walls
+        images = self._subject.decode(self._sample(training, torch.from_numpy(given[:, None]).float()))
+        found = self._truth.walls_of(images)
+        if self._number == 0:
+            self._truth.draw_control(images, self._workplace.folder)
+        self.found |= control_metrics(given, found)
+
+    def _train(self, name: str, state: dict[str, Any] | None, *, condition: int) -> FlowTraining:
+        subject, settings = self._subject, self._settings
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seeds.derive(name, "initialisation"))
+            model = FlowTransformer(
+                subject.latents.channels,
+                self._cells,
+                self._side,
+                width=settings.width,
+                depth=settings.depth,
+                condition=condition,
+            )
+        training = FlowTraining(model.to(self._device), self._seeds, settings.steps, self._shift, RATES)
+        if state is not None:
+            training.load_state_dict(state)
+        steps = range(training.step, settings.steps)
+        what = f"training the probe, seed {self._number + 1} of {settings.seeds}{', walls' if condition else ''}"
+        try:
+            for step in show_progress(self._workplace.unless_stopped(steps), what, len(steps)):
+                training.advance(*self._batch(step, condition=condition), subject.device.autocast)
+                if training.step % SAVED_EVERY == 0:
+                    self.save({name: training.state_dict()})
+        except Interrupted:
+            self.save({name: training.state_dict()})
+            raise
+        training.use_average()
+        return training
+
+    def _batch(self, step: int, *, condition: int) -> tuple[Tensor, Tensor | None]:
+        """Return the latents of a step, drawn anew, and the walls of the same windows."""
+        subject = self._subject
+        generator = self._seeds.generator("batch", step)
+        layouts = range(len(subject.training.indices))
+        places = subject.windows.draw(self._settings.batch_size, layouts, generator)
+        latents = subject.latents.of(places, self._side, generator).to(self._device)
+        if not condition:
+            return latents, None
+        walls = self._truth.is_wall(subject.training.classes(places, self._side))
+        return latents, torch.from_numpy(walls[:, None]).float().to(self._device)
+
+    def _sample(self, training: FlowTraining, condition: Tensor | None) -> Tensor:
+        """Return samples, as many as are measured; with a condition one for each of it."""
+        count = self._settings.samples if condition is None else len(condition)
+        shape = (count, self._subject.latents.channels, self._cells, self._cells)
+        noise = torch.randn(shape, generator=self._seeds.generator("samples"))
+        parts = list(range(0, count, SAMPLED_AT_ONCE))
+        model = training.model.eval()
+        drawn = []
+        for start in show_progress(self._workplace.unless_stopped(parts), "sampling", len(parts)):
+            part = slice(start, start + SAMPLED_AT_ONCE)
+            given = None if condition is None else condition[part].to(self._device)
+            drawn.append(sample(model, noise[part].to(self._device), given, self._shift, self._subject.device.autocast))
+        return torch.cat(drawn)
+
+
+def _load_state(path: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except DAMAGES:
+        return {}  # there is none, or it is damaged: it begins anew
+    return state

@@ -1,0 +1,56 @@
+"""The probes of a finished run, whose metrics become a part of its evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from imginav.errors import UserError
+from imginav.manifest.resolved import ResolvedManifest
+from imginav.plugin.registry import Registry, installed
+from imginav.processes.stop_request import StopRequest
+from imginav.runs.evaluation_result import EvaluationResult, load_evaluation
+from imginav.runs.run_folder import PROBES, RunFolder
+from imginav_probe.measuring import ProbeRequest, measure
+from imginav_probe.probe import Log, Probe
+
+
+def probe_run(
+    resolved: ResolvedManifest,
+    folder: RunFolder,
+    probes: Mapping[str, Probe] | None = None,
+    *,
+    registry: Registry | None = None,
+    unless_stopped: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+    stop_request: StopRequest | None = None,
+    log: Log = print,
+) -> EvaluationResult:
+    """Measure the probes of a finished run, by default those of its manifest, and return its evaluation with them.
+
+    Raises UserError where the run's weights are not there, and as `measure` does.
+    """
+    registry = registry or installed()
+    for name, probe in (probes or resolved.manifest.evaluation.probes).items():
+        evaluation = load_evaluation(folder.evaluation)
+        request = ProbeRequest(
+            path=final_weights(folder, evaluation),
+            probe=cast(Probe, probe),
+            name=registry.name_of(type(probe)),
+            to=folder.root / PROBES / name,
+        )
+        result = measure(request, registry, unless_stopped, stop_request, log)
+        evaluation.with_probe(result.metrics).save(folder.evaluation)
+    return load_evaluation(folder.evaluation)
+
+
+def final_weights(folder: RunFolder, evaluation: EvaluationResult) -> Path:
+    """Return the checkpoint with the weights that a run has left."""
+    best = evaluation.weights_epoch == evaluation.best_epoch
+    for path in (folder.best_checkpoint, folder.latest_checkpoint) if best else (folder.latest_checkpoint,):
+        if path.is_file():
+            return path
+    raise UserError(
+        f"{folder.root}: has no checkpoint of its weights (epoch {evaluation.weights_epoch}) to probe; add [callbacks] "
+        "checkpoint = {}, and train it again"
+    )
