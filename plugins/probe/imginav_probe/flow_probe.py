@@ -32,7 +32,7 @@ SMALL_SIDE = 128
 SAMPLED_AT_ONCE = 128
 
 SAVED_EVERY = 50
-"""Steps between two saves of the state, beside the save where it is asked to stop."""
+"""Steps between two saves of the state; it is also saved after the last step, and where it is asked to stop."""
 
 STATE = "state.pt"
 
@@ -205,7 +205,7 @@ class FlowRun:
         try:
             for step in show_progress(self._workplace.unless_stopped(steps), what, len(steps)):
                 training.advance(*self._batch(step, condition=condition), subject.device.autocast)
-                if training.step % SAVED_EVERY == 0:
+                if training.step % SAVED_EVERY == 0 or training.step == settings.steps:
                     self.save({name: training.state_dict()})
         except Interrupted:
             self.save({name: training.state_dict()})

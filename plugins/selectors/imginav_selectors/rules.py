@@ -109,7 +109,7 @@ class Gated(Selector):
                 "choose another limit, or leave it out, and sweep.selector.factor decides"
             )
         choice = Best(metric=self.metric, mode=self.mode).select(passed)
-        out = ", ".join(candidate.name for candidate in candidates if candidate not in passed)
+        out = ", ".join(sorted(candidate.name for candidate in candidates if candidate not in passed))
         gate = f"{self.gate} {'≤' if sign > 0 else '≥'} {bound:.4g}"
         kept = f"{out} did not pass {gate}" if out else f"all pass {gate}"
         return Choice(winner=choice.winner, because=f"{choice.because}; {kept}")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imginav import Candidate, Selector, UserError
-from imginav_selectors import Best, Pareto, SmallestGoodEnough
+from imginav_selectors import Best, Gated, Pareto, SmallestGoodEnough
 
 
 def candidate(
@@ -124,9 +124,59 @@ RULES = [
     Pareto(),
     Pareto(quality=0.3, dimensions=1.0, latency=0.5),
     Pareto(mode="max"),
+    Gated(),
+    Gated(factor=3.0, gate_mode="max"),
 ]
 
 figures = st.floats(min_value=1e-6, max_value=10.0)
+
+
+def gated(name: str, mse: float, *fdd: float, dims: int = 4096) -> Candidate:
+    return evolve(candidate(name, *fdd, dims=dims), figures={"val_mse": mse, "probe_fdd": sum(fdd) / len(fdd)})
+
+
+PROBED = [gated("ch4", 0.0131, 3.2, 3.4), gated("ch16", 0.0065, 1.5, 1.7), gated("ch64", 0.0020, 8.1, 8.5)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "winner", "kept"),
+    [
+        (Gated(factor=1.5), "ch64", "ch16, ch4 did not pass val_mse ≤ 0.003"),
+        (Gated(factor=4.0), "ch16", "ch4 did not pass val_mse ≤ 0.008"),
+        (Gated(factor=10.0), "ch16", "all pass val_mse ≤ 0.02"),
+        (Gated(limit=0.0131), "ch16", "all pass val_mse ≤ 0.0131"),
+        (Gated(limit=0.005), "ch64", "ch16, ch4 did not pass val_mse ≤ 0.005"),
+    ],
+)
+def test_what_is_reconstructed_decides_who_may_win_and_the_probe_who_does(rule: Gated, winner: str, kept: str) -> None:
+    choice = rule.select(PROBED)
+    assert choice.winner == winner
+    assert choice.because.endswith(f"is the best; {kept}")
+
+
+def test_the_gate_may_be_a_metric_of_which_more_is_better() -> None:
+    candidates = [evolve(c, figures={"iou": iou}) for c, iou in zip(PROBED, (0.5, 0.8, 0.9), strict=True)]
+    assert Gated(gate="iou", gate_mode="max", factor=1.2).select(candidates).winner == "ch16"
+    strict = Gated(gate="iou", gate_mode="max", limit=0.85).select(candidates)
+    assert strict.winner == "ch64"
+    assert strict.because.endswith("; ch16, ch4 did not pass iou ≥ 0.85")
+
+
+def test_level_arms_behind_the_gate_go_to_the_smaller_latent() -> None:
+    large, small = gated("large", 0.01, 2.0, 2.4, dims=16_384), gated("small", 0.011, 2.3, 2.5, dims=4_096)
+    assert Gated().select([large, small]).winner == "small"
+    assert Gated().select([gated("large", 0.01, 2.2, 2.2, dims=16_384), small]).winner == "large"
+
+
+def test_a_limit_that_nobody_reaches_is_refused_with_the_best_value() -> None:
+    with pytest.raises(UserError, match=r"limit = 0\.001: no experiment passes, the best val_mse is 0\.002; choose"):
+        Gated(limit=0.001).select(PROBED)
+
+
+def test_a_gate_says_what_it_asks_for_in_its_rule() -> None:
+    assert Gated().rule == "gated probe_fdd (min), val_mse × 1.5"
+    assert Gated(gate="iou", gate_mode="max", limit=0.9).rule == "gated probe_fdd (min), iou ≥ 0.9"
+    assert Gated().metrics == {"metric": "probe_fdd", "gate": "val_mse"}
 
 
 @st.composite
@@ -141,6 +191,7 @@ def tables(draw: st.DrawFn) -> list[Candidate]:
             latent_dimensions=draw(st.sampled_from([512, 1024, 2048])),
             parameters=draw(st.sampled_from([1000, 2000])),
             latency_ms=draw(st.sampled_from([5.0, 10.0])) if timed else None,
+            figures={"val_mse": draw(figures)},
         )
         for name in draw(st.sampled_from(["A", "AB", "ABC", "ABCDEF"]))
     ]
@@ -182,7 +233,8 @@ def test_a_strictly_worse_experiment_changes_nothing(
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.rule} {rule.mode}")
 @given(value=figures)
 def test_a_single_experiment_wins(rule: Selector, value: float) -> None:
-    assert rule.select([candidate("only", value)]).winner == "only"
+    only = evolve(candidate("only", value), figures={"val_mse": value})
+    assert rule.select([only]).winner == "only"
 
 
 @given(candidates=tables())

@@ -1,0 +1,199 @@
+"""The flow probe on latents whose worth is known: the same result each time, and broken latents come last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from attrs import evolve
+from torch import Tensor
+from torch.nn import functional as F
+
+from imginav import UserError
+from imginav.manifest.resolved import ResolvedManifest
+from imginav.manifest.tables import Machine
+from imginav.pixels import to_floats
+from imginav.processes.stop_request import Interrupted
+from imginav.runs.evaluation_result import ProbeMetric
+from imginav.training.device import open_device
+from imginav_probe import features, flow_probe
+from imginav_probe.flow_probe import FlowProbe
+from imginav_probe.probe import ProbeSubject, Workplace
+from imginav_probe.windows import LatentWindows, Places, TrueLayouts, Windows
+from imginav_tests.tiny import Blocks
+
+CELL = 4
+"""Pixels along each side of a cell of the made-up latents."""
+
+Code = Callable[[Tensor], Tensor]
+
+
+@pytest.fixture(autouse=True)
+def _short_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "STEPS", 40)
+    monkeypatch.setattr(features, "BATCH", 16)
+
+
+def images_of(layouts: TrueLayouts, side: int) -> Tensor:
+    count = len(layouts.indices)
+    whole = Places(torch.arange(count), torch.zeros(count, dtype=torch.long), torch.zeros(count, dtype=torch.long))
+    return to_floats(torch.from_numpy(layouts.rgb(whole, side))).permute(0, 3, 1, 2)
+
+
+def subject(
+    encode: Code = lambda latents: latents, decode: Code = lambda latents: latents, cache: Path | None = None
+) -> ProbeSubject:
+    """Return an autoencoder whose latents are the mean colours of cells, spoilt by `encode` and `decode`."""
+    source = Blocks(image_size=32, count=64).open()
+    training, validation = TrueLayouts(source, range(48)), TrueLayouts(source, range(48, 64))
+
+    def windows(layouts: TrueLayouts, like: LatentWindows | None = None) -> LatentWindows:
+        latents = encode(F.avg_pool2d(images_of(layouts, 32), CELL))
+        return LatentWindows(latents, None, CELL, like=like)
+
+    latents = windows(training)
+
+    def decoder(standardised: Tensor) -> Tensor:
+        cells = decode(latents.restored(standardised))
+        return F.interpolate(cells[:, :3], scale_factor=CELL, mode="nearest").clamp(-1, 1)
+
+    return ProbeSubject(
+        latents=latents,
+        validation_latents=windows(validation, latents),
+        decoder=decoder,
+        training=training,
+        validation=validation,
+        windows=Windows(image_size=32, side=32, step=32),
+        spec=source.spec,
+        data_sha256="blocks",
+        device=open_device(Machine(device="cpu", precision="fp32")),
+        cache=cache,
+    )
+
+
+TINY = FlowProbe(steps=6, batch_size=8, width=64, depth=1, samples=16, seeds=2)
+
+
+def values(metrics: dict[str, ProbeMetric]) -> dict[str, tuple[float, ...]]:
+    return {name: metric.values for name, metric in metrics.items()}
+
+
+def test_the_same_seeds_give_the_same_metrics_bit_for_bit(tmp_path: Path) -> None:
+    one, two = (dict(TINY.measure(subject(), Workplace(folder=tmp_path / name))) for name in "ab")
+    assert one == two
+    assert set(TINY.definitions) - set(one) == {"rooms", "wall_continuity"}  # there is no class of walls
+    assert all(len(metric.values) == 2 for metric in one.values())
+    assert one["fdd"].values[0] != one["fdd"].values[1]
+    assert (tmp_path / "a" / "samples.png").read_bytes() == (tmp_path / "b" / "samples.png").read_bytes()
+
+
+class StopAfter:
+    """Ask to stop after a number of items, counted over all that is gone through."""
+
+    def __init__(self, items: int) -> None:
+        self.left = items
+
+    def __call__(self, given: Iterable[Any]) -> Iterator[Any]:
+        for item in given:
+            if self.left <= 0:
+                raise Interrupted("SIGTERM")
+            self.left -= 1
+            yield item
+
+
+@pytest.mark.parametrize("wall", [False, True])
+def test_a_probe_that_was_stopped_anywhere_ends_as_an_unbroken_one(
+    tmp_path: Path, wall: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe, looked_at = TINY, subject(cache=tmp_path)
+    if wall:
+        palette = evolve(looked_at.spec.palette, names=("wall", "white"))
+        looked_at = evolve(looked_at, spec=evolve(looked_at.spec, palette=palette))
+        probe = evolve(TINY, condition="walls")
+    whole = probe.measure(looked_at, Workplace(folder=tmp_path / "whole"))
+    stops = 0
+    broken = Workplace(folder=tmp_path / "broken", unless_stopped=StopAfter(4))
+    while True:
+        try:
+            resumed = probe.measure(looked_at, evolve(broken, unless_stopped=StopAfter(4)))
+        except Interrupted:
+            stops += 1
+        else:
+            break
+        assert stops < 40
+    assert stops >= (6 if wall else 3)
+    assert resumed == whole
+
+
+def test_a_state_that_is_damaged_is_begun_anew(tmp_path: Path) -> None:
+    looked_at = subject(cache=tmp_path)
+    with pytest.raises(Interrupted):
+        TINY.measure(looked_at, Workplace(folder=tmp_path / "a", unless_stopped=StopAfter(features.STEPS + 3)))
+    state = tmp_path / "a" / flow_probe.STATE
+    state.write_bytes(state.read_bytes()[:100])
+    assert TINY.measure(looked_at, Workplace(folder=tmp_path / "a")) == TINY.measure(
+        looked_at, Workplace(folder=tmp_path / "b")
+    )
+
+
+def scrambled(latents: Tensor) -> Tensor:
+    """Return latents whose cells lie in another random order in each layout."""
+    generator = torch.Generator().manual_seed(0)
+    flat = latents.flatten(2)
+    orders = torch.stack([torch.randperm(flat.shape[2], generator=generator) for _ in flat])
+    return flat.gather(2, orders[:, None].expand_as(flat)).view_as(latents)
+
+
+@pytest.mark.slow
+def test_broken_latents_come_last(tmp_path: Path) -> None:
+    probe = FlowProbe(steps=150, batch_size=32, width=64, depth=2, samples=64, seeds=1)
+    arms = {
+        "whole": subject(cache=tmp_path),
+        "scrambled": subject(scrambled, cache=tmp_path),
+        "constant": subject(
+            lambda latents: latents.mean(dim=(0, 2, 3), keepdim=True).expand_as(latents), cache=tmp_path
+        ),
+        "dead": subject(lambda latents: latents * torch.tensor([1.0, 0.0, 0.0])[:, None, None], cache=tmp_path),
+    }
+    fdd = {name: probe.measure(arm, Workplace(folder=tmp_path / name))["fdd"].values[0] for name, arm in arms.items()}
+    assert min(fdd, key=lambda name: fdd[name]) == "whole"
+    assert fdd["whole"] < 0.7 * min(value for name, value in fdd.items() if name != "whole")
+
+
+def test_walls_need_a_class_of_that_name(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="condition = \"walls\": the layouts have no class 'wall'; take condition"):
+        evolve(TINY, condition="walls").measure(subject(cache=tmp_path), Workplace(folder=tmp_path / "a"))
+
+
+def test_layouts_without_classes_have_no_metrics_of_plans(tmp_path: Path) -> None:
+    looked_at = subject(cache=tmp_path)
+    looked_at = evolve(looked_at, spec=evolve(looked_at.spec, targets=("rgb",)))
+    found = TINY.measure(looked_at, Workplace(folder=tmp_path / "a"))
+    assert set(found) == {"fdd", "precision", "recall", "memorised"}
+
+
+def test_a_definition_says_how_it_was_measured_so_that_others_are_not_compared_with_it(tmp_path: Path) -> None:
+    found = TINY.measure(subject(cache=tmp_path), Workplace(folder=tmp_path / "a"))
+    assert found["fdd"].definition.endswith("flow model of width 64 and depth 1 after 6 steps of 8, 16 samples")
+    assert found["fdd"].floor is not None
+    assert found["fdd"].reconstructed is not None
+    assert found["memorised"].floor is None
+
+
+@pytest.mark.parametrize(
+    ("side", "device", "expected"), [(128, "cpu", (300, 192, 4, 512, 2)), (512, "cuda", (2000, 384, 8, 2048, 3))]
+)
+def test_what_is_not_stated_follows_the_size_of_the_windows_and_the_device(
+    side: int, device: str, expected: tuple[int, ...]
+) -> None:
+    settings = FlowProbe().settled(side, torch.device(device))
+    assert (settings.steps, settings.width, settings.depth, settings.samples, settings.seeds) == expected
+
+
+def test_windows_that_the_tokens_do_not_fit_are_refused(resolve: Callable[..., ResolvedManifest]) -> None:
+    FlowProbe().check(resolve("data.image_size=64"))
+    with pytest.raises(UserError, match=r"windows of this size .*multiple of 16 pixels, found 36"):
+        FlowProbe().check(resolve("data.image_size=36"))
