@@ -268,9 +268,13 @@ class Measured(Component):
 
 @frozen(kw_only=True)
 class BaseProbe(Measured):
-    """The part of the plugin kind `probe` that the core uses; `imginav.Probe` adds how it measures."""
+    """The part of the plugin kind `probe` that others than the probe use; `imginav.Probe` adds how it measures."""
 
     kind: ClassVar[str] = "probe"
+
+    def seconds(self, window: int, latent: tuple[int, int, int]) -> float | None:
+        """Return how long it takes for windows of so many pixels and their latents (C, s, s); None: nobody knows."""
+        return None
 
 
 @frozen(kw_only=True)

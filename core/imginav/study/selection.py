@@ -103,7 +103,7 @@ def select(phase: ResolvedPhase, evidence: Sequence[RunResult]) -> Winner | None
             f"{phase.source}: none of its experiments can win: "
             + ", ".join(f"{name} is {_why_not(c, metric.name)}" for name, c in contenders.items())
         )
-    choice = _choose(phase, phase.selector, candidates)
+    choice = _choose(phase, candidates)
     of_winner = next(e for e in evidence if e.resolved.name == choice.winner)
     data = next(e.record.data for e in evidence if e.resolved.name == choice.winner and e.record)
     return Winner(
@@ -128,14 +128,10 @@ def select(phase: ResolvedPhase, evidence: Sequence[RunResult]) -> Winner | None
     )
 
 
-def choice_of(phase: ResolvedPhase, selector: Selector, evidence: Sequence[RunResult]) -> Choice | None:
-    """Return what another rule would choose among the finished experiments; None if it cannot choose."""
-    try:
-        _refuse_unmeasured(phase, evidence, selector.metrics)
-        candidates = _candidates({n: _contender(n, evidence, [*selector.metrics.values()]) for n in phase.names})
-        return _choose(phase, selector, candidates) if candidates else None
-    except UserError:
-        return None
+def candidates_for(phase: ResolvedPhase, selector: Selector, evidence: Sequence[RunResult]) -> list[Candidate]:
+    """Return the finished experiments as a rule sees them; raises UserError where a metric that it reads is missing."""
+    _refuse_unmeasured(phase, evidence, selector.metrics)
+    return _candidates({n: _contender(n, evidence, [*selector.metrics.values()]) for n in phase.names})
 
 
 def overrule(phase: ResolvedPhase, evidence: Sequence[RunResult], name: str, because: str) -> Winner:
@@ -343,14 +339,14 @@ def _candidates(contenders: Mapping[str, CandidateRecord]) -> list[Candidate]:
     ]
 
 
-def _choose(phase: ResolvedPhase, selector: Selector | None, candidates: Sequence[Candidate]) -> Choice:
-    if selector is None:
+def _choose(phase: ResolvedPhase, candidates: Sequence[Candidate]) -> Choice:
+    if phase.selector is None:
         return Choice(winner=candidates[0].name, because="it is the only experiment of its phase")
-    choice = selector.select(candidates)
+    choice = phase.selector.select(candidates)
     known: Mapping[str, Candidate] = {candidate.name: candidate for candidate in candidates}
     if choice.winner not in known:
         raise UserError(
-            f"{phase.source}: the selector {selector.rule} chose {choice.winner!r}, which is none of "
+            f"{phase.source}: the selector {phase.selector.rule} chose {choice.winner!r}, which is none of "
             f"{', '.join(known)}; repair the plugin"
         )
     return choice

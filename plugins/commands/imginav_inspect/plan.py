@@ -64,6 +64,7 @@ class Needs:
     disk_bytes: int  # what a run leaves, at most
     steps_per_epoch: int
     seconds: float | None  # of the whole training, from a few measured steps; none: not measured
+    probe_seconds: float | None = None  # of its probes, embedding aside; None: it has none, or they were not measured
 
     @property
     def cells(self) -> list[str]:
@@ -77,6 +78,7 @@ class Needs:
             format_bytes(self.disk_bytes),
             f"{self.experiment.manifest.train.epochs} × {self.steps_per_epoch}",
             "" if self.seconds is None else format_duration(self.seconds),
+            "" if self.probe_seconds is None else format_duration(self.probe_seconds),
         ]
 
 
@@ -89,6 +91,7 @@ HEADINGS = (
     "disk",
     "epochs × steps",
     "time",
+    "probes",
 )
 
 
@@ -122,6 +125,7 @@ def needs_of(resolved: ResolvedManifest, spec: DataSpec, data: DataFingerprint, 
         disk_bytes=disk,
         steps_per_epoch=steps,
         seconds=_measured_seconds(resolved) if measure else None,
+        probe_seconds=_probe_seconds(resolved) if measure else None,
     )
 
 
@@ -133,11 +137,13 @@ def show_plan(opened: OpenPhase, experiments: Sequence[ResolvedManifest], *, mea
     spec = experiments[0].manifest.data.open().spec
     fingerprints = dict(zip(map(phase.label, phase.experiments), opened.fingerprints, strict=True))
     needs = [needs_of(e, spec, fingerprints[phase.label(e)], measure=measure) for e in experiments]
+    headings = HEADINGS if any(n.probe_seconds is not None for n in needs) else HEADINGS[:-1]
     rows = [
-        [phase.label(n.experiment), *(shown_value(n.experiment.changes, k) for k in varied), *n.cells] for n in needs
+        [phase.label(n.experiment), *(shown_value(n.experiment.changes, k) for k in varied), *n.cells[: len(headings)]]
+        for n in needs
     ]
-    print_table(phase.heading, ["experiment", *short_names(varied), *HEADINGS], rows, [False] * len(rows))
-    times = [n.seconds for n in needs if n.seconds is not None]
+    print_table(phase.heading, ["experiment", *short_names(varied), *headings], rows, [False] * len(rows))
+    times = [n.seconds + (n.probe_seconds or 0.0) for n in needs if n.seconds is not None]
     print(
         f"in all {format_bytes(sum(n.disk_bytes for n in needs))} of disk"
         + (f" and {format_duration(sum(times))}, one after the other" if times else "; --measure estimates the time")
@@ -154,6 +160,18 @@ def _shared_values(experiments: Sequence[ResolvedManifest], varied: Sequence[str
         if not own and not (key == "phase.experiment" and len(experiments) > 1):
             rows.append((key, value_at(first.tables, key.split(".")), origin))
     return rows
+
+
+def _probe_seconds(resolved: ResolvedManifest) -> float | None:
+    """Return how long the probes of an experiment take, as far as they can tell."""
+    manifest = resolved.manifest
+    window = manifest.data.crop if manifest.data.crop and not manifest.data.whole_epochs else manifest.data.image_size
+    side = window // manifest.encoder.downsampling_factor
+    times = [
+        probe.seconds(window, (manifest.encoder.latent_channels, side, side))
+        for probe in manifest.evaluation.probes.values()
+    ]
+    return sum(time for time in times if time is not None) if times else None
 
 
 def _measured_seconds(resolved: ResolvedManifest) -> float:

@@ -18,7 +18,7 @@ def probe(options: argparse.Namespace) -> int:
     with options.stop_request.install_handlers():
         from imginav.plugin.registry import installed
         from imginav.study.command_options import study_options
-        from imginav_probe.command import ProbeOptions, probe_all
+        from imginav_probe.targets import ProbeOptions, probe_all
 
         wanted = ProbeOptions(
             paths=tuple(options.paths),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -14,12 +15,14 @@ from torch import Tensor
 from imginav.errors import UserError
 from imginav.files import write_bytes
 from imginav.manifest.resolved import ResolvedManifest
+from imginav.manifest.tables import Machine
 from imginav.plugin.checkpoint import DAMAGES
 from imginav.plugin.validators import from_to
 from imginav.processes.stop_request import Interrupted
 from imginav.runs.evaluation_result import ProbeMetric
 from imginav.seeds import Seeds
 from imginav.terminal import show_progress
+from imginav.training.device import open_device
 from imginav_probe.flow_model import FlowTransformer, tokens_along_side
 from imginav_probe.flow_training import FlowTraining, sample, shift_of
 from imginav_probe.probe import Probe, ProbeSubject, Workplace
@@ -33,6 +36,9 @@ SAMPLED_AT_ONCE = 128
 
 SAVED_EVERY = 50
 """Steps between two saves of the state; it is also saved after the last step, and where it is asked to stop."""
+
+TIMED_STEPS = 4
+"""Steps from which the time of all is foretold, the fastest of them."""
 
 STATE = "state.pt"
 
@@ -109,6 +115,27 @@ class FlowProbe(Probe):
             samples=self.samples or (512 if small else 2048),
             seeds=self.seeds or (2 if device.type == "cpu" else 3),
         )
+
+    def seconds(self, window: int, latent: tuple[int, int, int]) -> float:
+        """Return how long trainings and samples take, from a few measured steps; embedding and features aside."""
+        device = open_device(Machine())
+        channels, side, _ = latent
+        settings = self.settled(window, device.device)
+        model = FlowTransformer(channels, side, window, width=settings.width, depth=settings.depth).to(device.device)
+        training = FlowTraining(model, Seeds(0), settings.steps, 1.0, RATES)
+        latents = torch.randn(settings.batch_size, *latent, device=device.device)
+        took = []
+        for _ in range(TIMED_STEPS):
+            began = time.monotonic()
+            training.advance(latents, None, device.autocast)
+            device.wait()
+            took.append(time.monotonic() - began)
+        began = time.monotonic()
+        sample(model, latents, None, 1.0, device.autocast)
+        device.wait()
+        sampled = (time.monotonic() - began) / len(latents)
+        trainings = settings.seeds * (2 if self.condition == "walls" else 1)
+        return trainings * (settings.steps * min(took) + settings.samples * sampled)
 
     def measure(self, subject: ProbeSubject, workplace: Workplace) -> Mapping[str, ProbeMetric]:
         settings = self.settled(subject.windows.side, subject.device.device)

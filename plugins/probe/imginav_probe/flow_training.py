@@ -15,7 +15,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from imginav.seeds import Seeds
 
 BASE_DIMENSIONS = 4096
-"""Numbers in a latent whose times are not shifted (RAE, arXiv 2510.11690, after Stable Diffusion 3)."""
+"""Numbers in a latent from which on times are shifted (RAE, arXiv 2510.11690, after Stable Diffusion 3)."""
 
 EMA_DECAY = 0.995
 """What stays of the averaged weights at each step; less at first, or they would remember the initial ones."""
@@ -35,13 +35,22 @@ Batch = Callable[[int], "tuple[Tensor, Tensor | None]"]
 
 
 def shift_of(dimensions: int) -> float:
-    """Return by how much times are shifted for latents of so many numbers: noise hides a larger one less."""
-    return math.sqrt(dimensions / BASE_DIMENSIONS)
+    """Return by how much times are shifted for latents of so many numbers: noise hides a larger one less.
+
+    They are never shifted towards data: a model that hardly sees pure noise does not learn what a layout is made of as
+    a whole, and its seeds lie far apart (docs/probe.md).
+    """
+    return max(1.0, math.sqrt(dimensions / BASE_DIMENSIONS))
 
 
 def shifted(times: Tensor, shift: float) -> Tensor:
     """Return times from 0 (data) to 1 (noise), shifted towards noise by more than 1 and towards data by less."""
     return shift * times / (1 + (shift - 1) * times)
+
+
+def drawn_times(count: int, shift: float, generator: torch.Generator) -> Tensor:
+    """Return times (N) to train at: uniform, shifted."""
+    return shifted(torch.rand(count, generator=generator), shift)
 
 
 class FlowTraining:
@@ -65,7 +74,7 @@ class FlowTraining:
         generator = self._seeds.generator("noise", self.step)
         device = latents.device
         noise = torch.randn(latents.shape, generator=generator).to(device)
-        times = shifted(torch.sigmoid(torch.randn(len(latents), generator=generator)), self._shift).to(device)
+        times = drawn_times(len(latents), self._shift, generator).to(device)
         at = times[:, None, None, None]
         with autocast():
             velocity = self.model((1 - at) * latents + at * noise, times, condition)

@@ -99,7 +99,7 @@ def _begun(request: ProbeRequest, resolved: ResolvedManifest, registry: Registry
     side = manifest.data.image_size // manifest.encoder.downsampling_factor
     return ProbeResult(
         probe=request.name,
-        settings=asdict(request.probe),
+        settings={name: value for name, value in asdict(request.probe).items() if value is not None},
         source=str(request.path),
         experiment=manifest.phase.experiment,
         latent=(side, side, manifest.encoder.latent_channels),

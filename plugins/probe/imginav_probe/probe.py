@@ -12,7 +12,6 @@ from attrs import frozen
 from imginav.plugin.components import BaseProbe
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from imginav.manifest.resolved import ResolvedManifest
@@ -70,7 +69,3 @@ class Probe(BaseProbe):
 
     def check(self, resolved: ResolvedManifest) -> None:
         """Raise UserError where it could not measure an autoencoder of this manifest; asked before any training."""
-
-    def seconds(self, resolved: ResolvedManifest, device: torch.device) -> float | None:
-        """Return about how long it takes, from a few measured steps; None if it cannot tell."""
-        return None

@@ -20,7 +20,7 @@ class ProbeResult:
     """What a probe has measured, of what, and how."""
 
     probe: str  # the name of the component
-    settings: dict[str, Any]  # its values in a manifest
+    settings: dict[str, Any]  # its values in a manifest, but for those that are None
     source: str  # the checkpoint or export
     experiment: str
     latent: tuple[int, int, int]  # height, width, channels of a whole layout

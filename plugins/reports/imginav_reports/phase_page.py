@@ -30,7 +30,7 @@ from imginav.plugin.data_spec import DataSpec
 from imginav.plugin.selector import Selector
 from imginav.runs.evaluation_result import EvaluationResult
 from imginav.runs.experiment import run_folder
-from imginav.study.selection import RunResult, choice_of
+from imginav.study.selection import RunResult, candidates_for
 from imginav.training.assembly import build_model
 from imginav.training.device import open_device
 from imginav_evaluation import pictures
@@ -112,8 +112,13 @@ def _rules(phase: ResolvedPhase, evidence: Sequence[RunResult]) -> list[tuple[st
     own = [phase.selector] if phase.selector else []
     kinds = [r.component for r in phase.structurer.registry if issubclass(r.component, Selector)]
     others = [kind() for kind in kinds if not (own and isinstance(own[0], kind))]
-    choices = [(rule.rule, choice_of(phase, rule, evidence)) for rule in (*own, *others)]
-    return [(rule, choice.winner, choice.because) for rule, choice in choices if choice]
+    found = []
+    for rule in (*own, *others):
+        with suppress(UserError):  # a metric that it reads was not measured
+            if candidates := candidates_for(phase, rule, evidence):
+                choice = rule.select(candidates)
+                found.append((rule.rule, choice.winner, choice.because))
+    return found
 
 
 def _write_csv(path: Path, phase: ResolvedPhase, evidence: Sequence[RunResult], winner: Winner | None) -> None:
