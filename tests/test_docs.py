@@ -125,7 +125,7 @@ def test_every_hook_and_its_arguments_are_documented(specs: type) -> None:
     "registration", list(installed()), ids=lambda r: f"{r.kind}-{r.name}" if isinstance(r, Registration) else ""
 )
 def test_every_component_and_its_keys_are_documented(registration: Registration) -> None:
-    pages = ("cluster.md", "evaluation.md", "manifest.md", "phase2.md", "study.md")
+    pages = ("cluster.md", "evaluation.md", "manifest.md", "phase2.md", "probe.md", "study.md")
     text = "".join((ROOT / "docs" / name).read_text() for name in pages)
     assert f"`{registration.name}`" in text
     assert [f.name for f in attrs.fields(registration.component) if f.init and f"`{f.name}`" not in text] == []
@@ -176,7 +176,7 @@ def test_each_file_of_the_reading_order_imports_only_files_further_down() -> Non
 def test_the_page_describes_every_file_of_each_plugin_that_it_lists() -> None:
     described = files_described("plugins")
     packages = {(ROOT / file).parent for file in described}
-    assert len(packages) == 5
+    assert len(packages) == 6
     files = [str(path.relative_to(ROOT)) for package in packages for path in package.glob("*.py") if holds_code(path)]
     assert sorted(described) == sorted(files)
 

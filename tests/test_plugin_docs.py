@@ -18,7 +18,7 @@ from attrs import evolve
 from PIL import Image
 
 import imginav
-from imginav import Candidate, DataSpec, JobId, JobState, LayoutSource, UserError, plugin
+from imginav import Candidate, DataSpec, JobId, JobState, LayoutSource, UserError, Workplace, plugin
 from imginav.cli import main
 from imginav.plugin import run_view
 from imginav.plugin.commands import CommandSpecs
@@ -27,6 +27,7 @@ from imginav.plugin.registry import PluginSpecs, Registry, installed
 from imginav_clusters import shell
 from imginav_tests.csv_tables import read_table
 from imginav_tests.job_specs import job_spec
+from imginav_tests.probed import subject
 from imginav_tests.trained import trained_autoencoder
 
 PAGE = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text()
@@ -229,6 +230,20 @@ def test_what_the_exporter_wrote_computes_the_same(page: Registry, spec: DataSpe
         with torch.no_grad():
             torch.testing.assert_close(encode.eval()(images), trained.encoder(images))
             torch.testing.assert_close(decode.eval()(encode(images)[0]), trained.decoder(encode(images)[0]))
+
+
+def test_the_probe_measures_smooth_latents_as_predictable_and_scrambled_ones_as_not(
+    page: Registry, tmp_path: Path
+) -> None:
+    probe = page.find("probe", "neighbour")()
+    smooth = probe.measure(subject(), Workplace(folder=tmp_path))["neighbour_error"]
+    noisy = probe.measure(subject(lambda latents: torch.randn_like(latents)), Workplace(folder=tmp_path))[
+        "neighbour_error"
+    ]
+    assert len(smooth.values) == 2
+    assert max(smooth.values) < 1.0
+    assert min(noisy.values) == pytest.approx(1.5, abs=0.1)  # the variance of a value, and of the mean of two others
+    assert smooth.definition == probe.definitions["neighbour_error"]
 
 
 QSTAT = """{"timestamp": 1479277336, "pbs_version": "22.05", "pbs_server": "server", "Jobs": {

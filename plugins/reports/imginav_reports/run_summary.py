@@ -7,6 +7,7 @@ from pathlib import Path
 
 from imginav.runs.evaluation_result import EvaluationResult
 from imginav.runs.run_folder import REPORT
+from imginav_reports.html import with_spread
 
 NOTES_SHOWN = 20
 """Upper bound on the notes that are printed; a data set may have thousands of unreadable layouts."""
@@ -54,6 +55,9 @@ def _quality(evaluation: EvaluationResult) -> list[tuple[str, str]]:
             ("val MSE", f"{mse:.5g} in [-1, 1], {times:.3g} times below a flat background's {flat:.4g}"),
             ("PSNR of it", f"{evaluation.metrics['val_psnr_db']:.2f} dB"),
         ]
+    if probe := evaluation.probes.get("probe_fdd"):
+        floor = f"; true layouts have {probe.floor:.3g}" if probe.floor is not None else ""
+        facts.append(("probe FDD", f"{with_spread(probe.values)}{floor}"))
     if share := evaluation.metrics.get("val_unmatched_share"):
         facts.append(("unmatched", f"{share:.3%} of validation pixels have the colour of no class"))
     return facts

@@ -153,11 +153,26 @@ def test_a_run_leaves_no_more_on_the_disk_than_was_said_and_at_least_half(
 def test_measuring_gives_a_time(resolve: Resolve) -> None:
     resolved = resolve("data.count=8", "train.batch_size=3")
     assert needs(resolved).seconds is None
-    assert needs(resolved).cells[-1] == ""
+    assert needs(resolved).cells[-2:] == ["", ""]
     measured = needs(resolved, measure=True)
     assert measured.seconds is not None
     assert measured.seconds > 0
-    assert measured.cells[-1].endswith(" s")
+    assert measured.cells[-2].endswith(" s")
+    assert measured.probe_seconds is None
+
+
+def test_the_time_of_probes_is_foretold_from_a_few_steps(resolve: Resolve) -> None:
+    probe = "{type='flow', batch_size=4, width=64, depth=1, samples=16, seeds=2, steps="
+
+    def seconds(steps: int) -> float:
+        resolved = resolve("data.count=8", f"evaluation.probes.flow={probe}{steps}}}")
+        assert needs(resolved).probe_seconds is None
+        found = needs(resolved, measure=True)
+        assert found.cells[-1] != ""
+        assert found.probe_seconds is not None
+        return found.probe_seconds
+
+    assert seconds(100_000) > 100 * seconds(10)
 
 
 def test_what_cannot_be_built_is_refused(resolve: Resolve) -> None:
