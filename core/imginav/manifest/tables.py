@@ -85,7 +85,7 @@ class Evaluation:
     )  # of the reconstructions; all that are installed, as they are, beside those that are written here
     probes: dict[str, BaseProbe] = field(
         factory=dict, validator=entry_names
-    )  # trained on the latents to see what diffusion makes of them; each takes minutes
+    )  # trained on the latents that a run leaves
     latent_layouts: int | None = field(
         default=None, validator=at_least(2)
     )  # training layouts of which the latent's statistics are taken; none: all

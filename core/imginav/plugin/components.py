@@ -114,6 +114,11 @@ class Dataset(Component):
     )  # how many layouts to use; none: all there are
     on_bad: Literal["error", "skip"] = "error"  # what a layout that cannot be used does: end the run, or be left out
 
+    @property
+    def window(self) -> int:
+        """Side in pixels of what the training ends with: its crops, or whole layouts."""
+        return self.image_size if self.crop is None or self.whole_epochs else self.crop
+
     def __attrs_post_init__(self) -> None:
         if self.crop is not None and self.crop > self.image_size:
             raise ValueError(f"expected a crop of at most image_size = {self.image_size}, found {self.crop}")
@@ -271,6 +276,9 @@ class BaseProbe(Measured):
     """The part of the plugin kind `probe` that others than the probe use; `imginav.Probe` adds how it measures."""
 
     kind: ClassVar[str] = "probe"
+
+    def check(self, window: int) -> None:
+        """Raise UserError where it cannot look at windows of so many pixels; asked before any training."""
 
     def seconds(self, window: int, latent: tuple[int, int, int]) -> float | None:
         """Return how long it takes for windows of so many pixels and their latents (C, s, s); None: nobody knows."""

@@ -98,9 +98,8 @@ class PluginSpecs:
     def run_finished(self, run: FinishedRun) -> None:
         """Fires once when a run's training has ended, on rank 0: evaluate its weights, write what people look at.
 
-        The evaluation marks its hook `tryfirst`, so that evaluation.json is there for all others, and the reports mark
-        theirs `trylast`. An error that is raised here leaves the run unfinished, with its checkpoints; the same command
-        finishes it.
+        The evaluation's hook is marked `tryfirst`, so that evaluation.json is there for all others; reports come last.
+        An error that is raised here leaves the run unfinished, with its checkpoints; the same command finishes it.
         """
 
     @hookspec

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from imginav.manifest.fingerprints import sha256_of_tables
 from imginav.manifest.json_record import load_record_of, save_record
@@ -179,11 +179,6 @@ class EvaluationResult:
     def latency_ms(self) -> float | None:
         """Time to encode and decode one layout in milliseconds; None if it was not measured."""
         return self.latency.encode_ms + self.latency.decode_ms if self.latency else None
-
-    def with_probe(self, measured: Mapping[str, ProbeMetric]) -> EvaluationResult:
-        """Return the same evaluation with what a probe has measured."""
-        means = {name: sum(metric.values) / len(metric.values) for name, metric in measured.items()}
-        return evolve(self, metrics={**self.metrics, **means}, probes={**self.probes, **measured})
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""

@@ -235,6 +235,8 @@ def build_trainer(
     """
     train = resolved.manifest.train
     _refuse_idle_processes(train.batch_size, world)
+    for probe in resolved.manifest.evaluation.probes.values():
+        probe.check(resolved.manifest.data.window)
     hooks = build_hooks(resolved.manifest, world)
     assembly = assemble(resolved.manifest, log, prepared=prepared, world=world)
     refuse_other_layouts(assembly.data.fingerprint, world)

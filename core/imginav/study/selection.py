@@ -327,15 +327,11 @@ def _why_not(candidate: CandidateRecord, metric: str) -> str:
 def _candidates(contenders: Mapping[str, CandidateRecord]) -> list[Candidate]:
     return [
         Candidate(
-            name=name,
-            values=c.values,
-            latent_dimensions=c.latent_dimensions,
-            parameters=c.parameters,
-            latency_ms=c.latency_ms,
-            figures=c.figures,
+            name=name, values=c.values, latent_dimensions=latent, parameters=size, latency_ms=ms, figures=c.figures
         )
         for name, c in contenders.items()
-        if c.mean is not None and c.latent_dimensions is not None and c.parameters is not None
+        for latent, size, ms in [(c.latent_dimensions, c.parameters, c.latency_ms)]
+        if c.mean is not None and latent is not None and size is not None
     ]
 
 

@@ -40,8 +40,7 @@ def figure_definitions(
 
 def definitions_of(evaluation: Evaluation) -> dict[str, str]:
     """Return the definitions of all metrics and probes' metrics that a run is evaluated by."""
-    probes = figure_definitions(evaluation.probes, PROBE, "evaluation.probes")
-    return figure_definitions(evaluation.metrics) | probes
+    return figure_definitions(evaluation.metrics) | figure_definitions(evaluation.probes, PROBE, "evaluation.probes")
 
 
 DEFINITIONS = {

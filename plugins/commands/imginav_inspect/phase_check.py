@@ -223,6 +223,9 @@ def _check_experiment(
             if outputs is not None:
                 _try_loss(name, objective, outputs, batch)
     _check_metrics(experiment, model, selector, faults, label)
+    for probe in manifest.evaluation.probes.values():
+        with faults.of(label):
+            probe.check(manifest.data.window)
     with faults.of(label):
         manifest.train.optimizer.build(model)
 

@@ -165,7 +165,7 @@ def _shared_values(experiments: Sequence[ResolvedManifest], varied: Sequence[str
 def _probe_seconds(resolved: ResolvedManifest) -> float | None:
     """Return how long the probes of an experiment take, as far as they can tell."""
     manifest = resolved.manifest
-    window = manifest.data.crop if manifest.data.crop and not manifest.data.whole_epochs else manifest.data.image_size
+    window = manifest.data.window
     side = window // manifest.encoder.downsampling_factor
     times = [
         probe.seconds(window, (manifest.encoder.latent_channels, side, side))

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from imginav.errors import UserError
 from imginav.files import write_bytes
-from imginav.manifest.resolved import ResolvedManifest
 from imginav.manifest.tables import Machine
 from imginav.plugin.checkpoint import DAMAGES
 from imginav.plugin.validators import from_to
@@ -26,7 +25,6 @@ from imginav.training.device import open_device
 from imginav_probe.flow_model import FlowTransformer, tokens_along_side
 from imginav_probe.flow_training import FlowTraining, sample, shift_of
 from imginav_probe.probe import Probe, ProbeSubject, Workplace
-from imginav_probe.subject import windows_of
 from imginav_probe.truth import MORE_IS_BETTER, Truth, control_metrics, definitions
 
 SMALL_SIDE = 128
@@ -96,9 +94,9 @@ class FlowProbe(Probe):
     def more_is_better(self) -> Collection[str]:
         return MORE_IS_BETTER
 
-    def check(self, resolved: ResolvedManifest) -> None:
+    def check(self, window: int) -> None:
         try:
-            tokens_along_side(windows_of(resolved).side)
+            tokens_along_side(window)
         except ValueError as error:
             raise UserError(
                 f"the probe flow cannot look at windows of this size (data.crop, image_size): {error}"

@@ -55,7 +55,7 @@ def measure(
     """
     stop_request = stop_request or StopRequest()
     resolved = resolve_source(request.path, registry, site=request.site, settings=request.settings)
-    request.probe.check(resolved)
+    request.probe.check(resolved.manifest.data.window)
     result = _begun(request, resolved, registry)
     with RunLock(request.to, stop_request.abort, log), limits_named():
         before = _earlier(request.to, result)

@@ -14,7 +14,6 @@ from imginav.plugin.components import BaseProbe
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from imginav.manifest.resolved import ResolvedManifest
     from imginav.plugin.data_spec import DataSpec
     from imginav.runs.evaluation_result import ProbeMetric
     from imginav.training.device import Device
@@ -66,6 +65,3 @@ class Probe(BaseProbe):
         after Interrupted, or after the process was killed, it returns what an unbroken call would have. Raises
         UserError where it has no meaning for these layouts.
         """
-
-    def check(self, resolved: ResolvedManifest) -> None:
-        """Raise UserError where it could not measure an autoencoder of this manifest; asked before any training."""

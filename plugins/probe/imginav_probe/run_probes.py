@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any, cast
+
+from attrs import evolve
 
 from imginav.errors import UserError
 from imginav.manifest.resolved import ResolvedManifest
@@ -40,7 +43,10 @@ def probe_run(
             to=folder.root / PROBES / name,
         )
         result = measure(request, registry, unless_stopped, stop_request, log)
-        evaluation.with_probe(result.metrics).save(folder.evaluation)
+        means = {name: fmean(metric.values) for name, metric in result.metrics.items()}
+        evolve(
+            evaluation, metrics={**evaluation.metrics, **means}, probes={**evaluation.probes, **result.metrics}
+        ).save(folder.evaluation)
     return load_evaluation(folder.evaluation)
 
 

@@ -82,8 +82,7 @@ def open_subject(
 def windows_of(resolved: ResolvedManifest) -> Windows:
     """Return the squares that a probe looks at: of the size that the autoencoder was trained on."""
     data, factor = resolved.manifest.data, resolved.manifest.encoder.downsampling_factor
-    side = data.image_size if data.crop is None or data.whole_epochs else data.crop
-    return Windows(image_size=data.image_size, side=side, step=max(STEP_PIXELS, factor))
+    return Windows(image_size=data.image_size, side=data.window, step=max(STEP_PIXELS, factor))
 
 
 def _read(folder: Path, split: str) -> tuple[dict[str, Tensor], list[int]]:

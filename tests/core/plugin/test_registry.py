@@ -44,6 +44,7 @@ def test_every_kind_of_component_is_installed_through_the_entry_points() -> None
         "lr_schedule",
         "metric",
         "optimizer",
+        "probe",
         "selector",
     }
 

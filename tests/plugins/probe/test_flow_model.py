@@ -164,11 +164,11 @@ def test_blocks_carry_what_a_cell_says_to_all_others() -> None:
     assert len(reached[1]) == 3 * 8 * 8
 
 
-def test_the_time_changes_the_velocity() -> None:
+def test_times_that_lie_close_together_are_told_apart() -> None:
     latents = torch.randn(1, 3, 8, 8, generator=seeded()).expand(3, -1, -1, -1)
     velocity = roused(small())(latents, torch.tensor([0.5, 0.501, 1.0]))
-    assert not torch.allclose(velocity[0], velocity[1], atol=1e-4)
-    assert not torch.allclose(velocity[0], velocity[2], atol=1e-2)
+    near, far = (float((velocity[0] - other).detach().norm()) for other in velocity[1:])
+    assert near > 0.05 * far > 0
 
 
 def test_every_token_has_a_position_of_its_own() -> None:

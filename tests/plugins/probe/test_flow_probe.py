@@ -15,6 +15,7 @@ from imginav import UserError
 from imginav.manifest.resolved import ResolvedManifest
 from imginav.processes.stop_request import Interrupted
 from imginav.runs.evaluation_result import ProbeMetric
+from imginav.runs.experiment import build_trainer
 from imginav_probe import features, flow_probe
 from imginav_probe.flow_probe import FlowProbe
 from imginav_probe.probe import Workplace
@@ -146,7 +147,9 @@ def test_what_is_not_stated_follows_the_size_of_the_windows_and_the_device(
     assert (settings.steps, settings.width, settings.depth, settings.samples, settings.seeds) == expected
 
 
-def test_windows_that_the_tokens_do_not_fit_are_refused(resolve: Callable[..., ResolvedManifest]) -> None:
-    FlowProbe().check(resolve("data.image_size=64"))
+def test_windows_that_the_tokens_do_not_fit_are_refused_before_any_training(
+    resolve: Callable[..., ResolvedManifest],
+) -> None:
+    FlowProbe().check(64)
     with pytest.raises(UserError, match=r"windows of this size .*multiple of 16 pixels, found 36"):
-        FlowProbe().check(resolve("data.image_size=36"))
+        build_trainer(resolve("data.image_size=36", "evaluation.probes.flow={}"), log=lambda _: None)

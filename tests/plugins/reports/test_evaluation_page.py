@@ -51,7 +51,7 @@ def keys(cls: type) -> Iterator[tuple[str, str]]:
 def test_the_classes_within_are_looked_into() -> None:
     assert {cls for cls, _ in keys(EvaluationResult)} == {
         "EvaluationResult", "Reconstruction", "RankedLayout", "Latent", "Channel", "NoiseLevel", "Interpolation",
-        "Pair", "Size", "Latency",
+        "Pair", "Size", "Latency", "ProbeMetric",
     }  # fmt: skip
 
 
