@@ -21,7 +21,7 @@ class _Given(nn.Identity):
 
 def frechet(first: Tensor, second: Tensor) -> float:
     """Return the squared Fréchet distance of Gaussians fitted to feature vectors (N, D) and (M, D) (FID, 2017)."""
-    distance = FrechetInceptionDistance(_Given(first.shape[1])).set_dtype(torch.float64)
+    distance = FrechetInceptionDistance(_Given(first.shape[1]))
     distance.update(first.double(), real=True)
     distance.update(second.double(), real=False)
     return float(distance.compute())

@@ -29,6 +29,9 @@ from imginav_probe.windows import TrueLayouts, Windows
 LARGEST_SIDE = 256
 """Windows of more pixels are brought below it by taking every second, third … pixel."""
 
+BOTTLENECK = 16
+"""Pixels along each side that a cell of the bottleneck stands for."""
+
 WIDTHS = (64, 96)
 """Channels at an eighth and at a sixteenth of the window's side."""
 
@@ -79,8 +82,8 @@ class DenoisingAutoencoder(nn.Module):
         self.decoder = nn.Sequential(
             nn.Conv2d(FEATURES, second, 1),
             Residual(second),
-            nn.Conv2d(second, 3 * 16**2, 1),
-            nn.PixelShuffle(16),
+            nn.Conv2d(second, 3 * BOTTLENECK**2, 1),
+            nn.PixelShuffle(BOTTLENECK),
         )
 
     def forward(self, images: Tensor) -> Tensor:
@@ -90,13 +93,18 @@ class DenoisingAutoencoder(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Return feature vectors (N, 2·FEATURES) of images."""
         maps = self.encoder(images).float()
-        return torch.cat([maps.mean(dim=(2, 3)), maps.flatten(2).std(dim=2)], dim=1)
+        return torch.cat([maps.mean(dim=(2, 3)), maps.flatten(2).std(dim=2, correction=0)], dim=1)
 
 
 def brought_down(images: Tensor) -> Tensor:
-    """Return images (N, 3, H, W) of at most `LARGEST_SIDE` pixels, of the nearest pixels of larger ones."""
+    """Return images (N, 3, H, W) of at most `LARGEST_SIDE` pixels, of the nearest pixels of larger ones.
+
+    The last row and column are repeated up to a multiple of `BOTTLENECK` pixels.
+    """
     every = -(-images.shape[-1] // LARGEST_SIDE)
-    return images[..., every // 2 :: every, every // 2 :: every] if every > 1 else images
+    smaller = images[..., every // 2 :: every, every // 2 :: every] if every > 1 else images
+    missing = -smaller.shape[-1] % BOTTLENECK
+    return F.pad(smaller, (0, missing, 0, missing), mode="replicate") if missing else smaller
 
 
 def feature_network(

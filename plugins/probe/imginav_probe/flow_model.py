@@ -23,7 +23,8 @@ FREQUENCIES = 64
 
 def tokens_along_side(image_size: int) -> int:
     """Return the number of tokens along each side for images of this size; raises ValueError if it is not whole."""
-    pixels = TOKEN_PIXELS * max(1, math.ceil(image_size / (TOKEN_PIXELS * MOST_TOKENS)))
+    # A power of two, as the pixels of a latent's cell are: one of the two always divides the other.
+    pixels = TOKEN_PIXELS << max(0, math.ceil(math.log2(image_size / (TOKEN_PIXELS * MOST_TOKENS))))
     if image_size % pixels:
         raise ValueError(f"expected a side that is a multiple of {pixels} pixels, found {image_size}")
     return image_size // pixels

@@ -58,7 +58,7 @@ class FlowTraining:
 
     def __init__(self, model: nn.Module, seeds: Seeds, steps: int, shift: float, rates: tuple[float, float]) -> None:
         """Train for `steps` steps, with peak learning rates of Muon for matrices and of AdamW for all else."""
-        self.model, self.steps, self.step, self.losses = model, steps, 0, 0.0
+        self.model, self.steps, self.step = model, steps, 0
         self._seeds, self._shift = seeds, shift
         parameters = list(model.parameters())
         self._average = [p.detach().clone() for p in parameters]

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imginav.pixels import to_floats
-from imginav_probe.windows import Places, TrueLayouts, Windows
+from imginav_probe.windows import STEP_PIXELS, Places, TrueLayouts, Windows
 
 CELLS = 16
 """Least number of cells along each side of a window, by whose mean colours layouts are compared."""
@@ -31,8 +31,8 @@ class Nearest:
 
 
 def cell_size(side: int) -> int:
-    """Return the side of a cell in pixels: a power of two, so that windows begin at whole cells."""
-    return 1 << int(math.log2(max(1, side // CELLS)))
+    """Return the side of a cell in pixels: a power of two of at most `STEP_PIXELS`, so that windows begin at cells."""
+    return min(STEP_PIXELS, 1 << int(math.log2(max(1, side // CELLS))))
 
 
 def cells_of(images: Tensor) -> Tensor:

@@ -156,7 +156,7 @@ def test_features_are_the_mean_and_the_standard_deviation_of_the_bottleneck() ->
     assert maps.shape == (4, FEATURES, 4, 4)
     found = features_of(model, images).numpy()
     np.testing.assert_allclose(found[:, :FEATURES], maps.mean(axis=(2, 3)), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(found[:, FEATURES:], maps.std(axis=(2, 3), ddof=1), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found[:, FEATURES:], maps.std(axis=(2, 3), ddof=0), rtol=1e-4, atol=1e-6)
 
 
 def test_an_image_is_rebuilt_at_its_size() -> None:
@@ -203,3 +203,11 @@ def test_images_are_rebuilt_from_none_to_nine_tenths_of_noise() -> None:
     assert float(kept.min()) == pytest.approx(0.1, abs=0.1)
     assert float(kept.max()) == pytest.approx(1.0, abs=0.05)
     torch.testing.assert_close(kept + spread, torch.ones(400), atol=0.15, rtol=0)
+
+
+@pytest.mark.parametrize("side", [16, 272, 544])
+def test_windows_of_any_side_that_tokens_fit_have_features(side: int) -> None:
+    network = DenoisingAutoencoder().eval()
+    images = torch.rand(2, 3, side, side) * 2 - 1
+    assert torch.isfinite(features_of(network, images)).all()
+    assert network(brought_down(images)).shape == brought_down(images).shape

@@ -212,3 +212,10 @@ def test_a_block_attends_as_torch_does() -> None:
     wide = block.widen(norm(after) * (1 + scale2) + shift2).clamp(min=0) ** 2
     expected = after + gate2 * block.narrow(wide)
     torch.testing.assert_close(block(tokens, time), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("image_size", "factor"), [(1536, 32), (2048, 32), (1024, 64), (512, 256)])
+def test_tokens_and_cells_fit_each_other_also_in_large_windows(image_size: int, factor: int) -> None:
+    side = image_size // factor
+    latents = torch.randn(1, 4, side, side)
+    assert FlowTransformer(4, side, image_size, width=64, depth=0)(latents, torch.rand(1)).shape == latents.shape

@@ -169,3 +169,13 @@ def test_contrast_is_the_standard_deviation_of_the_cells() -> None:
     cells[0, 1, :, ::2] = 2.2 * LEAST_CONTRAST
     cells[1, 1, :, ::2] = 1.8 * LEAST_CONTRAST
     assert shows_something(cells.flatten(1)).tolist() == [True, False]
+
+
+def test_windows_of_more_than_a_thousand_pixels_begin_at_whole_cells() -> None:
+    assert cell_size(1024) == 32
+    layouts = TrueLayouts(Blocks(image_size=1088, count=1).open(), range(1))
+    windows = Windows(image_size=1088, side=1024, step=32)
+    training = TrainingCells(layouts, windows)
+    place = Places(torch.tensor([0]), torch.tensor([32]), torch.tensor([64]))
+    nearest = training.nearest(cells_of(to_floats(torch.from_numpy(layouts.rgb(place, 1024))).permute(0, 3, 1, 2)))
+    assert float(nearest.distances[0]) == pytest.approx(0, abs=1e-3)
