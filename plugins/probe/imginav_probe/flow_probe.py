@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from torch import Tensor
 
 from imginav.errors import UserError
@@ -48,6 +48,7 @@ RATES = (0.02, 2e-3)
 class Settings:
     """What is computed, with every default filled in."""
 
+    window: int
     steps: int
     batch_size: int
     width: int
@@ -60,7 +61,7 @@ class Settings:
         """What makes figures comparable, in a few words."""
         return (
             f"flow model of width {self.width} and depth {self.depth} after {self.steps:,} steps of {self.batch_size}, "
-            f"{self.samples:,} samples"
+            f"{self.samples:,} samples of {self.window}×{self.window} pixels"
         )
 
 
@@ -84,6 +85,9 @@ class FlowProbe(Probe):
         default=None, validator=from_to(16, 100_000)
     )  # that are measured; none: 512, or 2,048 for larger windows
     seeds: int | None = field(default=None, validator=from_to(1, 64))  # trainings; none: 2 on a CPU, 3 on a GPU
+    window: int | None = field(
+        default=None, validator=from_to(16, 4096)
+    )  # side in pixels of the squares that are looked at; none: training crops or whole layouts, on a CPU at most 128
     condition: Literal["none", "walls"] = "none"  # walls: also train a model that is given the walls, and measure them
 
     @property
@@ -95,17 +99,25 @@ class FlowProbe(Probe):
         return MORE_IS_BETTER
 
     def check(self, window: int) -> None:
+        if self.window is not None and self.window > window:
+            raise UserError(
+                f"the probe flow cannot look at windows of {self.window} pixels: those of the training have {window}; "
+                "take a smaller window, or leave it out"
+            )
         try:
-            tokens_along_side(window)
+            tokens_along_side(self.window or window)
         except ValueError as error:
             raise UserError(
                 f"the probe flow cannot look at windows of this size (data.crop, image_size): {error}"
             ) from None
 
     def settled(self, side: int, device: torch.device) -> Settings:
-        """Return what is computed for windows of so many pixels on a device."""
-        small = side <= SMALL_SIDE
+        """Return what is computed on a device, where the training has looked at windows of so many pixels."""
+        bounded = min(side, SMALL_SIDE) if device.type == "cpu" else side  # whole layouts would take days there
+        window = self.window or bounded
+        small = window <= SMALL_SIDE
         return Settings(
+            window=window,
             steps=self.steps or (300 if small else 2000),
             batch_size=self.batch_size,
             width=self.width or (192 if small else 384),
@@ -117,11 +129,13 @@ class FlowProbe(Probe):
     def seconds(self, window: int, latent: tuple[int, int, int]) -> float:
         """Return how long trainings and samples take, from a few measured steps; embedding and features aside."""
         device = open_device(Machine())
-        channels, side, _ = latent
         settings = self.settled(window, device.device)
-        model = FlowTransformer(channels, side, window, width=settings.width, depth=settings.depth).to(device.device)
+        channels, side = latent[0], latent[1] * settings.window // window
+        model = FlowTransformer(channels, side, settings.window, width=settings.width, depth=settings.depth).to(
+            device.device
+        )
         training = FlowTraining(model, Seeds(0), settings.steps, 1.0, RATES)
-        latents = torch.randn(settings.batch_size, *latent, device=device.device)
+        latents = torch.randn(settings.batch_size, channels, side, side, device=device.device)
         took = []
         for _ in range(TIMED_STEPS):
             began = time.monotonic()
@@ -137,6 +151,7 @@ class FlowProbe(Probe):
 
     def measure(self, subject: ProbeSubject, workplace: Workplace) -> Mapping[str, ProbeMetric]:
         settings = self.settled(subject.windows.side, subject.device.device)
+        subject = evolve(subject, windows=evolve(subject.windows, side=settings.window))
         truth = Truth.of(subject, settings.samples, workplace, walls=self.condition == "walls")
         state = _load_state(workplace.folder / STATE)
         done: list[dict[str, float]] = state.get("done", [])

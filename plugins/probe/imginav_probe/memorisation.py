@@ -6,7 +6,7 @@ import math
 
 import torch
 from attrs import frozen
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imginav.pixels import to_floats
@@ -57,15 +57,16 @@ class TrainingCells:
         for layout in range(len(training.indices)):
             whole = Places(torch.tensor([layout]), torch.tensor([0]), torch.tensor([0]))
             image = to_floats(torch.from_numpy(training.rgb(whole, windows.image_size))).permute(0, 3, 1, 2)
-            cells = F.avg_pool2d(image, size)
-            self._cells.append(F.unfold(cells, windows.side // size, stride=max(1, windows.step // size))[0].T)
+            self._cells.append(F.avg_pool2d(image, size))  # whole: its windows overlap, and take many times as much
+        self._unfold = nn.Unfold(windows.side // size, stride=max(1, windows.step // size))
 
     def nearest(self, queries: Tensor) -> Nearest:
         """Return the nearest window of each of some windows, given as cells (N, D)."""
         best = torch.full((len(queries),), math.inf)
         found = torch.zeros(3, len(queries), dtype=torch.long)
         for layout, cells in enumerate(self._cells):
-            nearest = torch.cdist(queries, cells, compute_mode="use_mm_for_euclid_dist").min(dim=1)
+            windows = self._unfold(cells)[0].T
+            nearest = torch.cdist(queries, windows, compute_mode="use_mm_for_euclid_dist").min(dim=1)
             corner = self._corners[nearest.indices]
             here = torch.stack([torch.full_like(corner[:, 0], layout), corner[:, 0], corner[:, 1]])
             nearer = nearest.values < best

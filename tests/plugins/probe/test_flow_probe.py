@@ -131,25 +131,43 @@ def test_layouts_without_classes_have_no_metrics_of_plans(tmp_path: Path) -> Non
 
 def test_a_definition_says_how_it_was_measured_so_that_others_are_not_compared_with_it(tmp_path: Path) -> None:
     found = TINY.measure(subject(cache=tmp_path), Workplace(folder=tmp_path / "a"))
-    assert found["fdd"].definition.endswith("flow model of width 64 and depth 1 after 6 steps of 8, 16 samples")
+    assert found["fdd"].definition.endswith(
+        "flow model of width 64 and depth 1 after 6 steps of 8, 16 samples of 32×32 pixels"
+    )
     assert found["fdd"].floor is not None
     assert found["fdd"].reconstructed is not None
     assert found["memorised"].floor is None
 
 
 @pytest.mark.parametrize(
-    ("side", "device", "expected"), [(128, "cpu", (300, 192, 4, 512, 2)), (512, "cuda", (2000, 384, 8, 2048, 3))]
+    ("side", "device", "expected"),
+    [
+        (128, "cpu", (128, 300, 192, 4, 512, 2)),
+        (512, "cpu", (128, 300, 192, 4, 512, 2)),
+        (128, "cuda", (128, 300, 192, 4, 512, 3)),
+        (512, "cuda", (512, 2000, 384, 8, 2048, 3)),
+    ],
 )
 def test_what_is_not_stated_follows_the_size_of_the_windows_and_the_device(
     side: int, device: str, expected: tuple[int, ...]
 ) -> None:
     settings = FlowProbe().settled(side, torch.device(device))
-    assert (settings.steps, settings.width, settings.depth, settings.samples, settings.seeds) == expected
+    found = (settings.window, settings.steps, settings.width, settings.depth, settings.samples, settings.seeds)
+    assert found == expected
 
 
 def test_windows_that_the_tokens_do_not_fit_are_refused_before_any_training(
     resolve: Callable[..., ResolvedManifest],
 ) -> None:
     FlowProbe().check(64)
+    with pytest.raises(UserError, match="cannot look at windows of 128 pixels: those of the training have 64; take"):
+        FlowProbe(window=128).check(64)
     with pytest.raises(UserError, match=r"windows of this size .*multiple of 16 pixels, found 36"):
         build_trainer(resolve("data.image_size=36", "evaluation.probes.flow={}"), log=lambda _: None)
+
+
+def test_a_smaller_window_can_be_looked_at_than_the_training_did(tmp_path: Path) -> None:
+    looked_at = subject(cache=tmp_path)
+    found = evolve(TINY, window=16).measure(looked_at, Workplace(folder=tmp_path / "a"))
+    assert found["fdd"].definition.endswith("16 samples of 16×16 pixels")
+    assert looked_at.windows.side == 32
