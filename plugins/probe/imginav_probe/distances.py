@@ -7,8 +7,7 @@ from attrs import frozen
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-NEIGHBOURS = 3
-"""The k of precision and recall, that of the paper."""
+from imginav_probe.sample_metrics import NEIGHBOURS
 
 
 class _Given(nn.Identity):

@@ -10,13 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imginav.pixels import to_floats
+from imginav_probe.sample_metrics import EXPECTED
 from imginav_probe.windows import STEP_PIXELS, Places, TrueLayouts, Windows
 
 CELLS = 16
 """Least number of cells along each side of a window, by whose mean colours layouts are compared."""
-
-EXPECTED = 0.05
-"""Share of new layouts that count as near a training layout: the quantile that is the threshold."""
 
 LEAST_CONTRAST = 0.02
 """Standard deviation of a window's colours below which it shows next to nothing and is left out."""

@@ -11,30 +11,16 @@ from scipy.stats import wasserstein_distance
 
 from imginav.plugin.palette import UNMATCHED, Palette
 from imginav_evaluation.pictures import Pixels
+from imginav_probe.sample_metrics import LEAST_PIECE, LEAST_ROOM
 
 WALL = "wall"
 """The class that rooms are closed by."""
-
-LEAST_PIECE = 16
-"""Pixels of the smallest connected region that counts as a piece; fewer are specks."""
-
-LEAST_ROOM = 256
-"""Pixels of the smallest region between walls that counts as a room."""
 
 EIGHT = np.ones((3, 3), dtype=bool)
 """Pixels that touch at a corner are connected."""
 
 Statistics = Mapping[str, NDArray[np.float64]]
 """Values of each layout (N, number of values) by the name of the property."""
-
-DEFINITIONS = {
-    "area": "share of a layout that each class covers",
-    "pieces": f"number of connected regions (4 neighbours, at least {LEAST_PIECE} pixels) of each class in a layout",
-    "rooms": f"number of regions that walls separate (4 neighbours, at least {LEAST_ROOM} pixels; the edge counts as a "
-    "wall)",
-    "wall_continuity": "share of a layout's wall pixels that lie in its largest connected wall (8 neighbours)",
-}
-"""Of each property of a layout."""
 
 
 def nearest_classes(images: Pixels, palette: Palette) -> Pixels:

@@ -17,9 +17,9 @@ from imginav.pixels import to_bytes
 from imginav.seeds import Seeds
 from imginav_evaluation.pictures import Pixels, grid, write_png
 from imginav_probe import plan_statistics
-from imginav_probe.distances import NEIGHBOURS, frechet, precision_recall
+from imginav_probe.distances import frechet, precision_recall
 from imginav_probe.features import DenoisingAutoencoder, as_images, feature_network, features_of
-from imginav_probe.memorisation import EXPECTED, TrainingCells, cells_of, memorised_share, shows_something
+from imginav_probe.memorisation import TrainingCells, cells_of, memorised_share, shows_something
 from imginav_probe.plan_statistics import Statistics, nearest_classes, plan_distances
 from imginav_probe.probe import ProbeSubject, Workplace
 from imginav_probe.walls import walls_kept
@@ -37,29 +37,6 @@ NEAREST_SHOWN = 10
 TILE = 128
 
 SAMPLES, NEAREST, CONTROL = "samples.png", "nearest.png", "control.png"
-
-FIDELITY = {
-    "fdd": "squared Fréchet distance to true layouts in features of a denoising autoencoder of these layouts (FDD, "
-    "arXiv 2403.05352)",
-    "precision": f"share of samples that lie among true layouts, k = {NEIGHBOURS} (arXiv 1904.06991)",
-    "recall": f"share of true layouts that lie among samples, k = {NEIGHBOURS} (arXiv 1904.06991)",
-    "memorised": "share of samples that are nearer to a training layout, by the mean colours of their cells, than all "
-    f"but {EXPECTED:.0%} of the validation layouts are; new layouts have {EXPECTED:.0%}",
-}
-PLANS = {
-    name: f"mean 1-Wasserstein distance to true layouts of the {text}"
-    for name, text in plan_statistics.DEFINITIONS.items()
-}
-CONTROL_DEFINITIONS = {
-    "control_recall": "share of the pixels of given walls with a wall at most 1 pixel off in the sample",
-    "control_precision": "share of the pixels of a sample's walls with a given wall at most 1 pixel off",
-}
-MORE_IS_BETTER = ("precision", "recall", "control_recall", "control_precision")
-
-
-def definitions(*, control: bool) -> dict[str, str]:
-    """Return the definition of each metric, by name."""
-    return FIDELITY | PLANS | (CONTROL_DEFINITIONS if control else {})
 
 
 @frozen(kw_only=True)

@@ -16,8 +16,9 @@ from imginav.manifest.resolved import ResolvedManifest
 from imginav.processes.stop_request import Interrupted
 from imginav.runs.evaluation_result import ProbeMetric
 from imginav.runs.experiment import build_trainer
-from imginav_probe import features, flow_probe
+from imginav_probe import features
 from imginav_probe.flow_probe import FlowProbe
+from imginav_probe.flow_run import STATE
 from imginav_probe.probe import Workplace
 from imginav_tests.probed import subject
 
@@ -86,7 +87,7 @@ def test_a_state_that_is_damaged_is_begun_anew(tmp_path: Path) -> None:
     looked_at = subject(cache=tmp_path)
     with pytest.raises(Interrupted):
         TINY.measure(looked_at, Workplace(folder=tmp_path / "a", unless_stopped=StopAfter(features.STEPS + 3)))
-    state = tmp_path / "a" / flow_probe.STATE
+    state = tmp_path / "a" / STATE
     state.write_bytes(state.read_bytes()[:100])
     assert TINY.measure(looked_at, Workplace(folder=tmp_path / "a")) == TINY.measure(
         looked_at, Workplace(folder=tmp_path / "b")

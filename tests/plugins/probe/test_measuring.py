@@ -16,7 +16,8 @@ from imginav.plugin.registry import Registry
 from imginav.processes.stop_request import Interrupted
 from imginav_handoff.export import ExportRequest, export
 from imginav_probe import measuring
-from imginav_probe.flow_probe import STATE, FlowProbe
+from imginav_probe.flow_probe import FlowProbe
+from imginav_probe.flow_run import STATE
 from imginav_probe.measuring import ProbeRequest, measure
 from imginav_probe.result import ProbeResult, load_result
 

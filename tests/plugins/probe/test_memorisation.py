@@ -14,7 +14,6 @@ from torch import Tensor
 from imginav.pixels import to_floats
 from imginav_probe.features import as_images
 from imginav_probe.memorisation import (
-    EXPECTED,
     LEAST_CONTRAST,
     TrainingCells,
     cell_size,
@@ -22,6 +21,7 @@ from imginav_probe.memorisation import (
     memorised_share,
     shows_something,
 )
+from imginav_probe.sample_metrics import EXPECTED
 from imginav_probe.windows import Places, TrueLayouts, Windows
 from imginav_tests.tiny import PALETTE, Blocks
 

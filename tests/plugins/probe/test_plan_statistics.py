@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from imginav_datasets.classes import PALETTE, LayoutClass
-from imginav_probe.plan_statistics import LEAST_PIECE, LEAST_ROOM, nearest_classes, plan_distances, plan_statistics
+from imginav_probe.plan_statistics import nearest_classes, plan_distances, plan_statistics
+from imginav_probe.sample_metrics import LEAST_PIECE, LEAST_ROOM
 from imginav_tests.tiny import PALETTE as WITHOUT_WALL
 
 SIDE = 64
