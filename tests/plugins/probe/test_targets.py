@@ -34,7 +34,7 @@ group = "smalls"
 
 [data]
 type = "procedural"
-image_size = 64
+image_size = 32
 count = 12
 
 [encoder]
