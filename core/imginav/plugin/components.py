@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from attrs import field, frozen
 
@@ -280,8 +280,8 @@ class BaseProbe(Measured):
     def check(self, window: int) -> None:
         """Raise UserError where it cannot look at windows of so many pixels; asked before any training."""
 
-    def seconds(self, window: int, latent: tuple[int, int, int]) -> float | None:
-        """Return how long it takes for windows of so many pixels and their latents (C, s, s); None: nobody knows."""
+    def seconds(self, window: int, latent: tuple[int, int, int], device: Any) -> float | None:
+        """Return the seconds that windows of so many pixels with latents (C, s, s) take on a device; None: unknown."""
         return None
 
 

@@ -24,6 +24,7 @@ from imginav.runs.experiment import build_trainer
 from imginav.study.phases import OpenPhase
 from imginav.terminal import print_table
 from imginav.training.assembly import build_model
+from imginav.training.device import open_device
 from imginav.training.validation import validate
 from imginav_evaluation.cost import META, size_of
 from imginav_inspect.explanation import value_lines
@@ -166,9 +167,10 @@ def _probe_seconds(resolved: ResolvedManifest) -> float | None:
     """Return how long the probes of an experiment take, as far as they can tell."""
     manifest = resolved.manifest
     window = manifest.data.window
+    device = open_device(manifest.machine)
     side = window // manifest.encoder.downsampling_factor
     times = [
-        probe.seconds(window, (manifest.encoder.latent_channels, side, side))
+        probe.seconds(window, (manifest.encoder.latent_channels, side, side), device)
         for probe in manifest.evaluation.probes.values()
     ]
     return sum(time for time in times if time is not None) if times else None

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from attrs import field, frozen
 
 from imginav.errors import UserError
-from imginav.manifest.tables import Machine
 from imginav.plugin.validators import from_to
-from imginav.training.device import open_device
 from imginav_probe.flow_model import tokens_along_side
 from imginav_probe.flow_settings import Settings
 from imginav_probe.probe import Probe, ProbeSubject, Workplace
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from imginav.runs.evaluation_result import ProbeMetric
+    from imginav.training.device import Device
 
 SMALL_SIDE = 128
 """Windows of up to so many pixels take the small model and the short training, larger ones the others."""
@@ -86,11 +85,10 @@ class FlowProbe(Probe):
             seeds=self.seeds or (2 if device.type == "cpu" else 3),
         )
 
-    def seconds(self, window: int, latent: tuple[int, int, int]) -> float:
+    def seconds(self, window: int, latent: tuple[int, int, int], device: Device) -> float:
         """Return how long trainings and samples take, from a few measured steps; embedding and features aside."""
         from imginav_probe.flow_run import seconds_of  # late, as below
 
-        device = open_device(Machine())
         settings = self.settled(window, device.device)
         trainings = settings.seeds * (2 if self.condition == "walls" else 1)
         return trainings * seconds_of(settings, latent[0], latent[1] * settings.window // window, device)

@@ -12,6 +12,7 @@ import torch
 from attrs import evolve
 from torch import Tensor
 
+from imginav.errors import UserError
 from imginav.files import write_bytes
 from imginav.plugin.checkpoint import DAMAGES
 from imginav.processes.stop_request import Interrupted
@@ -45,6 +46,11 @@ def measure_flow(
 ) -> dict[str, ProbeMetric]:
     """Train and measure with each seed, going on from the state in the workplace's folder."""
     subject = evolve(subject, windows=evolve(subject.windows, side=settings.window))
+    if settings.window % subject.latents.factor:
+        raise UserError(
+            f"the probe flow cannot look at windows of {settings.window} pixels: a cell of the latent has "
+            f"{subject.latents.factor}; set its window to a multiple of that"
+        )
     truth = Truth.of(subject, settings.samples, workplace, walls=walls)
     state = _load_state(workplace.folder / STATE)
     done: list[dict[str, float]] = state.get("done", [])
@@ -56,6 +62,7 @@ def measure_flow(
             run.conditional(state.pop("walls", None))
         done.append(run.found)
         run.save({}, found={})
+        workplace.log(f"seed {len(done)} of {settings.seeds}: FDD {run.found['fdd']:.3g}")
     return {
         name: ProbeMetric(
             values=tuple(found[name] for found in done),

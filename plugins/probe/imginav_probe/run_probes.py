@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
 from typing import Any, cast
@@ -17,6 +18,7 @@ from imginav.runs.evaluation_result import EvaluationResult, load_evaluation
 from imginav.runs.run_folder import PROBES, RunFolder
 from imginav_probe.measuring import ProbeRequest, measure
 from imginav_probe.probe import Log, Probe
+from imginav_probe.result import load_result
 
 
 def probe_run(
@@ -27,6 +29,8 @@ def probe_run(
     registry: Registry | None = None,
     unless_stopped: Callable[[Iterable[Any]], Iterable[Any]] = iter,
     stop_request: StopRequest | None = None,
+    site: Path | None = None,
+    settings: tuple[str, ...] = (),
     log: Log = print,
 ) -> EvaluationResult:
     """Measure the probes of a finished run, by default those of its manifest, and return its evaluation with them.
@@ -41,13 +45,23 @@ def probe_run(
             probe=cast(Probe, probe),
             name=registry.name_of(type(probe)),
             to=folder.root / PROBES / name,
+            site=site,
+            settings=settings,
         )
+        before = _measured_before(request.to)
         result = measure(request, registry, unless_stopped, stop_request, log)
         means = {name: fmean(metric.values) for name, metric in result.metrics.items()}
-        evolve(
-            evaluation, metrics={**evaluation.metrics, **means}, probes={**evaluation.probes, **result.metrics}
-        ).save(folder.evaluation)
+        kept = {name: value for name, value in evaluation.metrics.items() if name not in before}
+        probed = {name: metric for name, metric in evaluation.probes.items() if name not in before}
+        evolve(evaluation, metrics=kept | means, probes=probed | result.metrics).save(folder.evaluation)
     return load_evaluation(folder.evaluation)
+
+
+def _measured_before(folder: Path) -> Collection[str]:
+    """Return the names of the metrics that the same probe has measured with other settings, or earlier."""
+    with suppress(UserError):
+        return load_result(folder).metrics.keys()
+    return ()
 
 
 def final_weights(folder: RunFolder, evaluation: EvaluationResult) -> Path:

@@ -31,6 +31,9 @@ T = TypeVar("T")
 
 PHASE_SUFFIX, CHECKPOINT_SUFFIX = ".toml", ".pt"
 
+PLACES = ("machine.", "data.")
+"""Prefixes of the settings of a phase that matter to its trained checkpoints: where they compute, and on what."""
+
 
 @frozen(kw_only=True)
 class ProbeOptions:
@@ -147,6 +150,8 @@ def _probe_phase(path: Path, options: ProbeOptions, registry: Registry, stop_req
             registry=registry,
             unless_stopped=_unless_stopped(stop_request),
             stop_request=stop_request,
+            site=options.study.site,
+            settings=tuple(text for text in options.study.settings if text.startswith(PLACES)),
         )
         run_page.write(evaluation, folder.root, one.resolved, read_metrics(folder.metrics))
         folder.share(folder.root / run_page.PAGE)

@@ -91,7 +91,7 @@ class LatentWindows:
 
         They are standardised by their own means and standard deviations, or `like` others.
         """
-        self._mean, self._log_variance, self._factor = mean, log_variance, factor
+        self._mean, self._log_variance, self.factor = mean, log_variance, factor
         moments = (like.means, like.stds) if like else _moments(mean, log_variance)
         self.means: Tensor = moments[0]
         self.stds: Tensor = moments[1]
@@ -102,7 +102,7 @@ class LatentWindows:
 
     def cells(self, side: int) -> int:
         """Return the side of a window of so many pixels, in cells."""
-        return side // self._factor
+        return side // self.factor
 
     def of(self, places: Places, side: int, generator: torch.Generator | None = None) -> Tensor:
         """Return windows (N, C, s, s), standardised; with a generator those of a variational encoder are drawn."""
@@ -120,7 +120,7 @@ class LatentWindows:
         cells = self.cells(side)
         return torch.stack(
             [
-                values[n, :, top // self._factor :, left // self._factor :][:, :cells, :cells]
+                values[n, :, top // self.factor :, left // self.factor :][:, :cells, :cells]
                 for n, top, left in _each(places)
             ]
         ).float()

@@ -139,7 +139,7 @@ def columns_of(phase: ResolvedPhase, evidence: Sequence[RunResult], chosen_by: s
         if name in probes:
             quality.append(_probe_column(name, evidence, title, better))
             continue
-        definition = next((text for e in evidence if (text := _definition(name, e))), "")
+        definition = next((text for e in evidence if (text := definition_of(name, e.resolved))), "")
         measure = Measure(heading=title, value=_metric(name), better=better, definition=definition or name)
         quality.append(measure.column(evidence))
     latents = [_latent(e) for e in evidence]
@@ -174,14 +174,13 @@ def _probe_column(name: str, evidence: Sequence[RunResult], title: str, better: 
     means = {run: fmean(of) for run, of in values.items()}
     best = (min if better == "min" else max)(means, key=lambda run: means[run])
 
-    def level(run: str) -> bool:
-        spread = max(max(values[one]) - min(values[one]) for one in (run, best))
-        return abs(means[run] - means[best]) <= spread
+    def level(run: str) -> bool:  # as `Selector.levelled` has it
+        return abs(means[run] - means[best]) <= max(values[best]) - min(values[best])
 
     tie = sum(map(level, means)) > MOST_OF_A_TIE * len(means)
     return Column(
         heading=title,
-        definition=next(text for e in evidence if (text := _definition(name, e))),
+        definition=next(e.evaluation.probes[name].definition for e in evidence if e.evaluation and _probed(e, name)),
         better=better,
         cells=[
             Cell(text=with_spread(values[e.run]), key=means[e.run], best=level(e.run) and not tie)
@@ -220,11 +219,6 @@ def _epochs(e: RunResult) -> Cell:
     if e.evaluation:
         return Cell(text=f"{e.evaluation.weights_epoch} of {e.evaluation.epochs}", key=e.evaluation.weights_epoch)
     return Cell(text=e.state)
-
-
-def _definition(name: str, e: RunResult) -> str:
-    probed = e.evaluation.probes.get(name) if e.evaluation else None
-    return probed.definition if probed else definition_of(name, e.resolved)
 
 
 def _has(e: RunResult, metric: str) -> bool:

@@ -73,10 +73,10 @@ class SmallestGoodEnough(Selector):
 
 @frozen(kw_only=True)
 class Gated(Selector):
-    """What it reconstructs decides who may win, another metric who does: the best of those that reconstruct well.
+    """The best value of one metric among the experiments that are good enough by another, such as the MSE.
 
-    An arm passes the gate with a value within `factor` of the best arm's, or, where it is given, of at least the
-    quality `limit`. Among those that pass, the best metric wins; of level ones, the smallest and fastest.
+    An experiment passes the gate if its value is at most `factor` times worse than the best one's or, if `limit` is
+    given, no worse than `limit`. Among those that pass, the best metric wins; of level ones, the smallest and fastest.
     """
 
     metric: str = "probe_fdd"  # what decides among those that pass
@@ -98,10 +98,10 @@ class Gated(Selector):
     def select(self, candidates: Sequence[Candidate]) -> Choice:
         values = {candidate.name: candidate.figures[self.gate] for candidate in candidates}
         best = min(values.values()) if self.gate_mode == "min" else max(values.values())
-        bound = best * self.factor if self.gate_mode == "min" else best / self.factor
+        sign = 1 if self.gate_mode == "min" else -1
+        bound = best * self.factor**sign if best > 0 else best  # what has no ratio passes only where it is the best
         if self.limit is not None:
             bound = self.limit
-        sign = 1 if self.gate_mode == "min" else -1
         passed = [candidate for candidate in candidates if sign * values[candidate.name] <= sign * bound]
         if not passed:
             raise UserError(

@@ -172,3 +172,18 @@ def test_a_smaller_window_can_be_looked_at_than_the_training_did(tmp_path: Path)
     found = evolve(TINY, window=16).measure(looked_at, Workplace(folder=tmp_path / "a"))
     assert found["fdd"].definition.endswith("16 samples of 16×16 pixels")
     assert looked_at.windows.side == 32
+
+
+def test_a_window_has_to_hold_whole_cells_of_the_latent(tmp_path: Path) -> None:
+    looked_at = subject(cache=tmp_path)
+    looked_at.latents.factor = 64
+    with pytest.raises(
+        UserError, match="windows of 32 pixels: a cell of the latent has 64; set its window to a multiple"
+    ):
+        TINY.measure(looked_at, Workplace(folder=tmp_path / "a"))
+
+
+def test_each_seed_is_told(tmp_path: Path) -> None:
+    said: list[str] = []
+    TINY.measure(subject(cache=tmp_path), Workplace(folder=tmp_path / "a", log=said.append))
+    assert [line.partition(": FDD ")[0] for line in said] == ["seed 1 of 2", "seed 2 of 2"]

@@ -147,6 +147,11 @@ def test_finished_runs_are_probed_afterwards_and_the_winner_is_decided_again(
     assert "reconstructions" in out
     assert tomli.loads(Path("outputs/smalls/winner.toml").read_text())["metric"]["name"] == "probe_fdd"
     assert "What diffusion makes of it" in Path("outputs/small_B/report.html").read_text()
+    assert "probe_control_recall" in load_evaluation(Path("outputs/small_A/evaluation.json")).metrics
+    assert run("probe", "p.toml", "--condition", "none", "--set", "machine.threads=1") == 0
+    again = load_evaluation(Path("outputs/small_A/evaluation.json"))
+    assert "probe_control_recall" not in {**again.metrics, **again.probes}  # which was measured with other settings
+    assert len(again.probes["probe_fdd"].values) == 2
     # Other settings for one of them alone cannot be compared.
     path = Path("outputs/small_A/evaluation.json")
     table = json.loads(path.read_text())

@@ -173,6 +173,12 @@ def test_a_limit_that_nobody_reaches_is_refused_with_the_best_value() -> None:
         Gated(limit=0.001).select(PROBED)
 
 
+def test_a_gate_without_a_ratio_lets_the_best_pass() -> None:
+    candidates = [evolve(c, figures={"x": value}) for c, value in zip(PROBED, (-2.0, -1.0, 0.0), strict=True)]
+    assert Gated(gate="x").select(candidates).winner == "ch4"
+    assert Gated(gate="x", gate_mode="max").select(candidates).winner == "ch64"
+
+
 def test_a_gate_says_what_it_asks_for_in_its_rule() -> None:
     assert Gated().rule == "gated probe_fdd (min), val_mse × 1.5"
     assert Gated(gate="iou", gate_mode="max", limit=0.9).rule == "gated probe_fdd (min), iou ≥ 0.9"
