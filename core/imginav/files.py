@@ -15,14 +15,11 @@ from imginav.errors import UserError
 PART = ".part"
 """With what the name of a file ends that is not whole yet."""
 
-
 STALE_SECONDS = 3600
 """After which nobody writes to such a file any more; none takes longer than a full disk is waited for."""
 
-
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 """The error numbers of a full disk and of an exhausted quota."""
-
 
 DISK_FULL_WAITS_SECONDS = (1, 4, 10, 15, 30)
 """After which a full disk is tried again: on a shared one, others' files come and go."""

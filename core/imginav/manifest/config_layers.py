@@ -25,6 +25,9 @@ EXTENDS = "extends"
 MOST_FILES = 32
 """In a chain of files that extend each other; the phases have two."""
 
+PLAN_TABLES = ("sweep", "winners", "cluster")
+"""What a phase says about its experiments; the manifest of a single one has no such tables. `false` takes one out."""
+
 Keys = tuple[str, ...]
 
 
@@ -77,7 +80,11 @@ def merge(layers: Sequence[ConfigLayer]) -> tuple[Table, dict[Keys, str]]:
     merged = Table()
     latest: dict[Keys, str] = {}
     for layer in layers:
+        # A later table does not hide what is none: that stays, and is refused.
+        hidden = {key for key, value in layer.tables.items() if isinstance(value, dict)} - set(PLAN_TABLES)
+        wrong = {key: merged[key] for key in hidden & merged.keys() if not isinstance(merged[key], dict)}
         merged = _merge_table(merged, layer.tables)
+        merged.update(wrong)
         for key, _ in leaves(layer.tables):
             latest.pop(key, None)  # so that the origins of the lowest layer stand first
             latest[key] = layer.origin

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from imginav.errors import UserError
-from imginav.manifest.config_layers import ConfigLayer, expand, leaves, merge, read_chain, setting, value_at
+from imginav.manifest.config_layers import (
+    PLAN_TABLES,
+    ConfigLayer,
+    expand,
+    leaves,
+    merge,
+    read_chain,
+    setting,
+    value_at,
+)
 from imginav.manifest.faults import Faults
 from imginav.manifest.profiles import Profile, profiles_of
 from imginav.manifest.reading import MOST_VALUES
@@ -22,10 +31,6 @@ from imginav.manifest.tables import Manifest, Output, Plan
 from imginav.manifest.winners import Winner, find_winner, take
 from imginav.plugin.components import Dataset, Metric
 from imginav.plugin.registry import Registry
-
-PLAN_TABLES = ("sweep", "winners", "cluster")
-"""What a phase says about its experiments; the manifest of a single one has no such tables."""
-
 
 Scale = Literal["auto", "full", "trial"]
 

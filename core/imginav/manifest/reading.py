@@ -32,7 +32,6 @@ MOST_KEY_CHARACTERS = 200
 WHOLE_NUMBERS = range(-(2**63), 2**63)
 """What TOML's whole numbers are; Python's have no end, and cannot all be written down again."""
 
-
 PHASE_WANTED = "name a phase's manifest, such as phases/1_5.toml"
 """The remedy for what is none."""
 

@@ -14,7 +14,6 @@ from imginav.manifest.tables import FAULT_POLICY_KEYS
 SITE_FILE = Path("imginav.toml")
 """The site file that is read where it lies in the working folder and `--site` names no other."""
 
-
 SITE_TABLES = ("data", "callbacks", "evaluation", "machine", "output", "cluster")
 """What a site may say: where things are, what accompanies a run and what is measured of it, never what is tried."""
 

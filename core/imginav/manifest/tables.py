@@ -31,7 +31,6 @@ MOST_OF_A_BATCH = 65_536
 MOST_WORKERS = 256
 """Processes that load data, each with a torch of its own."""
 
-
 MOST_NOISE_LEVELS = 16
 """Each decodes some validation layouts once."""
 

@@ -61,6 +61,18 @@ def test_a_table_can_take_the_place_of_false_and_false_that_of_a_table() -> None
     assert merge([off, on]) == ({"losses": {"kld": {"weight": 1}}}, {("losses", "kld", "weight"): "on"})
 
 
+@pytest.mark.parametrize("wrong", [True, False, 3, "none"])
+def test_a_later_table_does_not_hide_that_an_earlier_value_ought_to_be_one(wrong: object) -> None:
+    below = ConfigLayer("installed", {"evaluation": {"metrics": {"pixels": {"type": "pixels"}}}})
+    layers = [below, ConfigLayer("file", {"evaluation": wrong}), ConfigLayer("trial", {"evaluation": {"pairs": 2}})]
+    assert merge(layers) == ({"evaluation": wrong}, {("evaluation",): "file"})
+
+
+def test_what_a_phase_says_about_its_experiments_can_be_taken_out_and_put_in_again() -> None:
+    out, anew = ConfigLayer("out", {"sweep": False}), ConfigLayer("anew", {"sweep": {"seeds": [1]}})
+    assert merge([out, anew])[0] == {"sweep": {"seeds": [1]}}
+
+
 @pytest.mark.parametrize(
     ("text", "tables"),
     [
