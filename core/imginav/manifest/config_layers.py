@@ -18,15 +18,13 @@ from imginav.manifest.reading import (
     read_toml,
 )
 from imginav.manifest.structuring import Table
+from imginav.manifest.tables import PLAN_TABLES
 
 EXTENDS = "extends"
 """The key of a file that names the file which it stands upon."""
 
 MOST_FILES = 32
 """In a chain of files that extend each other; the phases have two."""
-
-PLAN_TABLES = ("sweep", "winners", "cluster")
-"""What a phase says about its experiments; the manifest of a single one has no such tables. `false` takes one out."""
 
 Keys = tuple[str, ...]
 

@@ -9,16 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from imginav.errors import UserError
-from imginav.manifest.config_layers import (
-    PLAN_TABLES,
-    ConfigLayer,
-    expand,
-    leaves,
-    merge,
-    read_chain,
-    setting,
-    value_at,
-)
+from imginav.manifest.config_layers import ConfigLayer, expand, leaves, merge, read_chain, setting, value_at
 from imginav.manifest.faults import Faults
 from imginav.manifest.profiles import Profile, profiles_of
 from imginav.manifest.reading import MOST_VALUES
@@ -27,7 +18,7 @@ from imginav.manifest.resolved import LINEAGE, ResolvedManifest, ResolvedPhase
 from imginav.manifest.site import SITE_FILE, _site_layer
 from imginav.manifest.structuring import Fault, Structurer, StructuringError
 from imginav.manifest.sweeps import changes_of, values_of
-from imginav.manifest.tables import Manifest, Output, Plan
+from imginav.manifest.tables import PLAN_TABLES, Manifest, Output, Plan
 from imginav.manifest.winners import Winner, find_winner, take
 from imginav.plugin.components import Dataset, Metric
 from imginav.plugin.registry import Registry

@@ -25,6 +25,9 @@ from imginav.plugin.validators import FILE_NAME, at_least, between, duration, en
 FAULT_POLICY_KEYS = ("train.time_limit", "train.on_non_finite", "train.non_finite_limit", "data.on_bad")
 """What a manifest says of troubles that a run may have: nothing that the result of one without any depends on."""
 
+PLAN_TABLES = ("sweep", "winners", "cluster")
+"""What a phase says about its experiments; the manifest of a single one has no such tables. `false` takes one out."""
+
 MOST_OF_A_BATCH = 65_536
 """Layouts of a batch, and parts of it: at the smallest size of 16 pixels, such a batch has 50 MB."""
 
