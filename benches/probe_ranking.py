@@ -49,7 +49,7 @@ Values = NDArray[np.float64]
 def main() -> None:
     """Train, probe, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=300, help="of the short probe (default: 300)")
+    parser.add_argument("--steps", type=int, default=600, help="of the short probe (default: 600)")
     parser.add_argument("--times", type=int, default=10, help="how many times as long the long one is (default: 10)")
     parser.add_argument("--seeds", type=int, default=2, help="of the short probe (default: 2)")
     parser.add_argument("--results", type=Path, default=Path("outputs/probe_ranking"), help="where results are kept")

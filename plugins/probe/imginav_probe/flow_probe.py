@@ -34,15 +34,17 @@ class FlowProbe(Probe):
 
     steps: int | None = field(
         default=None, validator=from_to(1, 10_000_000)
-    )  # optimizer steps; none: 300 for windows of up to 128 pixels, 2,000 for larger ones
-    batch_size: int = field(default=64, validator=from_to(1, 65_536))  # latents per step
+    )  # optimizer steps; none: 600 for windows of up to 128 pixels, 2,000 for larger ones
+    batch_size: int | None = field(
+        default=None, validator=from_to(1, 65_536)
+    )  # latents per step; none: 32, or 64 for larger windows
     width: int | None = field(
         default=None, validator=from_to(64, 4096)
-    )  # of the transformer; none: 192 for windows of up to 128 pixels, 384 for larger ones
-    depth: int | None = field(default=None, validator=from_to(1, 64))  # blocks; none: 4, or 8 for larger windows
+    )  # of the transformer; none: 128, or 384 for larger windows
+    depth: int | None = field(default=None, validator=from_to(1, 64))  # blocks; none: 3, or 8 for larger windows
     samples: int | None = field(
         default=None, validator=from_to(16, 100_000)
-    )  # that are measured; none: 512, or 2,048 for larger windows
+    )  # that are measured; none: 1,024, or 2,048 for larger windows
     seeds: int | None = field(default=None, validator=from_to(1, 64))  # trainings; none: 2 on a CPU, 3 on a GPU
     window: int | None = field(
         default=None, validator=from_to(16, 4096)
@@ -77,11 +79,11 @@ class FlowProbe(Probe):
         small = window <= SMALL_SIDE
         return Settings(
             window=window,
-            steps=self.steps or (300 if small else 2000),
-            batch_size=self.batch_size,
-            width=self.width or (192 if small else 384),
-            depth=self.depth or (4 if small else 8),
-            samples=self.samples or (512 if small else 2048),
+            steps=self.steps or (600 if small else 2000),
+            batch_size=self.batch_size or (32 if small else 64),
+            width=self.width or (128 if small else 384),
+            depth=self.depth or (3 if small else 8),
+            samples=self.samples or (1024 if small else 2048),
             seeds=self.seeds or (2 if device.type == "cpu" else 3),
         )
 

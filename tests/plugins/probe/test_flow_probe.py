@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from attrs import evolve
+from attrs import astuple, evolve
 from torch import Tensor
 
 from imginav import UserError
@@ -143,18 +143,17 @@ def test_a_definition_says_how_it_was_measured_so_that_others_are_not_compared_w
 @pytest.mark.parametrize(
     ("side", "device", "expected"),
     [
-        (128, "cpu", (128, 300, 192, 4, 512, 2)),
-        (512, "cpu", (128, 300, 192, 4, 512, 2)),
-        (128, "cuda", (128, 300, 192, 4, 512, 3)),
-        (512, "cuda", (512, 2000, 384, 8, 2048, 3)),
+        (128, "cpu", (128, 600, 32, 128, 3, 1024, 2)),
+        (512, "cpu", (128, 600, 32, 128, 3, 1024, 2)),
+        (128, "cuda", (128, 600, 32, 128, 3, 1024, 3)),
+        (512, "cuda", (512, 2000, 64, 384, 8, 2048, 3)),
     ],
 )
 def test_what_is_not_stated_follows_the_size_of_the_windows_and_the_device(
     side: int, device: str, expected: tuple[int, ...]
 ) -> None:
     settings = FlowProbe().settled(side, torch.device(device))
-    found = (settings.window, settings.steps, settings.width, settings.depth, settings.samples, settings.seeds)
-    assert found == expected
+    assert astuple(settings) == expected
 
 
 def test_windows_that_the_tokens_do_not_fit_are_refused_before_any_training(
