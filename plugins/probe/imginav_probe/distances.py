@@ -9,6 +9,33 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from imginav_probe.sample_metrics import NEIGHBOURS
 
+RIDGE = 0.01
+"""Added to the variance of each direction, as a share of the largest, so that those that hardly vary stay small."""
+
+
+@frozen
+class Whitening:
+    """Turns feature vectors so that those of true layouts vary alike in all directions.
+
+    As they are, a few directions have nearly all of the variance, those of how much of a layout is covered by what, and
+    distances hardly see the rest (docs/probe.md).
+    """
+
+    mean: Tensor  # (D)
+    directions: Tensor  # (D, D), scaled
+
+    @classmethod
+    def of(cls, true: Tensor) -> Whitening:
+        """Return the whitening of true feature vectors (N, D)."""
+        true = true.double()
+        variances, directions = torch.linalg.eigh(torch.cov(true.T))
+        kept = variances.clamp(min=0) + RIDGE * variances.max().clamp(min=torch.finfo(torch.float64).tiny)
+        return cls(true.mean(dim=0), directions / kept.sqrt())
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Return whitened feature vectors (N, D)."""
+        return (features.double() - self.mean) @ self.directions
+
 
 class _Given(nn.Identity):
     """Takes feature vectors as they are where torchmetrics expects a network that computes them."""

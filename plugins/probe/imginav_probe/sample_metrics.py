@@ -27,8 +27,8 @@ PLAN_PROPERTIES = {
 """Properties of a layout whose distributions are compared, by the name of the metric."""
 
 FIDELITY = {
-    "fdd": "squared Fréchet distance to true layouts in features of a denoising autoencoder of these layouts (FDD, "
-    "arXiv 2403.05352)",
+    "fdd": "squared Fréchet distance to true layouts in whitened features of a denoising autoencoder of these layouts "
+    "(FDD, arXiv 2403.05352)",
     "precision": f"share of samples that lie among true layouts, k = {NEIGHBOURS} (arXiv 1904.06991)",
     "recall": f"share of true layouts that lie among samples, k = {NEIGHBOURS} (arXiv 1904.06991)",
     "memorised": "share of samples that are nearer to a training layout, by the mean colours of their cells, than all "

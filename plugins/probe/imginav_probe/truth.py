@@ -17,7 +17,7 @@ from imginav.pixels import to_bytes
 from imginav.seeds import Seeds
 from imginav_evaluation.pictures import Pixels, grid, write_png
 from imginav_probe import plan_statistics
-from imginav_probe.distances import frechet, precision_recall
+from imginav_probe.distances import Whitening, frechet, precision_recall
 from imginav_probe.features import DenoisingAutoencoder, as_images, feature_network, features_of
 from imginav_probe.memorisation import TrainingCells, cells_of, memorised_share, shows_something
 from imginav_probe.plan_statistics import Statistics, nearest_classes, plan_distances
@@ -45,7 +45,8 @@ class Truth:
 
     subject: ProbeSubject
     network: DenoisingAutoencoder
-    reference: Tensor  # features (M, D) of true windows
+    whitening: Whitening  # of feature vectors
+    reference: Tensor  # whitened features (M, D) of true windows
     statistics: Statistics | None  # of the same windows; None if the layouts have no classes
     training: TrainingCells
     validation_distances: Tensor  # of validation windows to their nearest training window
@@ -81,10 +82,13 @@ class Truth:
         of_validation = windows.draw(samples, range(len(subject.validation.indices)), seeds.generator("validation"))
         training = TrainingCells(subject.training, windows)
         cells = cells_of(as_images(subject.validation.rgb(of_validation, side)))
+        features = features_of(network, reference)
+        whitening = Whitening.of(features)
         truth = cls(
             subject=subject,
             network=network,
-            reference=features_of(network, reference),
+            whitening=whitening,
+            reference=whitening(features),
             statistics=_statistics(to_bytes(reference), subject) if has_classes else None,
             training=training,
             validation_distances=training.nearest(cells[shows_something(cells)]).distances,
@@ -104,7 +108,7 @@ class Truth:
 
     def metrics(self, images: Tensor) -> dict[str, float]:
         """Return what samples (N, 3, H, W) in [-1, 1] are worth, by the names of `FIDELITY` and `PLANS`."""
-        features = features_of(self.network, images)
+        features = self.whitening(features_of(self.network, images))
         found = precision_recall(self.reference, features)
         cells = cells_of(images)
         distances = self.training.nearest(cells[shows_something(cells)]).distances

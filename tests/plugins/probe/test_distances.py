@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.linalg import sqrtm
 from torch import Tensor
 
-from imginav_probe.distances import frechet, precision_recall
+from imginav_probe.distances import RIDGE, Whitening, frechet, precision_recall
 
 
 def features(seed: int, count: int, *, mean: float = 0.0, dimensions: int = 6) -> Tensor:
@@ -100,3 +100,27 @@ def test_fewer_vectors_than_neighbours_reach_to_their_last_one() -> None:
     found = precision_recall(line(0, 2), line(-2, -2.5, 4, 5))
     assert found.precision == 0.5
     assert precision_recall(line(1), line(1, 2)).precision == 0.5
+
+
+def test_whitened_true_features_vary_alike_but_for_directions_that_hardly_vary() -> None:
+    generator = torch.Generator().manual_seed(0)
+    stds = torch.tensor([10.0, 5.0, 0.01])
+    true = torch.randn(4000, 3, generator=generator) * stds + 7
+    whitened = Whitening.of(true)(true)
+    torch.testing.assert_close(whitened.mean(dim=0), torch.zeros(3).double(), atol=1e-6, rtol=0.0)
+    found = whitened.var(dim=0).sort().values
+    shares = torch.tensor([(0.01 / 10) ** 2, 0.25, 1.0]).double()
+    torch.testing.assert_close(found, shares / (shares + RIDGE), rtol=0.1, atol=1e-4)
+
+
+def test_whitened_distances_do_not_depend_on_how_features_are_turned_and_scaled() -> None:
+    true, samples = features(1, 300), features(2, 200, mean=0.5)
+    turned, _ = torch.linalg.qr(features(3, 6))
+    expected = frechet(Whitening.of(true)(true), Whitening.of(true)(samples))
+    whitening = Whitening.of(3 * true @ turned + 5)
+    found = frechet(whitening(3 * true @ turned + 5), whitening(3 * samples @ turned + 5))
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_features_that_never_vary_are_whitened_to_zero() -> None:
+    assert torch.equal(Whitening.of(torch.ones(10, 4))(torch.ones(3, 4)), torch.zeros(3, 4).double())
