@@ -78,7 +78,7 @@ def merge(layers: Sequence[ConfigLayer]) -> tuple[Table, dict[Keys, str]]:
     merged = Table()
     latest: dict[Keys, str] = {}
     for layer in layers:
-        # A later table does not hide what is none: that stays, and is refused.
+        # A value where a table belongs stays, though a later layer has the table: it has to be refused.
         hidden = {key for key, value in layer.tables.items() if isinstance(value, dict)} - set(PLAN_TABLES)
         wrong = {key: merged[key] for key in hidden & merged.keys() if not isinstance(merged[key], dict)}
         merged = _merge_table(merged, layer.tables)

@@ -15,10 +15,10 @@ RIDGE = 0.01
 
 @frozen
 class Whitening:
-    """Turns feature vectors so that those of true layouts vary alike in all directions.
+    """A linear map of feature vectors, after which those of true layouts vary about equally in all directions.
 
-    As they are, a few directions have nearly all of the variance, those of how much of a layout is covered by what, and
-    distances hardly see the rest (docs/probe.md).
+    Before it, a few directions have nearly all of the variance: those of how much of a layout each class covers.
+    Distances then hardly see anything else (docs/probe.md).
     """
 
     mean: Tensor  # (D)

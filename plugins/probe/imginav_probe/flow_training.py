@@ -40,9 +40,8 @@ Batch = Callable[[int], "tuple[Tensor, Tensor | None]"]
 def shift_of(dimensions: int) -> float:
     """Return by how much times are shifted towards noise for latents of so many numbers: √(dimensions / 128), 1 to 6.
 
-    A larger latent shows through more noise (Stable Diffusion 3, arXiv 2403.03206; RAE, 2510.11690). Their base is
-    4,096; drawn layouts are so redundant that what a layout is made of as a whole is decided near pure noise, and
-    with a base of 4,096 samples were two to four times as far from true layouts (docs/probe.md).
+    A larger latent shows through more noise (Stable Diffusion 3, arXiv 2403.03206). RAE (2510.11690) divides by 4,096;
+    drawn layouts are so redundant that what a layout contains as a whole is decided near pure noise (docs/probe.md).
     """
     return min(MOST_SHIFT, max(1.0, math.sqrt(dimensions / BASE_DIMENSIONS)))
 

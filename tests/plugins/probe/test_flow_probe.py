@@ -17,9 +17,11 @@ from imginav.processes.stop_request import Interrupted
 from imginav.runs.evaluation_result import ProbeMetric
 from imginav.runs.experiment import build_trainer
 from imginav_probe import features
+from imginav_probe.distances import RIDGE
 from imginav_probe.flow_probe import FlowProbe
 from imginav_probe.flow_run import STATE
 from imginav_probe.probe import Workplace
+from imginav_probe.truth import Truth
 from imginav_tests.probed import subject
 
 
@@ -186,3 +188,10 @@ def test_each_seed_is_told(tmp_path: Path) -> None:
     said: list[str] = []
     TINY.measure(subject(cache=tmp_path), Workplace(folder=tmp_path / "a", log=said.append))
     assert [line.partition(": FDD ")[0] for line in said] == ["seed 1 of 2", "seed 2 of 2"]
+
+
+def test_features_are_whitened_by_those_of_true_layouts(tmp_path: Path) -> None:
+    truth = Truth.of(subject(cache=tmp_path), 16, Workplace(folder=tmp_path), walls=False)
+    variances = truth.reference.var(dim=0)
+    assert float(truth.reference.mean(dim=0).abs().max()) < 1e-6
+    assert float(variances.max()) == pytest.approx(1 / (1 + RIDGE), rel=1e-4)

@@ -16,7 +16,8 @@ import tomli
 
 from imginav import UserError
 from imginav.cli import main
-from imginav.plugin.registry import Registry
+from imginav.manifest.loading import Scale, load_phase
+from imginav.plugin.registry import Registry, installed
 from imginav.processes.stop_request import StopRequest
 from imginav.runs.evaluation_result import load_evaluation
 from imginav.study.phases import Options
@@ -82,6 +83,19 @@ flow = { type = "flow", steps = 3, batch_size = 4, width = 64, depth = 1, sample
 type = "gated"
 factor = 100.0
 """
+
+
+@pytest.mark.parametrize("name", ["1_1", "1_2", "1_3"])
+def test_a_phase_is_probed_and_chosen_by_it_at_full_scale_alone(name: str) -> None:
+    path = Path(__file__).parents[3] / "phases" / f"{name}.toml"
+    scales: tuple[Scale, ...] = ("full", "trial")
+    full, trial = (load_phase(path, installed(), use_site=False, scale=scale) for scale in scales)
+    assert full.selector is not None
+    assert full.selector.metrics == {"metric": "probe_fdd", "gate": "val_mse"}
+    assert all(isinstance(one.manifest.evaluation.probes["flow"], FlowProbe) for one in full.experiments)
+    assert trial.selector is not None
+    assert trial.selector.metrics == {"metric": "val_mse"}
+    assert not any(one.manifest.evaluation.probes for one in trial.experiments)
 
 
 @pytest.fixture
