@@ -3,8 +3,8 @@
     python benches/probe_ranking.py            # hours on two cores; given again, it goes on
     python benches/probe_ranking.py --report   # the table of what is there so far
 
-Spearman's rank correlation with the long probe's FDD, of the short probe's FDD, of val MSE and of scores that need no
-training, each with a 90 % interval over autoencoders that are drawn again (bootstrap).
+Spearman's rank correlation with the long probe's FDD and pieces, of the short probe's metrics, of val MSE and of scores
+that need no training, each with a 90 % interval over autoencoders that are drawn again (bootstrap).
 """
 
 from __future__ import annotations
@@ -36,6 +36,12 @@ from imginav_probe.subject import SubjectRequest, open_subject
 MANIFEST = Path(__file__).with_suffix(".toml")
 
 SHORT, LONG = "short", "long"
+
+JUDGES = (f"{LONG} probe_fdd", f"{LONG} probe_pieces")
+"""What is predicted. After a long probe FDD comes close to that of true layouts, and pieces do not (docs/probe.md)."""
+
+SHOWN = {"val MSE", f"{SHORT} probe_fdd", *JUDGES, *SCORES}
+"""Columns of the table of autoencoders."""
 
 DRAWS = 2_000
 """Of autoencoders, for the interval."""
@@ -104,24 +110,24 @@ def _write_scores(path: Path, folder: Path, settings: tuple[str, ...]) -> None:
 
 
 def show(rows: dict[str, dict[str, float]]) -> None:
-    """Print all values of all autoencoders, and how each ranks them beside the long probe."""
+    """Print what the autoencoders are compared by, and how each value ranks them beside the long probe."""
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
-    cells = [[arm, *(f"{row[name]:.4g}" if name in row else "" for name in names)] for arm, row in rows.items()]
-    print_table("Autoencoders", ["autoencoder", *names], cells, [False] * len(cells))
-    judge = f"{LONG} probe_fdd"
-    judged = {arm: row for arm, row in rows.items() if judge in row}
-    table = []
-    for name in names:
-        known = [row for row in judged.values() if name in row]
-        if name == judge or len(known) < 4:
-            continue
-        correlation, low, high = rank_correlation(
-            np.array([row[name] for row in known]), np.array([row[judge] for row in known])
-        )
-        table.append([name, f"{correlation:.2f}", f"{low:.2f} to {high:.2f}", str(len(known))])
-    print_table(
-        f"Spearman's correlation with {judge}", ["by", "ρ", "90 %", "autoencoders"], table, [False] * len(table)
-    )
+    shown = [name for name in names if name in SHOWN]
+    cells = [[arm, *(f"{row[name]:.4g}" if name in row else "" for name in shown)] for arm, row in rows.items()]
+    print_table("Autoencoders", ["autoencoder", *shown], cells, [False] * len(cells))
+    for judge in JUDGES:
+        judged = [row for row in rows.values() if judge in row]
+        table = []
+        for name in names:
+            known = [row for row in judged if name in row]
+            if name.startswith(LONG) or len(known) < 4:
+                continue
+            correlation, low, high = rank_correlation(
+                np.array([row[name] for row in known]), np.array([row[judge] for row in known])
+            )
+            table.append([name, f"{correlation:.2f}", f"{low:.2f} to {high:.2f}", str(len(known))])
+        headings = ["by", "ρ", "90 %", "autoencoders"]
+        print_table(f"Spearman's correlation with {judge}", headings, table, [False] * len(table))
 
 
 def rank_correlation(one: Values, other: Values) -> tuple[float, float, float]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -39,9 +40,9 @@ from imginav_evaluation.pictures import Pixels
 from imginav_reports.charts import EXPERIMENTS, LITERAL, MARK, MOST_MARKED_POINTS, scale, set_epochs, svg, write_figure
 from imginav_reports.comparison_table import deciding_metric
 from imginav_reports.html import page
-from imginav_reports.inline_images import embedded
+from imginav_reports.inline_images import Picture, embedded
 from imginav_reports.metrics_file import read_metrics
-from imginav_reports.run_page import PAGE, PICTURE_BYTES
+from imginav_reports.run_page import PAGE, PICTURE_BYTES, PROBE_BYTES, probe_pictures
 from imginav_reports.side_by_side import columns_of
 
 LAYOUTS_SHOWN = 4
@@ -102,6 +103,7 @@ def write(phase: ResolvedPhase, evidence: Sequence[RunResult], winner: Winner | 
         drawings=[(title, _svg(title, name, draw)) for title, name, draw in drawn],
         legend=[(label, place % SERIES, won) for place, (label, won, _) in enumerate(histories)],
         layouts=embedded([layouts], 2 * PICTURE_BYTES).get(layouts),
+        samples=_samples(phase, evidence),
         lineage=[earlier.summary for earlier in phase.lineage.values()],
     )
     write_text(shared / PAGE, html)
@@ -273,6 +275,18 @@ def _draw_layouts(path: Path, phase: ResolvedPhase, evidence: Sequence[RunResult
     rows = [[images[number] for _, images in columns] for number in range(len(layouts))]
     pictures.write_png(path, pictures.grid(rows, [caption for caption, _ in columns], tile))
     return True
+
+
+def _samples(phase: ResolvedPhase, evidence: Sequence[RunResult]) -> list[tuple[str, Picture]]:
+    """Return what the small models of probes have drawn: run and probe, and the first picture of the probe."""
+    captions: dict[Path, str] = {}
+    for e in evidence:
+        if e.evaluation is None or not e.evaluation.probes:
+            continue
+        drawn = groupby(probe_pictures(run_folder(e.resolved).root), key=lambda path: path.parent.name)
+        captions |= {next(group): f"{phase.label(e.resolved)}, {probe}" for probe, group in drawn}
+    shown = embedded(list(captions), 3 * PROBE_BYTES)
+    return [(captions[path], picture) for path, picture in shown.items()]
 
 
 @torch.no_grad()

@@ -229,24 +229,20 @@ def _pictures(folder: Path, weights_epoch: int) -> Pictures:
     epochs = evenly(sorted(numbered), MOST_SAMPLE_PICTURES, with_one=weights_epoch)
     samples = embedded([numbered[epoch] for epoch in epochs], SAMPLE_BYTES)
     others = embedded([folder / name for name in (WORST, BEST, INTERPOLATION)], PICTURE_BYTES)
-    probes = embedded(sorted((folder / PROBES).glob("*/*.png"), key=_place), PROBE_BYTES)
+    probes = embedded(probe_pictures(folder), PROBE_BYTES)
     shown = [(epoch, samples[numbered[epoch]]) for epoch in epochs if numbered[epoch] in samples]
     return Pictures(
         samples=shown,
         first=next((place for place, (epoch, _) in enumerate(shown) if epoch == weights_epoch), len(shown) - 1),
         left_out=len(numbered) - len(shown),
         others={path.name: picture for path, picture in others.items()},
-        probes={_caption(path): picture for path, picture in probes.items()},
+        probes={f"{p.parent.name}: {p.stem.replace('_', ' ')}": picture for p, picture in probes.items()},
     )
 
 
-def _place(path: Path) -> tuple[str, bool, str]:
-    """Return what pictures of probes are sorted by: the probe, its samples first."""
-    return path.parent.name, path.name != "samples.png", path.name
-
-
-def _caption(path: Path) -> str:
-    return f"{path.parent.name}: {path.stem.replace('_', ' ')}"
+def probe_pictures(folder: Path) -> list[Path]:
+    """Return the pictures that probes have left in a run's folder, the samples of each probe first."""
+    return sorted((folder / PROBES).glob("*/*.png"), key=lambda p: (p.parent.name, p.name != "samples.png", p.name))
 
 
 def _values(resolved: ResolvedManifest, *, chosen: bool) -> list[tuple[str, Any, str]]:

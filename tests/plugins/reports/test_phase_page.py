@@ -13,7 +13,7 @@ from PIL import Image
 
 from imginav.manifest.resolved import ResolvedPhase
 from imginav.manifest.winners import Winner
-from imginav.runs.evaluation_result import load_evaluation
+from imginav.runs.evaluation_result import ProbeMetric, load_evaluation
 from imginav.runs.experiment import run_folder
 from imginav.study.phases import ConcludedPhase
 from imginav.study.selection import data_fingerprints, gather, select
@@ -123,6 +123,26 @@ def test_names_lead_to_the_pages_of_the_runs_also_when_the_folder_is_moved(
     (link,) = re.findall(r'<a href="([^"]+)">L1</a>', page)
     assert page.count("<a ") == 1  # where there is no page, there is no link
     assert (phase.shared.rename(tmp_path / "elsewhere") / link).is_file()
+
+
+def test_what_probes_have_drawn_is_shown_for_each_run(finished: Callable[..., ResolvedPhase]) -> None:
+    phase = finished(L1=0.3, L2=0.1, L10=0.2)
+    fdd = ProbeMetric(values=(1.0, 1.2), definition="a distance", more_is_better=False)
+    for label, probes in (("L1", {"probe_fdd": fdd}), ("L2", {"probe_fdd": fdd}), ("L10", {})):
+        change(phase, label, probes=probes)
+        (resolved,) = [e for e in phase.experiments if phase.label(e) == label]
+        for name in ("flow/nearest", "flow/samples", "other/drawn"):
+            path = run_folder(resolved).root / "probes" / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (30 if path.stem == "samples" else 20, 8)).save(path)
+    page = write(phase)
+    shown = re.findall(r'alt="samples, ([^"]+)" width="(\d+)"', page)
+    assert shown == [("L1, flow", "30"), ("L1, other", "20"), ("L2, flow", "30"), ("L2, other", "20")]
+    assert "What diffusion makes of each" in page
+
+
+def test_without_probes_the_page_does_not_speak_of_diffusion(finished: Callable[..., ResolvedPhase]) -> None:
+    assert "What diffusion makes of each" not in write(finished(L1=0.3, L2=0.1))
 
 
 def test_what_names_say_is_text(finished: Callable[..., ResolvedPhase]) -> None:
