@@ -1,7 +1,7 @@
 """Does the probe predict? The order of ten autoencoders by a short probe, against that by one ten times as long.
 
-    python benches/probe_ranking.py            # hours on two cores; given again, it goes on
-    python benches/probe_ranking.py --report   # the table of what is there so far
+    python benches/probe_ranking.py            # hours on two cores; run it again to resume
+    python benches/probe_ranking.py --report   # the tables of the results so far
 
 Spearman's rank correlation with the long probe's FDD and pieces, of the short probe's metrics, of val MSE and of scores
 that need no training, each with a 90 % interval over autoencoders that are drawn again (bootstrap).
@@ -38,13 +38,13 @@ MANIFEST = Path(__file__).with_suffix(".toml")
 SHORT, LONG = "short", "long"
 
 JUDGES = (f"{LONG} probe_fdd", f"{LONG} probe_pieces")
-"""What is predicted. After a long probe FDD comes close to that of true layouts, and pieces do not (docs/probe.md)."""
+"""Metrics of the long probe that are to be predicted: its FDD is close to the noise floor, its pieces are not."""
 
 SHOWN = {"val MSE", f"{SHORT} probe_fdd", *JUDGES, *SCORES}
 """Columns of the table of autoencoders."""
 
 DRAWS = 2_000
-"""Of autoencoders, for the interval."""
+"""Bootstrap samples of the autoencoders, for the interval."""
 
 WINDOWS = 1_024
 """Windows of latents that scores are computed on."""

@@ -65,7 +65,7 @@ class Run:
     """One run in the table of the page."""
 
     name: str
-    report: str  # the address of its page, beside this one; empty where there is none
+    report: str  # the URL of its page, relative to this one; empty if it has none
     won: bool
 
 
@@ -253,13 +253,13 @@ def _ticks(dimensions: Iterable[int]) -> tuple[list[int], list[str]]:
     return places, [f"{place:,}" for place in places]
 
 
-def _draw_layouts(path: Path, phase: ResolvedPhase, evidence: Sequence[RunResult], winner: Winner | None) -> bool:
-    """Draw the same validation layouts as all experiments rebuild them; return whether any could be had."""
+def _draw_layouts(path: Path, phase: ResolvedPhase, evidence: Sequence[RunResult], winner: Winner | None) -> None:
+    """Draw the same validation layouts as each experiment reconstructs them; without any, write nothing."""
     first = phase.experiments[0].manifest
     source = first.data.open()
     samples, _ = first_samples(source, split_as(source, first.train).validation, LAYOUTS_SHOWN)
     if not samples:
-        return False
+        return
     layouts = np.stack([rgb_of(sample, source.spec.palette) for sample in samples])
     columns: list[tuple[str, Pixels]] = [("input", layouts)]
     for e in evidence:
@@ -270,15 +270,14 @@ def _draw_layouts(path: Path, phase: ResolvedPhase, evidence: Sequence[RunResult
             won = "  WON" if winner and winner.winner == e.resolved.name else ""
             columns.append((f"{phase.label(e.resolved)}  val MSE {e.metric('val_mse'):.4g}{won}", rebuilt))
     if len(columns) == 1:
-        return False
+        return
     tile = 256 if len(columns) <= MOST_TILES else max(96, 256 * MOST_TILES // len(columns))
     rows = [[images[number] for _, images in columns] for number in range(len(layouts))]
     pictures.write_png(path, pictures.grid(rows, [caption for caption, _ in columns], tile))
-    return True
 
 
 def _samples(phase: ResolvedPhase, evidence: Sequence[RunResult]) -> list[tuple[str, Picture]]:
-    """Return what the small models of probes have drawn: run and probe, and the first picture of the probe."""
+    """Return the first picture of each probe of each run, such as its samples, with the names of both."""
     captions: dict[Path, str] = {}
     for e in evidence:
         if e.evaluation is None or not e.evaluation.probes:
