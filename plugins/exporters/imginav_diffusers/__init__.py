@@ -1,5 +1,10 @@
 """Autoencoders that imginav has trained, as models of the library diffusers."""
 
-from imginav_diffusers.autoencoder import ImginavAutoencoder
+from diffusers.models.modeling_utils import (
+    ModelMixin,
+)  # which diffusers looks for in the module that a saved pipeline names
 
-__all__ = ["ImginavAutoencoder"]
+from imginav_diffusers.autoencoder import ImginavAutoencoder
+from imginav_diffusers.trained import model_of
+
+__all__ = ["ImginavAutoencoder", "ModelMixin", "model_of"]

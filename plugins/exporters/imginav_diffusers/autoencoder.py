@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from diffusers import ModelMixin
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
+from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
-from imginav import TrainedAutoencoder
-from imginav.model.autoencoder import Autoencoder
-from imginav.plugin.registry import installed
-from imginav_handoff.architecture import Architecture
+from imginav_diffusers.installed import build_network, class_file
+from imginav_diffusers.tiling import in_tiles, reach_of
 from imginav_handoff.pretrained import evaluation_mode
 
-CONFIG = "config.json"
+MODULE = "imginav_diffusers"
+"""What this class is imported from; saved pipelines say so, and find it in a file of that name beside its weights."""
+
+CLASS_FILE = f"{MODULE}.py"
+
+AUTO_MAP = {"AutoModel": f"{MODULE}.ImginavAutoencoder"}
+
+TILE = 512
+"""Side in pixels of the tiles in which larger images are computed, once tiling is enabled."""
+
+NOT_ANOTHER_CLASS = (
+    "imginav: the folder holds an ImginavAutoencoder. Load it with imginav_diffusers.ImginavAutoencoder, or run the "
+    "script with python -m imginav_diffusers SCRIPT.py. In another class, this block"
+)
+"""What other classes of diffusers read in place of the name of a block or of an activation.
+
+They would ignore all that they do not know, take the defaults for the rest, and go on with random weights after a
+warning. So they raise ValueError, which quotes it: AutoencoderKL "this block does not exist".
+"""
 
 # diffusers annotates none of its decorators; with types, what they decorate keeps its own.
 _Method = TypeVar("_Method", bound=Callable[..., Any])
@@ -28,7 +46,7 @@ _register_to_config: Callable[[_Method], _Method] = register_to_config
 _apply_forward_hook: Callable[[_Method], _Method] = apply_forward_hook
 
 
-class ImginavAutoencoder(ModelMixin, ConfigMixin):
+class ImginavAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # its bases disagree about config_name
     """From images (N, 3, H, W) in [-1, 1] to latents (N, C, h, w) and back, as `AutoencoderKL` does it.
 
     Who trains on its latents or decodes them does the scaling, by `config.scaling_factor`, as everywhere in diffusers.
@@ -42,6 +60,10 @@ class ImginavAutoencoder(ModelMixin, ConfigMixin):
     colour of its likeliest class: these have gradients in training mode alone, where each pixel is the mean of the
     colours.
     """
+
+    __module__ = MODULE
+
+    _supports_gradient_checkpointing = True
 
     # The constructor's arguments are the keys of config.json, which is why they are so many; all but the first are what
     # pipelines and trainers read.
@@ -62,33 +84,31 @@ class ImginavAutoencoder(ModelMixin, ConfigMixin):
         in_channels: int = 3,
         out_channels: int = 3,
         force_upcast: bool = False,  # whether pipelines decode in fp32 where the rest is fp16
+        down_block_types: Sequence[str] = (NOT_ANOTHER_CLASS,),  # this and the next two are never read here
+        act_fn: str = NOT_ANOTHER_CLASS,
+        encoder_block_types: str = NOT_ANOTHER_CLASS,
+        auto_map: Mapping[str, str] = AUTO_MAP,  # where diffusers finds this class, in the file beside config.json
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # diffusers does not annotate it
-        self.autoencoder: Autoencoder = Architecture.of(architecture, CONFIG).build(installed(), CONFIG)
+        self.autoencoder = build_network(architecture)
         self._settle_buffers()
-        self.use_slicing = False
+        self.use_slicing = self.use_tiling = False
+        self.tile_sample_min_size = TILE
+        self._margin: int | None = None  # of tiles, in cells of the latent; None: not known yet
+        self.gradient_checkpointing = False
+        whole = sorted({type(self.encoder).__name__, type(self.decoder).__name__})
+        self._no_split_modules = whole  # type: ignore[assignment]  # diffusers annotates its own None alone
         self._offset = latent_offset
 
-    @classmethod
-    def of(cls, trained: TrainedAutoencoder) -> ImginavAutoencoder:
-        """Return a trained autoencoder as a model of diffusers, with a copy of its weights, in evaluation mode."""
-        latent = trained.latent
-        encoder = trained.architecture.encoder_in(installed(), CONFIG)
-        # Neither latents_mean nor latents_std: the pipelines that read them divide by the standard deviation and
-        # multiply by the scaling factor, so that with both the latents would be scaled twice.
-        model = cls(
-            architecture=trained.architecture.table(),
-            latent_channels=latent.channels,
-            block_out_channels=[encoder.base_channels] * (encoder.downsampling_steps + 1),
-            sample_size=latent.image_size,
-            scaling_factor=latent.scaling_factor,
-            latent_offset=latent.shift_factor,
-        )
-        source = trained.autoencoder
-        buffers = dict(source.named_buffers(remove_duplicate=False))
-        model.autoencoder.load_state_dict({**source.state_dict(), **buffers})
-        model.eval()
-        return model
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *arguments: Any, **options: Any) -> None:
+        """Write what diffusers writes, and the file that defines this class where imginav is not installed."""
+        super().save_pretrained(save_directory, *arguments, **options)
+        if Path(save_directory).is_dir() and options.get("is_main_process", True):
+            (Path(save_directory) / CLASS_FILE).write_text(self.class_source(), encoding="utf-8")
+
+    def class_source(self) -> str:
+        """Return the source of that file."""
+        return class_file(self.autoencoder, self._table.architecture)
 
     @_apply_forward_hook
     def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple[DiagonalGaussianDistribution]:
@@ -108,9 +128,8 @@ class ImginavAutoencoder(ModelMixin, ConfigMixin):
         Nothing is drawn, so that the `generator` that pipelines hand over is not used.
         """
         slices = torch.split(z, 1) if self.use_slicing else (z,)
-        with _mode_for(self.autoencoder.decoder, z):
-            decoded = [self.autoencoder.decode(latents + self._offset)["rgb"].to(z.dtype) for latents in slices]
-        images = torch.cat(decoded)
+        with _mode_for(self.decoder, z):
+            images = torch.cat([self._tiled(self._images, part, self.spatial_compression_ratio) for part in slices])
         return DecoderOutput(sample=images) if return_dict else (images,)
 
     def forward(
@@ -133,29 +152,84 @@ class ImginavAutoencoder(ModelMixin, ConfigMixin):
         """Encode and decode all images at once again."""
         self.use_slicing = False
 
-    def enable_tiling(self) -> None:
-        """Raise NotImplementedError: images are encoded and decoded whole."""
-        raise NotImplementedError(
-            "ImginavAutoencoder encodes and decodes whole images only: its networks may normalise over the whole image "
-            "(GroupNorm does), so that tiles would come out otherwise; layouts are small enough for it, and where a "
-            "batch is too large, enable_slicing() takes its images one at a time"
-        )
+    def enable_tiling(self, use_tiling: bool = True) -> None:
+        """Encode and decode images that are larger than `tile_sample_min_size` in tiles from now on.
+
+        The result is that of the whole image, but for rounding (docs/phase2.md): a tile is computed with as much of
+        what is around it as the networks look at. Raises NotImplementedError where they look at the whole image, as
+        those with GroupNorm do.
+        """
+        if use_tiling and self._margin is None:
+            reaches = [self._reach(self._images, self._table.latent_channels, self.spatial_compression_ratio)]
+            reaches.append(self._reach(self._moments, self._table.in_channels, 1 / self.spatial_compression_ratio))
+            if None in reaches:
+                raise NotImplementedError(
+                    "this autoencoder encodes and decodes whole images only: its networks look at the whole image "
+                    "(GroupNorm does), so that tiles would come out otherwise; where a batch is too large, "
+                    "enable_slicing() takes its images one at a time"
+                )
+            self._margin = max(reach for reach in reaches if reach is not None)
+        self.use_tiling = use_tiling
 
     def disable_tiling(self) -> None:
-        """Do nothing, as pipelines may ask for it whatever the model is."""
+        """Encode and decode images as a whole again."""
+        self.use_tiling = False
+
+    @property
+    def encoder(self) -> nn.Module:
+        """From images (N, 3, H, W) in [-1, 1] to unscaled latents, before their mean is taken off."""
+        return self.autoencoder.encoder
+
+    @property
+    def decoder(self) -> nn.Module:
+        """From such latents to the outputs of all heads, by name."""
+        return self.autoencoder.decoder
+
+    @property
+    def spatial_compression_ratio(self) -> int:
+        """Pixels of the image per cell of the latent, along each side."""
+        ratio: int = 2 ** (len(self._table.block_out_channels) - 1)
+        return ratio
+
+    @property
+    def _table(self) -> Any:
+        """`config`, which diffusers annotates as a dict, and whose keys can be read as attributes."""
+        return self.config
 
     def _distribution(self, x: Tensor) -> DiagonalGaussianDistribution:
         slices = torch.split(x, 1) if self.use_slicing else (x,)
-        with _mode_for(self.autoencoder.encoder, x):
-            moments = torch.cat([self._moments(images) for images in slices])
-        return DiagonalGaussianDistribution(moments, deterministic=not self.autoencoder.variational)
+        with _mode_for(self.encoder, x):
+            ratio = self.spatial_compression_ratio
+            parameters = torch.cat([self._tiled(self._moments, part, 1 / ratio) for part in slices])
+        return DiagonalGaussianDistribution(parameters, deterministic=not self.autoencoder.variational)
 
     def _moments(self, images: Tensor) -> Tensor:
         """Return means and log-variances (N, 2C, h, w), as diffusers keeps a distribution."""
-        mean, log_variance = self.autoencoder.posterior(images)
+        mean, log_variance = self._run(self.autoencoder.posterior, images)
         if log_variance is None:
             log_variance = torch.zeros_like(mean)
         return torch.cat([mean - self._offset, log_variance], dim=1).to(images.dtype)
+
+    def _images(self, latents: Tensor) -> Tensor:
+        images: Tensor = self._run(self.decoder, latents + self._offset)["rgb"]
+        return images.to(latents.dtype)
+
+    def _run(self, network: Callable[[Tensor], Any], given: Tensor) -> Any:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            checkpoint: Any = self._gradient_checkpointing_func  # annotated as None, and set by diffusers meanwhile
+            return checkpoint(network, given)
+        return network(given)
+
+    def _tiled(self, network: Callable[[Tensor], Tensor], given: Tensor, factor: float) -> Tensor:
+        side = max(1, round(1 / factor))  # of a cell of the latent, in what is given
+        tile = self.tile_sample_min_size // self.spatial_compression_ratio * side
+        if not self.use_tiling or self._margin is None or max(given.shape[2:]) <= tile:
+            return network(given)
+        return in_tiles(network, given, tile=tile, margin=self._margin * side, factor=factor)
+
+    def _reach(self, network: Callable[[Tensor], Tensor], channels: int, factor: float) -> int | None:
+        with evaluation_mode(self):
+            return reach_of(network, channels, factor, next(self.parameters()))
 
     def _settle_buffers(self) -> None:
         """Make every buffer one that is saved, in the dtype that the model is built in.

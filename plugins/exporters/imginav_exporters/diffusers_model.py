@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
@@ -27,11 +27,16 @@ class DiffusersExporter(Exporter):
         _model_class()
 
     def write(self, trained: TrainedAutoencoder, folder: Path) -> None:
+        _model_class()
         from safetensors.torch import save
 
-        model = _model_class().of(trained)
+        from imginav_diffusers import model_of
+        from imginav_diffusers.autoencoder import CLASS_FILE
+
+        model = model_of(trained)
         # What save_pretrained writes, but whole or not at all, and for others to read as well.
         write_text(folder / CONFIG, model.to_json_string())
+        write_text(folder / CLASS_FILE, model.class_source())
         write_bytes(folder / WEIGHTS, save(model.state_dict(), {"format": "pt"}))
 
     def open(self, folder: Path, latent: LatentSpace) -> tuple[nn.Module, nn.Module]:
@@ -53,13 +58,12 @@ class DiffusersExporter(Exporter):
 
 def _loaded(folder: Path) -> ImginavAutoencoder:
     model_class = _model_class()
+    load: Any = model_class.from_pretrained  # which diffusers annotates as if it returned the model alone
     model: ImginavAutoencoder
     info: dict[str, list[str]]
     try:
         # Without accelerate, diffusers falls back to False by itself, but logs a warning about it.
-        model, info = model_class.from_pretrained(  # type: ignore[no-untyped-call]  # diffusers does not annotate it
-            folder, low_cpu_mem_usage=False, output_loading_info=True
-        )
+        model, info = load(folder, low_cpu_mem_usage=False, output_loading_info=True)
     except UserError as error:
         raise UserError(f"{folder}/{error}") from error
     except (OSError, RuntimeError, TypeError) as error:

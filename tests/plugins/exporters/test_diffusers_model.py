@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -18,13 +19,13 @@ from torch import Tensor, nn
 
 from imginav import TrainedAutoencoder, UserError
 from imginav_datasets import Procedural
-from imginav_diffusers import ImginavAutoencoder
+from imginav_diffusers import ImginavAutoencoder, model_of
 from imginav_exporters import DiffusersExporter
 
 MakeTrained = Callable[..., TrainedAutoencoder]
 
 KINDS = [("residual", "palette"), ("conv", "rgb")]
-CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
+CONFIG, WEIGHTS, CLASS = "config.json", "diffusion_pytorch_model.safetensors", "imginav_diffusers.py"
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_what_is_loaded_computes_what_was_written(
 
 
 def test_outputs_are_tuples_for_who_asks_for_them(make_trained: MakeTrained, layouts: Tensor) -> None:
-    vae = ImginavAutoencoder.of(make_trained(variational=True))
+    vae = model_of(make_trained(variational=True))
     with torch.no_grad():
         (latents,) = vae.encode(layouts, return_dict=False)
         (images,) = vae.decode(latents.mode(), return_dict=False)
@@ -78,10 +79,10 @@ def test_outputs_are_tuples_for_who_asks_for_them(make_trained: MakeTrained, lay
 
 def test_what_is_written_is_what_diffusers_would_save(make_trained: MakeTrained, tmp_path: Path) -> None:
     vae = exported(make_trained(), tmp_path / "written")
-    ImginavAutoencoder.of(make_trained()).save_pretrained(tmp_path / "saved")
+    model_of(make_trained()).save_pretrained(tmp_path / "saved")
     files = {path.name: path.read_bytes() for path in (tmp_path / "written").iterdir()}
     assert files == {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()}
-    assert sorted(files) == [CONFIG, WEIGHTS]
+    assert sorted(files) == [CONFIG, WEIGHTS, CLASS]
     vae.save_pretrained(tmp_path / "saved again")
     assert (tmp_path / "saved again" / WEIGHTS).read_bytes() == files[WEIGHTS]
 
@@ -108,7 +109,7 @@ def test_the_config_has_what_trainers_and_pipelines_read(make_trained: MakeTrain
 
 
 def test_latents_are_not_scaled_twice_where_pipelines_would_scale_by_channel(make_trained: MakeTrained) -> None:
-    vae = ImginavAutoencoder.of(make_trained())
+    vae = model_of(make_trained())
     scaled = latents = torch.randn(1, 4, 8, 8)
     # As StableDiffusionXLPipeline has it.
     if vae.config.latents_mean is not None and vae.config.latents_std is not None:
@@ -168,7 +169,7 @@ def test_the_card_says_how_to_load_it(
 
 
 def test_slicing_takes_one_image_at_a_time(make_trained: MakeTrained, layouts: Tensor) -> None:
-    vae = ImginavAutoencoder.of(make_trained(head="rgb", variational=True))
+    vae = model_of(make_trained(head="rgb", variational=True))
     sizes: list[int] = []
     for module in (vae.autoencoder.encoder, vae.autoencoder.decoder):
         module.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
@@ -182,11 +183,74 @@ def test_slicing_takes_one_image_at_a_time(make_trained: MakeTrained, layouts: T
     torch.testing.assert_close(sliced, whole)
 
 
-def test_tiling_is_refused(make_trained: MakeTrained) -> None:
-    vae = ImginavAutoencoder.of(make_trained())
-    with pytest.raises(NotImplementedError, match=r"whole images only: its networks may normalise over the whole"):
+def test_tiles_give_what_the_whole_image_gives(make_trained: MakeTrained) -> None:
+    vae = model_of(make_trained(variational=True))
+    vae.tile_sample_min_size = 16
+    images = torch.rand(2, 3, 64, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    sizes: list[int] = []
+    vae.encoder.register_forward_pre_hook(lambda _, given: sizes.append(max(given[0].shape[2:])))
+    with torch.no_grad():
+        whole, decoded = vae.encode(images).latent_dist.parameters, vae(images).sample
         vae.enable_tiling()
+        sizes.clear()
+        torch.testing.assert_close(vae.encode(images).latent_dist.parameters, whole)
+        assert len(sizes) == 4 * 3
+        assert max(sizes) < 64
+        assert torch.isclose(vae(images).sample, decoded, atol=1e-4).float().mean() > 0.999
+        sizes.clear()
+        vae.disable_tiling()
+        vae.encode(images)
+    assert sizes == [64]
+
+
+def test_tiling_is_refused_where_layers_look_at_the_whole_image(make_trained: MakeTrained) -> None:
+    vae = model_of(make_trained(kind="conv", head="rgb"))
+    with pytest.raises(NotImplementedError, match=r"whole images only: its networks look at the whole image"):
+        vae.enable_tiling()
+    assert not vae.use_tiling
     vae.disable_tiling()
+
+
+def test_it_has_what_programs_ask_an_autoencoder_for(make_trained: MakeTrained) -> None:
+    trained = make_trained()
+    vae = model_of(trained)
+    assert vae.spatial_compression_ratio == trained.latent.downsampling_factor
+    assert vae.encoder is vae.autoencoder.encoder
+    assert vae.decoder is vae.autoencoder.decoder
+    assert (vae.use_slicing, vae.use_tiling) == (False, False)
+    assert sum(p.numel() for p in (*vae.encoder.parameters(), *vae.decoder.parameters())) == vae.num_parameters()
+
+
+def test_gradient_checkpointing_changes_memory_and_not_gradients(make_trained: MakeTrained, layouts: Tensor) -> None:
+    vae = model_of(make_trained(variational=True)).train()
+
+    def gradients() -> list[Tensor]:
+        vae.zero_grad()
+        F.mse_loss(vae(layouts).sample, layouts).backward()
+        return [p.grad.clone() for p in vae.parameters() if p.grad is not None]
+
+    plain = gradients()
+    vae.enable_gradient_checkpointing()
+    calls: list[int] = []
+    vae.encoder.register_forward_pre_hook(lambda *_: calls.append(1))
+    for one, other in zip(gradients(), plain, strict=True):
+        torch.testing.assert_close(one, other)
+    assert len(calls) == 2  # once more on the way back
+    vae.disable_gradient_checkpointing()
+    gradients()
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("memory", [{}, {"low_cpu_mem_usage": False}], ids=["default", "no accelerate"])
+@pytest.mark.parametrize(
+    "other", ["AutoencoderKL", "AutoencoderTiny", "AutoencoderDC", "AsymmetricAutoencoderKL", "VQModel"]
+)
+def test_other_classes_do_not_load_it_with_random_weights(
+    make_trained: MakeTrained, tmp_path: Path, other: str, memory: dict[str, bool]
+) -> None:
+    exported(make_trained(), tmp_path)
+    with pytest.raises(ValueError, match=r"(?i)load it with imginav_diffusers\.ImginavAutoencoder, or run the script"):
+        getattr(diffusers, other).from_pretrained(tmp_path, **memory)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -221,14 +285,14 @@ def test_it_computes_in_half_precision(
 
 
 def test_it_gives_what_it_is_given_under_autocast(make_trained: MakeTrained, layouts: Tensor) -> None:
-    vae = ImginavAutoencoder.of(make_trained(head="rgb"))
+    vae = model_of(make_trained(head="rgb"))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         latents = vae.encode(layouts).latent_dist.mode()
         assert latents.dtype == vae.decode(latents).sample.dtype == torch.float32
 
 
 def test_it_trains_in_training_mode(make_trained: MakeTrained, layouts: Tensor) -> None:
-    vae = ImginavAutoencoder.of(make_trained(variational=True)).train()
+    vae = model_of(make_trained(variational=True)).train()
     images = layouts.clone().requires_grad_()
     F.mse_loss(vae(images, sample_posterior=True).sample, layouts).backward()
     for tensor in (images, *vae.parameters()):
@@ -240,7 +304,7 @@ def test_it_trains_in_training_mode(make_trained: MakeTrained, layouts: Tensor) 
 def test_without_gradients_training_mode_changes_nothing_and_stays(
     make_trained: MakeTrained, layouts: Tensor, how: str
 ) -> None:
-    vae = ImginavAutoencoder.of(make_trained(head="palette"))
+    vae = model_of(make_trained(head="palette"))
     vae.autoencoder.encoder.register_forward_hook(lambda module, _, output: output + module.training)
     with torch.no_grad():
         expected = vae(layouts).sample
@@ -257,7 +321,7 @@ def test_without_gradients_training_mode_changes_nothing_and_stays(
 
 
 def test_in_training_mode_decoded_images_of_a_palette_have_gradients(make_trained: MakeTrained) -> None:
-    vae = ImginavAutoencoder.of(make_trained(head="palette")).train()
+    vae = model_of(make_trained(head="palette")).train()
     latents = torch.randn(1, 4, 8, 8)
     assert vae.decode(latents).sample.requires_grad  # for the weights
     latents.requires_grad_()
@@ -267,7 +331,7 @@ def test_in_training_mode_decoded_images_of_a_palette_have_gradients(make_traine
 
 
 def test_gradients_pass_a_frozen_model(make_trained: MakeTrained, layouts: Tensor) -> None:
-    vae = ImginavAutoencoder.of(make_trained(head="rgb")).requires_grad_(False)
+    vae = model_of(make_trained(head="rgb")).requires_grad_(False)
     latents = vae.encode(layouts).latent_dist.mode().requires_grad_()
     vae.decode(latents).sample.mean().backward()
     assert latents.grad is not None
@@ -275,7 +339,7 @@ def test_gradients_pass_a_frozen_model(make_trained: MakeTrained, layouts: Tenso
 
 
 def test_colours_of_the_likeliest_classes_have_no_gradient(make_trained: MakeTrained) -> None:
-    vae = ImginavAutoencoder.of(make_trained(head="palette"))
+    vae = model_of(make_trained(head="palette"))
     assert not vae.decode(torch.randn(1, 4, 8, 8, requires_grad=True)).sample.requires_grad
 
 
@@ -316,7 +380,8 @@ def test_without_diffusers_it_says_what_to_install(
     trained = make_trained()
     for name in ("imginav_diffusers", "imginav_diffusers.autoencoder"):
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "diffusers", None)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "diffusers"]:
+        monkeypatch.setitem(sys.modules, name, None)
     remedy = r"the format diffusers needs the library diffusers \(.+\); install it: pip install .*-e '\.\[diffusers\]'$"
     with pytest.raises(UserError, match=remedy):
         DiffusersExporter().check()
@@ -454,8 +519,8 @@ def test_a_pipeline_decodes_with_it_and_loads_it_back(make_trained: MakeTrained,
     assert images.shape == (1, 32, 32, 3)
     assert len(np.unique(images.reshape(-1, 3), axis=0)) > 1
     pipeline.save_pretrained(tmp_path / "pipeline")
-    loaded = LDMPipeline.from_pretrained(tmp_path / "pipeline")
-    assert type(loaded.vqvae) is ImginavAutoencoder
+    loaded = LDMPipeline.from_pretrained(tmp_path / "pipeline", trust_remote_code=True)
+    assert type(loaded.vqvae).__name__ == "ImginavAutoencoder"
     again = loaded(generator=torch.manual_seed(1), num_inference_steps=2, output_type="np").images
     assert np.array_equal(again, images)
 

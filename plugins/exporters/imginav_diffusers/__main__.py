@@ -1,0 +1,62 @@
+"""`python -m imginav_diffusers SCRIPT.py ARGS…`: runs a program of diffusers, as it is, on an autoencoder of imginav.
+
+Programs of diffusers load their autoencoder by `AutoencoderKL.from_pretrained`. While the program runs, folders whose
+config names `ImginavAutoencoder` are loaded as that, whichever class is asked, and all others as ever.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.pipelines import pipeline_loading_utils
+
+from imginav_diffusers.autoencoder import ImginavAutoencoder
+
+USAGE = "usage: python -m imginav_diffusers SCRIPT.py [ARGUMENT …]\n"
+
+CONFIG_OPTIONS = ("subfolder", "revision", "token", "cache_dir", "force_download", "local_files_only", "proxies")
+
+
+def main(arguments: list[str]) -> None:
+    """Run a program with its arguments."""
+    if not arguments or not Path(arguments[0]).is_file():
+        found = f"imginav_diffusers: {arguments[0]} is not a file\n" if arguments else ""
+        sys.stderr.write(found + USAGE)
+        sys.exit(2)
+    dispatch_by_config()
+    sys.argv = arguments
+    sys.path[0] = str(Path(arguments[0]).resolve().parent)  # as Python has it for a program
+    runpy.run_path(arguments[0], run_name="__main__")
+
+
+def dispatch_by_config() -> None:
+    """Let all model classes of diffusers load an autoencoder of imginav as what it is, from now on."""
+    models: Any = ModelMixin  # Any, as it is about to be changed
+    loading: Any = pipeline_loading_utils
+    load_by_class = models.from_pretrained.__func__
+    class_from_file = loading.get_class_from_dynamic_module
+
+    def from_pretrained(cls: type[Any], /, pretrained_model_name_or_path: Any, **options: Any) -> Any:
+        if not issubclass(cls, ImginavAutoencoder):
+            asked = {key: options[key] for key in CONFIG_OPTIONS if key in options}
+            config = cls.load_config(pretrained_model_name_or_path, **asked)
+            if config.get("_class_name") == ImginavAutoencoder.__name__:
+                cls = ImginavAutoencoder
+        return load_by_class(cls, pretrained_model_name_or_path, **options)
+
+    def get_class(*arguments: Any, **options: Any) -> Any:
+        # A saved pipeline brings the class as a file of its own; the one that is installed needs no trust.
+        if options.get("class_name") == ImginavAutoencoder.__name__:
+            return ImginavAutoencoder
+        return class_from_file(*arguments, **options)
+
+    models.from_pretrained = classmethod(from_pretrained)
+    loading.get_class_from_dynamic_module = get_class
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

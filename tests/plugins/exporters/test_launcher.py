@@ -1,0 +1,80 @@
+"""`python -m imginav_diffusers SCRIPT.py`: programs of diffusers as they are, on an autoencoder of imginav."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from diffusers import DDIMScheduler, LDMPipeline, UNet2DModel
+
+from imginav import TrainedAutoencoder
+from imginav_diffusers import model_of
+
+MakeTrained = Callable[..., TrainedAutoencoder]
+
+
+def launched(*arguments: object, cache: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "imginav_diffusers", *map(str, arguments)],
+        env={**os.environ, "HF_MODULES_CACHE": str(cache)},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.slow
+def test_a_program_that_asks_for_another_class_gets_the_autoencoder(make_trained: MakeTrained, tmp_path: Path) -> None:
+    unet = UNet2DModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        layers_per_block=1,
+        block_out_channels=(8, 8),
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+        norm_num_groups=8,
+    )
+    pipeline = LDMPipeline(vqvae=model_of(make_trained()), unet=unet.eval(), scheduler=DDIMScheduler())
+    pipeline.save_pretrained(tmp_path / "saved")
+    (tmp_path / "own_module.py").write_text("WORD = 'beside'")
+    script = tmp_path / "train.py"
+    script.write_text("""
+import sys
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DModel
+from own_module import WORD
+
+vae = AutoencoderKL.from_pretrained(sys.argv[1], subfolder="vqvae", revision=None, variant=None)
+half = AutoencoderKL.from_pretrained(sys.argv[1], subfolder="vqvae", torch_dtype=torch.bfloat16)
+unet = UNet2DModel.from_pretrained(sys.argv[1], subfolder="unet")
+pipeline = DiffusionPipeline.from_pretrained(sys.argv[1], vqvae=vae)
+whole = DiffusionPipeline.from_pretrained(sys.argv[1])
+print(__name__, WORD, sys.argv[2:])
+print(*(type(model).__name__ for model in (vae, half, unet, pipeline.vqvae, whole.vqvae)), half.dtype)
+sys.exit(7)
+""")
+    done = launched(script, tmp_path / "saved", "--steps", "3", cache=tmp_path / "cache")
+    assert done.returncode == 7, done.stderr
+    assert done.stdout.splitlines() == [
+        "__main__ beside ['--steps', '3']",
+        "ImginavAutoencoder ImginavAutoencoder UNet2DModel ImginavAutoencoder ImginavAutoencoder torch.bfloat16",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "usage: python -m imginav_diffusers SCRIPT.py [ARGUMENT …]\n"),
+        (("none.py",), "imginav_diffusers: none.py is not a file\nusage: python -m imginav_diffusers SCRIPT.py"),
+    ],
+)
+def test_a_program_that_is_not_there_is_named(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    done = launched(*arguments, cache=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(said)
