@@ -86,8 +86,12 @@ def export(request: ExportRequest, registry: Registry, log: Log = print) -> None
         save_triples(folder / GOLDEN, triples)
         _draw(folder / GOLDEN_PICTURE, triples[WHOLE])
         weights = Weights(request.checkpoint.absolute(), sha256(request.checkpoint))
-        manifest = resolved.to_toml() if request.settings else checkpoint.manifest
-        _describe(folder, trained.latent, evaluation, manifest, phase_2_block(evaluation, resolved.tables, weights))
+        given = exporter.given(trained.latent)
+        given.save(folder / LATENT, network=trained.latent, note=exporter.scaling_note)
+        evaluation.save(folder / EVALUATION)
+        write_text(folder / MANIFEST, resolved.to_toml() if request.settings else checkpoint.manifest)
+        block = phase_2_block(evaluation, resolved.tables, weights, scaling=given, note=exporter.scaling_note)
+        write_text(folder / PHASE_2, block)
         record = ExportRecord(
             format=request.format,
             title=evaluation.title,
@@ -159,13 +163,6 @@ def _golden(
 def _draw(path: Path, triple: Triple) -> None:
     row = [triple.images[0].numpy(), triple.decoded[0].numpy()]
     pictures.write_png(path, pictures.grid([row], ["golden input", "golden output"], TILE))
-
-
-def _describe(folder: Path, latent: LatentSpace, evaluation: EvaluationResult, manifest: str, phase_2: str) -> None:
-    latent.save(folder / LATENT)
-    evaluation.save(folder / EVALUATION)
-    write_text(folder / MANIFEST, manifest)
-    write_text(folder / PHASE_2, phase_2)
 
 
 def _agreements(

@@ -38,6 +38,8 @@ class Exporter(Component):
 
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp16")  # in which what it opens can compute
     any_device: ClassVar[bool] = True  # whether what it opens computes on a GPU as well
+    library: ClassVar[str] = "imginav"  # which loads the files; what the card names as `library_name`
+    scaling_note: ClassVar[str] = "imginav.load scales by itself: its latents are those of diffusion."  # of `given`
 
     def check(self) -> None:
         """Raise UserError where what it needs is not installed; asked before anything is computed."""
@@ -56,6 +58,22 @@ class Exporter(Component):
 
         Raises UserError where they cannot be loaded.
         """
+
+    def latent_of(self, folder: Path) -> LatentSpace | None:
+        """Return the latent space of an autoencoder of this format that another program has saved again.
+
+        Nothing of what `imginav export` writes beside the files is there. None where the folder holds no such
+        autoencoder, and where it does not say how its latents are scaled, which is so by default.
+        """
+        return None
+
+    def given(self, latent: LatentSpace) -> LatentSpace:
+        """Return the latent space of what the files encode to, for whoever loads them by `how_to_load`.
+
+        Its factors are those that are left to apply; `latent.json`, `2_0_handoff.toml` and the card state them. By
+        default none is, since `imginav.load` scales by itself.
+        """
+        return latent.left_with()
 
     def how_to_load(self, folder: str) -> str:
         """Return how a Python program loads such a folder, as the code of the card that lies in it."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import asdict, frozen
+from attrs import asdict, evolve, frozen
 from torch import Tensor
 
 from imginav.errors import UserError
@@ -15,6 +15,9 @@ from imginav.manifest.json_record import load_record_with, save_record
 from imginav.plugin.checkpoint import spec_of, spec_table
 from imginav.plugin.data_spec import DataSpec
 from imginav.runs.evaluation_result import EvaluationResult
+
+NETWORK, SCALED = "network", ("scaling_factor", "shift_factor", "means", "stds")
+"""Of `latent.json`: where it says of the network alone what depends on the scaling, and what that is."""
 
 LARGEST = 1.001
 """Of the values of images in [-1, 1]; half precision rounds."""
@@ -58,6 +61,21 @@ class LatentSpace:
         """Return the log-variance of an encoder's latents as that of scaled ones."""
         return log_variance + 2 * math.log(self.scaling_factor)
 
+    def left_with(self, *, scaling_factor: float = 1.0, shift_factor: float = 0.0) -> LatentSpace:
+        """Return the latent space of an exported encoder that scales by itself, but for these factors.
+
+        Its channels have other means and standard deviations; scaled by these factors, its latents are the same.
+        """
+        factor = self.scaling_factor / scaling_factor  # by which the exported encoder multiplies
+        offset = self.shift_factor - shift_factor / factor  # which it takes off before
+        return evolve(
+            self,
+            scaling_factor=scaling_factor,
+            shift_factor=shift_factor,
+            means=tuple((mean - offset) * factor for mean in self.means),
+            stds=tuple(std * factor for std in self.stds),
+        )
+
     def check_images(self, images: Tensor) -> None:
         """Raise ValueError where these are no images (N, 3, H, W) in [-1, 1] that can be encoded."""
         factor = self.downsampling_factor
@@ -76,8 +94,12 @@ class LatentSpace:
         if latents.dim() != 4 or latents.shape[1] != self.channels or not latents.is_floating_point():
             raise ValueError(f"expected latents (N, {self.channels}, h, w) of floats, found {_shown(latents)}")
 
-    def save(self, path: Path) -> None:
-        """Write `latent.json`, whole or not at all; `load_latent_space` reads it back."""
+    def save(self, path: Path, *, network: LatentSpace | None = None, note: str = "") -> None:
+        """Write `latent.json`, whole or not at all; `load_latent_space` reads it back.
+
+        Beside an exported encoder that scales by itself it says what is left to do, in a `note` as well, and what is
+        true of the `network` alone, which is what is read back.
+        """
         own = asdict(self, filter=lambda attribute, _: attribute.name != "spec")
         f = self.downsampling_factor
         table = {
@@ -87,6 +109,8 @@ class LatentSpace:
             "size": f"an image of H×W pixels has latents of H/{f} × W/{f} × {self.channels} (H×W×C)",
             "to_scaled": "(latents - shift_factor) * scaling_factor, after encoding",
             "from_scaled": "latents / scaling_factor + shift_factor, before decoding",
+            **({"note": note} if note else {}),
+            **({NETWORK: {key: getattr(network, key) for key in SCALED}} if network else {}),
             "images": {"range": [-1.0, 1.0], "channel_order": "RGB", "axes": "NCHW", "from_bytes": "x / 127.5 - 1"},
             "layouts_made_of": spec_table(self.spec),
         }
@@ -118,9 +142,13 @@ def latent_space_of(evaluation: EvaluationResult, spec: DataSpec, *, variational
     )
 
 
-def load_latent_space(path: Path) -> LatentSpace:
-    """Read a `latent.json`; raises UserError where there is none, or it is damaged."""
-    return load_record_with(path, _of_table, "a description of latents", "make it again")
+def load_latent_space(path: Path, *, as_stated: bool = False) -> LatentSpace:
+    """Read a `latent.json`; raises UserError where there is none, or it is damaged.
+
+    Beside an export it has the latent space of the network, and is `as_stated` that of the exported encoder.
+    """
+    of_table = _of_table if as_stated else lambda table: _of_table({**table, **table.get(NETWORK, {})})
+    return load_record_with(path, of_table, "a description of latents", "make it again")
 
 
 def _of_table(table: Mapping[str, Any]) -> LatentSpace:

@@ -35,7 +35,9 @@ def model_card(
     return environment.get_template(TEMPLATE).render(
         record=record,
         evaluation=evaluation,
-        latent=latent,
+        latent=exporter.given(latent),
+        network=latent,
+        exporter=exporter,
         figures=_figures(evaluation),
         by_type=_by_type(evaluation),
         worst=_worst(evaluation.reconstruction.worst),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import tomli
 import torch
@@ -16,9 +17,19 @@ from imginav.model.autoencoder import Autoencoder, moments
 from imginav.plugin.checkpoint import Checkpoint, load_checkpoint
 from imginav.plugin.registry import Registry, installed
 from imginav_handoff.architecture import Architecture, dataset_in
-from imginav_handoff.export_folder import open_export
+from imginav_handoff.export_folder import is_export, open_export
+from imginav_handoff.exporter import Exporter
 from imginav_handoff.latent_space import LatentSpace, latent_space_of
 from imginav_handoff.whole_evaluation import evaluation_of
+
+NOT_KNOWN = (
+    "{path} has no export.json, as another program has saved it: whether its weights are still those that were "
+    "exported, and whether the scaling factor fits them, is not known"
+)
+
+
+class UnverifiedWarning(UserWarning):
+    """An autoencoder was loaded that cannot be compared with what was exported."""
 
 
 @contextmanager
@@ -136,6 +147,9 @@ class Pretrained(nn.Module):
 def load(path: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Pretrained:
     """Return a trained autoencoder, from a checkpoint (.pt) or a folder that `imginav export` wrote.
 
+    A folder may also be one of the format `diffusers` that diffusers has saved again; a warning says what is not known
+    of it then.
+
     `encode` takes images (N, 3, H, W) in [-1, 1] and gives scaled latents (N, C, h, w), `decode` the way back; both
     compute on `device` in `dtype`. The scaling factor of a checkpoint is that of the evaluation which lies beside it,
     of these very weights. Raises UserError where there is none, and where the file or folder cannot be loaded.
@@ -147,9 +161,22 @@ def load(path: str | Path, *, device: str | torch.device = "cpu", dtype: torch.d
 
 
 def _of_folder(path: Path, registry: Registry) -> Pretrained:
+    if not is_export(path) and (saved := _saved_elsewhere(path, registry)) is not None:
+        return saved
     export = open_export(path, registry)
     encoder, decoder = export.exporter.open(path, export.latent)
     return Pretrained(encoder, decoder, export.latent)
+
+
+def _saved_elsewhere(path: Path, registry: Registry) -> Pretrained | None:
+    """Return an autoencoder that another program has saved again, in a format whose exporter knows it; warns."""
+    for found in registry:
+        if found.kind == "exporter":
+            exporter = cast(Exporter, found.component())
+            if (latent := exporter.latent_of(path)) is not None:
+                warnings.warn(NOT_KNOWN.format(path=path), UnverifiedWarning, stacklevel=4)
+                return Pretrained(*exporter.open(path, latent), latent)
+    return None
 
 
 def _of_checkpoint(path: Path, registry: Registry) -> Pretrained:

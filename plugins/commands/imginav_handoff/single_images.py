@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from imginav_evaluation import pictures
 from imginav_evaluation.error_maps import LARGEST_ERROR, error_map
 from imginav_evaluation.pictures import Pixels
 from imginav_handoff.golden import as_images
-from imginav_handoff.pretrained import Pretrained, load
+from imginav_handoff.pretrained import Pretrained, UnverifiedWarning, load
 
 Log = Callable[[str], None]
 
@@ -57,7 +58,12 @@ def open_coding(model: Path | None, experiments: Path, device: str = "auto", log
     source = model or _newest(experiments)
     if model is None:
         log(f"with {source}")
-    return Coding(load(source, device=open_device(Machine(device=device)).device), source)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UnverifiedWarning)
+        pretrained = load(source, device=open_device(Machine(device=device)).device)
+    for warning in caught:
+        log(f"note: {warning.message}")
+    return Coding(pretrained, source)
 
 
 def _newest(experiments: Path) -> Path:

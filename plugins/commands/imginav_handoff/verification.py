@@ -12,8 +12,9 @@ from imginav.manifest.tables import Machine
 from imginav.plugin.registry import Registry
 from imginav.training.device import open_device
 from imginav_handoff import latent_set
-from imginav_handoff.export_folder import DIGESTS, GOLDEN, Agreement, Export, check_digests, open_export
+from imginav_handoff.export_folder import DIGESTS, GOLDEN, LATENT, Agreement, Export, check_digests, open_export
 from imginav_handoff.golden import DTYPES, TOLERANCES, agreement, load_triples
+from imginav_handoff.latent_space import load_latent_space
 from imginav_handoff.pretrained import Pretrained
 
 Log = Callable[[str], None]
@@ -48,7 +49,20 @@ def verify(folder: Path, registry: Registry, *, device: str = "auto", log: Log =
             f"{folder}: does not compute what was exported: {'; '.join(faults)}; export it again, or use it on another "
             "machine"
         )
+    _check_factors(export)
     log(f"{folder}: is what was exported: {export.record.title}, epoch {export.record.weights_epoch}")
+
+
+def _check_factors(export: Export) -> None:
+    """Raise UserError where `latent.json` tells users to scale otherwise than the format leaves it to them."""
+    given = export.exporter.given(export.latent)
+    stated = load_latent_space(export.folder / LATENT, as_stated=True)
+    if stated not in (given, export.latent):  # earlier versions stated what the network alone gives
+        raise UserError(
+            f"{export.folder / LATENT}: states scaling_factor = {stated.scaling_factor} and shift_factor = "
+            f"{stated.shift_factor}, where {given.scaling_factor} and {given.shift_factor} are left to apply, or other "
+            "channels; export it again"
+        )
 
 
 def _known_fault(export: Export, precision: str) -> str:

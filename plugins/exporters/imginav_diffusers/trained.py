@@ -1,11 +1,16 @@
-"""A trained autoencoder as a model of diffusers."""
+"""A trained autoencoder as a model of diffusers, and what such a model says of its latents."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from imginav import TrainedAutoencoder
+from imginav.plugin.checkpoint import sha256_of
 from imginav.plugin.registry import installed
 from imginav_diffusers.autoencoder import ImginavAutoencoder
 from imginav_diffusers.installed import CONFIG
+from imginav_handoff.architecture import Architecture
+from imginav_handoff.latent_space import LatentSpace
 
 
 def model_of(trained: TrainedAutoencoder) -> ImginavAutoencoder:
@@ -27,3 +32,25 @@ def model_of(trained: TrainedAutoencoder) -> ImginavAutoencoder:
     model.autoencoder.load_state_dict({**source.state_dict(), **buffers})
     model.eval()
     return model
+
+
+def latent_of(model: ImginavAutoencoder) -> LatentSpace:
+    """Return the latent space of the network in a model, by its config, which says nothing of single channels."""
+    config: Any = model.config  # diffusers annotates it as a dict, and its keys can be read as attributes
+    architecture = Architecture.of(config.architecture, CONFIG)
+    saved = architecture.build(installed(), CONFIG).state_dict()  # without colours, which the model saves as well
+    weights = {name: tensor for name, tensor in model.autoencoder.state_dict().items() if name in saved}
+    return LatentSpace(
+        image_size=config.sample_size,
+        channels=config.latent_channels,
+        downsampling_factor=model.spatial_compression_ratio,
+        variational=model.autoencoder.variational,
+        scaling_factor=config.scaling_factor,
+        shift_factor=config.latent_offset,
+        means=(),
+        stds=(),
+        dead_channels=(),
+        layouts=0,
+        spec=architecture.spec,
+        weights_sha256=sha256_of(weights),
+    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from attrs import frozen
 
@@ -16,12 +17,18 @@ if TYPE_CHECKING:
     from imginav_diffusers import ImginavAutoencoder
     from imginav_handoff.latent_space import LatentSpace
 
-CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
+CLASS, CONFIG, WEIGHTS = "ImginavAutoencoder", "config.json", "diffusion_pytorch_model.safetensors"
 
 
 @frozen(kw_only=True)
 class DiffusersExporter(Exporter):
     """A model of diffusers, which its trainers and pipelines take in place of AutoencoderKL; needs diffusers."""
+
+    library: ClassVar[str] = "diffusers"
+    scaling_note: ClassVar[str] = (
+        "ImginavAutoencoder takes the mean off and puts it back by itself, so that config.shift_factor is 0; to scale, "
+        "by config.scaling_factor, is the trainer's part."
+    )
 
     def check(self) -> None:
         _model_class()
@@ -45,15 +52,35 @@ class DiffusersExporter(Exporter):
 
         return ScaledEncoder(model), ScaledDecoder(model)
 
+    def latent_of(self, folder: Path) -> LatentSpace | None:
+        if not _is_own(folder):
+            return None
+        model = _loaded(folder)
+        from imginav_diffusers.trained import latent_of
+
+        return latent_of(model)
+
+    def given(self, latent: LatentSpace) -> LatentSpace:
+        return latent.left_with(scaling_factor=latent.scaling_factor)
+
     def how_to_load(self, folder: str) -> str:
         return (
             "from imginav_diffusers import ImginavAutoencoder\n\n"
             f'vae = ImginavAutoencoder.from_pretrained("{folder}")\n'
             "# images are (N, 3, H, W) in [-1, 1]\n"
-            "latents = (vae.encode(images).latent_dist.sample() - vae.config.shift_factor)"
-            " * vae.config.scaling_factor\n"
-            "images = vae.decode(latents / vae.config.scaling_factor + vae.config.shift_factor).sample\n"
+            "latents = vae.encode(images).latent_dist.sample()\n"
+            "scaled = (latents - vae.config.shift_factor) * vae.config.scaling_factor  # what diffusion works in\n"
+            "images = vae.decode(scaled / vae.config.scaling_factor + vae.config.shift_factor).sample\n"
         )
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether the config of a model of diffusers names this class."""
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("_class_name") == CLASS
 
 
 def _loaded(folder: Path) -> ImginavAutoencoder:

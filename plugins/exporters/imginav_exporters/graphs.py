@@ -43,6 +43,8 @@ TALKATIVE = ("torch.onnx", "torch.fx.experimental.symbolic_shapes")
 
 METADATA_PREFIX = "imginav."
 
+SCALED = "The graphs of this folder scale by themselves: their latents are those of diffusion."
+
 OBJECTS = ("custom_obj_", "opaque_obj_")
 """With what the names of objects in a `pt2` archive begin that torch unpickles."""
 
@@ -53,6 +55,7 @@ class OnnxExporter(Exporter):
 
     precisions: ClassVar[tuple[str, ...]] = ("fp32",)
     any_device: ClassVar[bool] = False
+    scaling_note: ClassVar[str] = SCALED
 
     def check(self) -> None:
         try:
@@ -114,6 +117,7 @@ class Pt2Exporter(Exporter):
     # alone was tried.
     precisions: ClassVar[tuple[str, ...]] = ("fp32",)
     any_device: ClassVar[bool] = False
+    scaling_note: ClassVar[str] = SCALED
 
     def write(self, trained: TrainedAutoencoder, folder: Path) -> None:
         import torch
@@ -213,9 +217,7 @@ def _onnx_of(program: ExportedProgram, part: str, *, variational: bool) -> Any:
 
 def _metadata(latent: LatentSpace) -> dict[str, str]:
     return {
-        "latents": "scaled: (latents - shift_factor) * scaling_factor of what the encoder gives",
-        "scaling_factor": str(latent.scaling_factor),
-        "shift_factor": str(latent.shift_factor),
+        "latents": "scaled by the graph: those of diffusion, of mean 0 and standard deviation 1",
         "downsampling_factor": str(latent.downsampling_factor),
         "images": "RGB, NCHW, float32 in [-1, 1]; both sides are multiples of downsampling_factor",
         "weights_sha256": latent.weights_sha256,

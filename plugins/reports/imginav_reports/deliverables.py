@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import tomlkit
 from attrs import frozen
@@ -24,11 +25,28 @@ CHECKPOINT_SUFFIX = ".pt"
 HASHED_BYTES = 1 << 20
 """Of a file that are read at a time."""
 
-PHASE_2_COMMENTS = (
-    "Train on (latents - shift_factor) * scaling_factor; undo it before decoding. Images are RGB in [-1, 1].",
-    "Code that knows no shift may leave it out, but then on both ways: scaled latents have another mean, which no",
-    "diffusion model minds. A ControlNet must bring its conditioning image down by conditioning_downsampling.",
+PHASE_2_COMMENT = (
+    "Train on (latents - shift_factor) * scaling_factor; undo it before decoding. {note} Images are RGB in [-1, 1]. "
+    "A ControlNet must bring its conditioning image down by conditioning_downsampling."
 )
+
+OF_A_CHECKPOINT = (
+    "These factors are for latents as the network itself gives them: imginav.load, imginav embed and imginav export "
+    "scale by themselves. Code that knows no shift may leave it out, but then on both ways: scaled latents then have "
+    "another mean, which no diffusion model minds."
+)
+
+COMMENT_WIDTH = 118
+
+
+class Factors(Protocol):
+    """What a latent is scaled by."""
+
+    @property
+    def scaling_factor(self) -> float: ...
+
+    @property
+    def shift_factor(self) -> float: ...
 
 
 @frozen(kw_only=True)
@@ -71,10 +89,18 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def phase_2_block(evaluation: EvaluationResult, tables: Mapping[str, Any], weights: Weights | None) -> str:
+def phase_2_block(
+    evaluation: EvaluationResult,
+    tables: Mapping[str, Any],
+    weights: Weights | None,
+    *,
+    scaling: Factors | None = None,
+    note: str = OF_A_CHECKPOINT,
+) -> str:
     """Return what Phase 2's configuration needs, as TOML; what is not known, or not finite, is left out.
 
-    `tables` are those of the manifest.
+    `tables` are those of the manifest. `scaling` is what is left to apply, where something that was made of the
+    weights scales by itself, as the `note` then says.
     """
     height, width, channels = evaluation.latent
     latent: dict[str, Any] = {
@@ -84,10 +110,12 @@ def phase_2_block(evaluation: EvaluationResult, tables: Mapping[str, Any], weigh
         "downsampling_factor": evaluation.downsampling_factor,
         "variational": tables["encoder"].get("variational", False),
     }
-    if (known := evaluation.latent_statistics) is not None and math.isfinite(known.scaling_factor):
+    if scaling is not None:
+        latent |= {"scaling_factor": scaling.scaling_factor, "shift_factor": scaling.shift_factor}
+    elif (known := evaluation.latent_statistics) is not None and math.isfinite(known.scaling_factor):
         latent |= {"scaling_factor": known.scaling_factor, "shift_factor": known.mean}
     document = tomlkit.document()
-    for line in PHASE_2_COMMENTS:
+    for line in textwrap.wrap(PHASE_2_COMMENT.format(note=note), COMMENT_WIDTH):
         document.add(tomlkit.comment(line))
     document["autoencoder"] = {
         "experiment": evaluation.experiment,

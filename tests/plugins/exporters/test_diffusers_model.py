@@ -8,19 +8,25 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import attrs
 import diffusers
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from diffusers import ControlNetModel, DDIMScheduler, DDPMScheduler, LDMPipeline, UNet2DConditionModel, UNet2DModel
+from diffusers.loaders.single_file_utils import SingleFileComponentError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+import imginav
 from imginav import TrainedAutoencoder, UserError
+from imginav.plugin.checkpoint import sha256_of
 from imginav_datasets import Procedural
 from imginav_diffusers import ImginavAutoencoder, model_of
 from imginav_exporters import DiffusersExporter
+from imginav_handoff.pretrained import UnverifiedWarning
+from imginav_handoff.single_images import open_coding
 
 MakeTrained = Callable[..., TrainedAutoencoder]
 
@@ -85,6 +91,38 @@ def test_what_is_written_is_what_diffusers_would_save(make_trained: MakeTrained,
     assert sorted(files) == [CONFIG, WEIGHTS, CLASS]
     vae.save_pretrained(tmp_path / "saved again")
     assert (tmp_path / "saved again" / WEIGHTS).read_bytes() == files[WEIGHTS]
+
+
+@pytest.mark.parametrize("variational", [False, True])
+def test_what_diffusers_has_saved_again_is_loaded_with_a_warning(
+    make_trained: MakeTrained, layouts: Tensor, tmp_path: Path, variational: bool
+) -> None:
+    trained = make_trained(variational=variational)
+    exported(trained, tmp_path / "written").save_pretrained(tmp_path / "pipeline" / "vae")
+    with pytest.warns(UnverifiedWarning, match=r"vae has no export\.json, .* whether the scaling factor fits them"):
+        loaded = imginav.load(tmp_path / "pipeline" / "vae")
+    said: list[str] = []
+    open_coding(tmp_path / "pipeline" / "vae", tmp_path, "cpu", said.append)
+    assert [line[:6] for line in said] == ["note: "]
+    with torch.no_grad():
+        mean, *log_variance = trained.encoder(layouts)
+        found = loaded.distribution(layouts)
+        torch.testing.assert_close(found[0], mean)
+        if variational:
+            torch.testing.assert_close(found[1], log_variance[0])
+        assert torch.isclose(loaded.decode(mean), trained.decoder(mean), atol=1e-4).float().mean() > 0.99
+    assert loaded.latent.weights_sha256 == sha256_of(trained.autoencoder.state_dict())
+    assert attrs.evolve(loaded.latent, means=(), stds=(), layouts=0, weights_sha256="") == attrs.evolve(
+        trained.latent, means=(), stds=(), layouts=0, weights_sha256=""
+    )
+
+
+@pytest.mark.parametrize("config", [None, "{", "[]", '{"_class_name": "AutoencoderKL"}'])
+def test_other_models_are_no_exports(tmp_path: Path, config: str | None) -> None:
+    if config is not None:
+        (tmp_path / CONFIG).write_text(config)
+    with pytest.raises(UserError, match=r"is no export of imginav: it has no export\.json"):
+        imginav.load(tmp_path)
 
 
 def test_others_may_read_what_is_written(make_trained: MakeTrained, tmp_path: Path) -> None:
@@ -158,13 +196,13 @@ def test_the_card_says_how_to_load_it(
         exec(DiffusersExporter().how_to_load(str(tmp_path)), names)  # noqa: S102  # it is what a reader would do
         mean, *log_variance = trained.encoder(layouts)
         if not variational:
-            torch.testing.assert_close(names["latents"], mean)
+            torch.testing.assert_close(names["scaled"], mean)
         else:
-            noise = (names["latents"] - mean) / torch.exp(0.5 * log_variance[0])
+            noise = (names["scaled"] - mean) / torch.exp(0.5 * log_variance[0])
             assert noise.mean().abs() < 0.1
             assert noise.std() == pytest.approx(1, abs=0.1)
         # The likeliest class of a few pixels hangs on the last digit of a latent that was scaled and unscaled.
-        same = torch.isclose(names["images"], trained.decoder(names["latents"])).float().mean()
+        same = torch.isclose(names["images"], trained.decoder(names["scaled"])).float().mean()
         assert same > 0.99
 
 
@@ -251,6 +289,18 @@ def test_other_classes_do_not_load_it_with_random_weights(
     exported(make_trained(), tmp_path)
     with pytest.raises(ValueError, match=r"(?i)load it with imginav_diffusers\.ImginavAutoencoder, or run the script"):
         getattr(diffusers, other).from_pretrained(tmp_path, **memory)
+
+
+def test_its_weights_are_not_taken_for_those_of_another_class(make_trained: MakeTrained, tmp_path: Path) -> None:
+    exported(make_trained(), tmp_path)
+    load: Callable[..., object] = diffusers.AutoencoderKL.from_single_file
+    with pytest.raises(ValueError, match=r"^imginav: the folder holds an ImginavAutoencoder"):
+        load(str(tmp_path / WEIGHTS), config=str(tmp_path))
+    diffusers.AutoencoderKL().save_config(
+        tmp_path / "kl"
+    )  # without a config, diffusers fetches one of Stable Diffusion
+    with pytest.raises(SingleFileComponentError, match="Weights for this component appear to be missing"):
+        load(str(tmp_path / WEIGHTS), config=str(tmp_path / "kl"))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from imginav.manifest.structuring import Structurer
 from imginav.plugin.checkpoint import load_checkpoint
 from imginav.plugin.registry import Registry
 from imginav.runs.evaluation_result import load_evaluation
+from imginav.training.trainer import Trainer
 from imginav_handoff import export as export_module
 from imginav_handoff.export import ExportRequest, export
 from imginav_handoff.export_folder import check_digests, load_export_record, write_digests
@@ -121,9 +123,9 @@ def test_the_block_of_phase_2_says_what_a_unet_needs(
     block = tomli.loads(text)
     assert block["unet"] == {"sample_size": 8, "in_channels": 2, "out_channels": 2}
     assert block["controlnet"] == {"conditioning_channels": 3, "conditioning_downsampling": 4}
-    latent = load_latent_space(folder / "latent.json")
-    assert block["autoencoder"]["latent"]["scaling_factor"] == latent.scaling_factor
-    assert block["autoencoder"]["latent"]["shift_factor"] == latent.shift_factor
+    assert block["autoencoder"]["latent"]["scaling_factor"] == 1.0  # as imginav.load scales
+    assert block["autoencoder"]["latent"]["shift_factor"] == 0.0
+    assert "imginav.load scales by itself" in text
     assert block["autoencoder"]["checkpoint"] == str(checkpoint)
     assert block["autoencoder"]["checkpoint_sha256"] == sha256(checkpoint)
 
@@ -182,16 +184,66 @@ def test_other_weights_with_digests_to_match_are_found_by_the_golden_triple(
         verify(folder, registry)
 
 
+@pytest.mark.parametrize(
+    ("format_name", "of", "complaint"),
+    [
+        ("safetensors", "network", "does not compute what was exported"),
+        ("safetensors", "stated", "states scaling_factor = 1.01 and shift_factor = 0.0, where 1.0 and 0.0 are left"),
+        ("diffusers", "stated", r"states scaling_factor = .+, where .+ and 0.0 are left to apply"),
+    ],
+)
 def test_another_scaling_factor_with_digests_to_match_is_found(
-    exported: Export, make_checkpoint: MakeCheckpoint, registry: Registry
+    exported: Export, make_checkpoint: MakeCheckpoint, registry: Registry, format_name: str, of: str, complaint: str
 ) -> None:
-    folder = exported(make_checkpoint())
+    folder = exported(make_checkpoint(), format=format_name)
     path = folder / "latent.json"
     table = json.loads(path.read_text())
-    path.write_text(json.dumps({**table, "scaling_factor": table["scaling_factor"] * 1.01}))
+    changed = table["network"] if of == "network" else table
+    changed["scaling_factor"] *= 1.01
+    path.write_text(json.dumps(table))
     write_digests(folder)
-    with pytest.raises(UserError, match="does not compute what was exported"):
+    with pytest.raises(UserError, match=complaint):
         verify(folder, registry)
+
+
+@pytest.mark.parametrize("format_name", ["safetensors", "diffusers", "onnx", "pt2"])
+def test_latents_have_unit_standard_deviation_by_each_text_of_a_folder(
+    exported: Export, make_checkpoint: MakeCheckpoint, make_trainer: Callable[..., Trainer], format_name: str
+) -> None:
+    """They are encoded by the code of the card, and scaled by the factors of each text, as it says."""
+    folder = exported(make_checkpoint(), format=format_name)
+    latents = encoded_by_the_card(folder, training_layouts(make_trainer()))
+    stated = json.loads((folder / "latent.json").read_text())
+    block = tomli.loads((folder / "2_0_handoff.toml").read_text())["autoencoder"]["latent"]
+    for factors in (stated, block, factors_of_card(folder)):
+        scaled = (latents - factors["shift_factor"]) * factors["scaling_factor"]
+        assert float(scaled.mean()) == pytest.approx(0, abs=1e-3)
+        assert float(scaled.std(correction=0)) == pytest.approx(1, rel=1e-3)
+    for channel, (mean, std) in enumerate(zip(stated["means"], stated["stds"], strict=True)):
+        # It was measured in the precision of the run, which may be bf16.
+        assert float(latents[:, channel].mean()) == pytest.approx(mean, abs=0.005)
+        assert float(latents[:, channel].std(correction=0)) == pytest.approx(std, rel=0.005)
+
+
+def training_layouts(trainer: Trainer) -> Tensor:
+    batches = trainer.data.whole_batches(trainer.data.split.train)
+    return torch.cat([trainer.device.images(loaded.layouts) for loaded in batches])
+
+
+def encoded_by_the_card(folder: Path, images: Tensor) -> Tensor:
+    """Return the `latents` of the card's code."""
+    _, _, code = (folder / "README.md").read_text().partition("```python\n")
+    code, _, _ = code.partition("```")
+    names: dict[str, Any] = {"images": images.numpy() if "onnx" in code else images}
+    with torch.no_grad():
+        exec(code, names)  # noqa: S102  # it is what a reader would do
+    return torch.as_tensor(names["latents"])
+
+
+def factors_of_card(folder: Path) -> dict[str, float]:
+    card = (folder / "README.md").read_text()
+    found = re.findall(r"^\| (scaling|shift) factor \| (.+) \|$", card, re.MULTILINE)
+    return {f"{name}_factor": float(value) for name, value in found}
 
 
 def test_a_precision_that_was_unusable_on_exporting_is_no_new_fault(

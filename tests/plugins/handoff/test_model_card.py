@@ -79,8 +79,9 @@ def test_it_says_what_was_measured(write: Any) -> None:
     assert "The worst rebuilt is layout 3 with MSE 0.0300." in card
     assert "8.25 ms to encode and 15.5 ms to decode (median of 50), on\ncpu, 2 threads in bf16." in card
     assert "1,234 and 5,678 parameters" in card
-    assert "| scaling factor | 4.0 |" in card
-    assert "| shift factor | 0.5 |" in card
+    assert "| scaling factor | 1.0 |" in card
+    assert "| shift factor | 0.0 |" in card
+    assert "gives latents of mean 0.5000 and standard deviation 0.2500, measured over" in card
     assert "1,200 training layouts, all that there are" in card
     assert "| wall | 200 200 200 |" in card
     assert "- phase 1.1, L2 won: val_mse 0.01 against 0.02 (L1)" in card
