@@ -40,8 +40,8 @@ def blocks(language: str) -> list[tuple[str, str]]:
 def test_python_blocks_run_one_after_the_other() -> None:
     names: dict[str, object] = {"__name__": "documents"}
     for path, block in blocks("python"):
-        # An export is needed for the one, in integration/test_phase2.py; the other is installed in test_plugin_docs.py.
-        if path not in ("docs/phase2.md", "docs/plugins.md"):
+        # An export is needed for two, in integration/test_phase2.py; the other is installed in test_plugin_docs.py.
+        if path not in ("docs/handoff.md", "docs/phase2.md", "docs/plugins.md"):
             exec(compile(block, path, "exec"), names)  # noqa: S102  # the project's own documents
     registry = Registry()
     registry.add("metric", "darkest", names["Darkest"])  # type: ignore[arg-type]  # refused where it is no component
@@ -125,7 +125,7 @@ def test_every_hook_and_its_arguments_are_documented(specs: type) -> None:
     "registration", list(installed()), ids=lambda r: f"{r.kind}-{r.name}" if isinstance(r, Registration) else ""
 )
 def test_every_component_and_its_keys_are_documented(registration: Registration) -> None:
-    pages = ("cluster.md", "evaluation.md", "manifest.md", "phase2.md", "probe.md", "study.md")
+    pages = ("cluster.md", "evaluation.md", "handoff.md", "manifest.md", "probe.md", "study.md")
     text = "".join((ROOT / "docs" / name).read_text() for name in pages)
     assert f"`{registration.name}`" in text
     assert [f.name for f in attrs.fields(registration.component) if f.init and f"`{f.name}`" not in text] == []
@@ -176,7 +176,7 @@ def test_each_file_of_the_reading_order_imports_only_files_further_down() -> Non
 def test_the_page_describes_every_file_of_each_plugin_that_it_lists() -> None:
     described = files_described("plugins")
     packages = {(ROOT / file).parent for file in described}
-    assert len(packages) == 6
+    assert len(packages) == 8
     files = [str(path.relative_to(ROOT)) for package in packages for path in package.glob("*.py") if holds_code(path)]
     assert sorted(described) == sorted(files)
 

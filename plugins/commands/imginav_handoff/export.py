@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +12,7 @@ import torch
 from attrs import frozen
 
 from imginav.errors import UserError
-from imginav.files import PART, STALE_SECONDS, move_aside, umask, write_text
+from imginav.files import move_aside, write_text
 from imginav.formatting import format_bytes
 from imginav.plugin.checkpoint import Checkpoint, load_checkpoint
 from imginav.plugin.registry import Registry
@@ -40,6 +35,7 @@ from imginav_handoff.export_folder import (
     write_digests,
 )
 from imginav_handoff.exporter import Exporter, TrainedAutoencoder
+from imginav_handoff.folder_beside import folder_beside, put
 from imginav_handoff.golden import DTYPES, WHOLE, Triple, agreement, golden_images, make_triples, save_triples
 from imginav_handoff.latent_space import LatentSpace, latent_space_of
 from imginav_handoff.model_card import model_card
@@ -60,6 +56,7 @@ class ExportRequest:
     checkpoint: Path
     to: Path
     format: str  # the name of an exporter
+    named: Path | None = None  # what the card calls the folder, where it is moved afterwards; None: `to`
     site: Path | None = None
     settings: tuple[str, ...] = ()
 
@@ -80,7 +77,7 @@ def export(request: ExportRequest, registry: Registry, log: Log = print) -> None
         request.checkpoint, registry, site=request.site, settings=request.settings, log=log
     )
     trained = _trained(request.checkpoint, checkpoint, architecture, evaluation, registry)
-    with _beside(request.to) as folder:
+    with folder_beside(request.to) as folder:
         exporter.write(trained, folder)
         triples, golden_layout = _golden(trained, resolved.tables, registry)
         save_triples(folder / GOLDEN, triples)
@@ -109,12 +106,14 @@ def export(request: ExportRequest, registry: Registry, log: Log = print) -> None
             precisions=_agreements(exporter, folder, trained.latent, triples),
         )
         record.save(folder / RECORD)
-        card = model_card(record, evaluation, trained.latent, exporter, str(request.to))
+        card = model_card(record, evaluation, trained.latent, exporter, str(request.named or request.to))
         write_text(folder / CARD, card)
         write_digests(folder)
         _verify_afresh(folder)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        _put(folder, request.to, log)
+        if is_export(request.to):
+            log(f"the earlier export is kept as {move_aside(request.to)}")
+        put(folder, request.to)
     for name, measured in record.precisions.items():
         found = f"cannot be used: {measured.fault}" if measured.fault else _agreed(measured)
         log(f"  {name}  {found}")
@@ -189,27 +188,3 @@ def _verify_afresh(folder: Path) -> None:
     if done.returncode:
         reason = done.stderr.strip().removeprefix("imginav: ").replace(str(folder), folder.name)
         raise UserError(f"what was exported cannot be verified, and is not left: {reason}")
-
-
-@contextmanager
-def _beside(to: Path) -> Iterator[Path]:
-    """Make a folder beside a place, which is gone after the block unless it was moved there."""
-    try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        for left in to.parent.glob(f".{to.name}.*{PART}"):  # by an export that was killed
-            if time.time() - left.stat().st_mtime > STALE_SECONDS:
-                shutil.rmtree(left, ignore_errors=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{to.name}.", suffix=PART, dir=to.parent))
-    except OSError as error:
-        raise UserError(f"--to {to}: cannot be made: {error.strerror}; name another folder") from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _put(folder: Path, to: Path, log: Log) -> None:
-    if is_export(to):
-        log(f"the earlier export is kept as {move_aside(to)}")
-    folder.chmod(0o777 & ~umask())
-    os.replace(folder, to)  # noqa: PTH105  # an empty folder may be there

@@ -55,7 +55,7 @@ def open_coding(model: Path | None, experiments: Path, device: str = "auto", log
 
     Raises UserError where there is none, or it cannot be loaded.
     """
-    source = model or _newest(experiments)
+    source = model or newest_checkpoint(experiments)
     if model is None:
         log(f"with {source}")
     with warnings.catch_warnings(record=True) as caught:
@@ -66,7 +66,8 @@ def open_coding(model: Path | None, experiments: Path, device: str = "auto", log
     return Coding(pretrained, source)
 
 
-def _newest(experiments: Path) -> Path:
+def newest_checkpoint(experiments: Path) -> Path:
+    """Return the newest best checkpoint in the folder of all runs; raises UserError where there is none."""
     found = sorted(experiments.glob(f"*/{BEST}"), key=lambda path: path.stat().st_mtime)
     if not found:
         raise UserError(

@@ -47,7 +47,7 @@ def test_a_program_that_asks_for_another_class_gets_the_autoencoder(make_trained
     script.write_text("""
 import sys
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DModel
+from diffusers import AutoencoderKL, ControlNetModel, DiffusionPipeline, UNet2DConditionModel, UNet2DModel
 from own_module import WORD
 
 vae = AutoencoderKL.from_pretrained(sys.argv[1], subfolder="vqvae", revision=None, variant=None)
@@ -55,6 +55,11 @@ half = AutoencoderKL.from_pretrained(sys.argv[1], subfolder="vqvae", torch_dtype
 unet = UNet2DModel.from_pretrained(sys.argv[1], subfolder="unet")
 pipeline = DiffusionPipeline.from_pretrained(sys.argv[1], vqvae=vae)
 whole = DiffusionPipeline.from_pretrained(sys.argv[1])
+conditional = UNet2DConditionModel(
+    block_out_channels=(8,), down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), norm_num_groups=4
+)
+for options in ({}, {"conditioning_embedding_out_channels": (8, 16)}):
+    print(*ControlNetModel.from_unet(conditional, **options).config.conditioning_embedding_out_channels)
 print(__name__, WORD, sys.argv[2:])
 print(*(type(model).__name__ for model in (vae, half, unet, pipeline.vqvae, whole.vqvae)), half.dtype)
 sys.exit(7)
@@ -62,6 +67,8 @@ sys.exit(7)
     done = launched(script, tmp_path / "saved", "--steps", "3", cache=tmp_path / "cache")
     assert done.returncode == 7, done.stderr
     assert done.stdout.splitlines() == [
+        "16 32 256",  # for the factor 4 of the autoencoder
+        "8 16",
         "__main__ beside ['--steps', '3']",
         "ImginavAutoencoder ImginavAutoencoder UNet2DModel ImginavAutoencoder ImginavAutoencoder torch.bfloat16",
     ]

@@ -1,0 +1,1 @@
+"""What a trainer of diffusers needs beside the autoencoder: networks to begin with, and layouts with conditions."""

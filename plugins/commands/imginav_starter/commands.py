@@ -1,0 +1,117 @@
+"""The commands for diffusion training with others' programs: starter, pairs; no logic.
+
+What a command needs is imported inside of its function.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from imginav.plugin.commands import Commands
+from imginav.plugin.hookspecs import hookimpl
+
+PIPELINES = ("stable-diffusion", "stable-diffusion-xl", "stable-diffusion-3", "flux", "dit")
+
+SIZES = ("tiny", "small", "base")
+
+
+def starter(options: argparse.Namespace) -> int:
+    """Write a pipeline of diffusers around an autoencoder, to begin diffusion training with."""
+    from imginav.plugin.registry import installed
+    from imginav_starter.starter import StarterRequest, write_starter
+
+    request = StarterRequest(
+        model=_model(options),
+        to=options.to,
+        pipeline=options.pipeline,
+        size=options.size,
+        seed=options.seed,
+        site=options.site,
+        settings=tuple(options.settings),
+    )
+    write_starter(request, installed())
+    return 0
+
+
+def pairs(options: argparse.Namespace) -> int:
+    """Write layouts with conditioning images and captions, as trainers of diffusers take them."""
+    from imginav.plugin.registry import installed
+    from imginav_starter.pairs import PairsRequest, write_pairs
+
+    request = PairsRequest(
+        model=_model(options),
+        to=options.out,
+        condition=tuple(options.condition),
+        data=options.data,
+        limit=options.limit,
+        site=options.site,
+        settings=tuple(options.settings),
+    )
+    write_pairs(request, installed())
+    return 0
+
+
+def _model(options: argparse.Namespace) -> Path:
+    from imginav.manifest.site import SITE_FILE, experiments_folder
+    from imginav_handoff.single_images import newest_checkpoint
+
+    if options.model is not None:
+        return Path(options.model)
+    found = newest_checkpoint(experiments_folder(options.site or SITE_FILE))
+    print(f"with {found}")
+    return found
+
+
+def _add_starter(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--to", type=Path, required=True, metavar="OUT", help="the folder to write")
+    _add_model(command)
+    command.add_argument(
+        "--pipeline", default=PIPELINES[0], choices=PIPELINES, help=f"what kind of pipeline (default: {PIPELINES[0]})"
+    )
+    command.add_argument(
+        "--size",
+        default="small",
+        choices=SIZES,
+        help="of its networks: about 1, 60 or 250 M parameters (default: small)",
+    )
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of the random weights (default: 0)")
+
+
+def _add_pairs(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
+    _add_model(command)
+    command.add_argument(
+        "--condition",
+        nargs="*",
+        default=["wall"],
+        metavar="CLASS",
+        help="classes that conditioning images show in white on black; none: no such images (default: wall)",
+    )
+    command.add_argument(
+        "--data", type=Path, metavar="LIST", help="a CSV file of layouts (default: those it was trained and judged on)"
+    )
+    command.add_argument("--limit", type=_count, metavar="N", help="the first N layouts of each part (default: all)")
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--model",
+        type=Path,
+        metavar="MODEL",
+        help="a checkpoint (.pt), or an export to diffusers (default: the newest best checkpoint of all runs)",
+    )
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 layout or more, found {text}")
+    return number
+
+
+@hookimpl
+def imginav_commands(commands: Commands) -> None:
+    """Add the commands for diffusion training with others' programs."""
+    commands.add("starter", starter, _add_starter, options=("loading",))
+    commands.add("pairs", pairs, _add_pairs, options=("loading",))
