@@ -42,6 +42,7 @@ def model_card(
         limits=_limits(record, evaluation, latent),
         tolerances=TOLERANCES,
         code=exporter.how_to_load(folder).strip(),
+        scaling=exporter.scaling,
     )
 
 
