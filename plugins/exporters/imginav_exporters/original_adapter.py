@@ -31,16 +31,16 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path.cwd()))
 
 try:
-    from models.components.base_component import BaseComponent  # type: ignore[import-not-found]  # the original's
-    from models.decoder import Decoder  # type: ignore[import-not-found]
-    from models.encoder import Encoder  # type: ignore[import-not-found]
+    import models.components.base_component  # type: ignore[import-not-found]  # the original's
+    import models.decoder  # type: ignore[import-not-found]
+    import models.encoder  # type: ignore[import-not-found]
 except ModuleNotFoundError as error:
     raise ImportError(
         f"{Path(__file__).name} needs the original code, of which Python finds no {error.name}; start it in its root"
     ) from error
 
 
-class ImginavEncoder(Encoder):  # type: ignore[misc]  # the original has no types
+class ImginavEncoder(models.encoder.Encoder):  # type: ignore[misc]  # the original has no types
     """Images (N, 3, H, W) in [-1, 1] to scaled latents (N, C, h, w), returned as the original's encoder does."""
 
     def _build(self) -> None:
@@ -56,7 +56,7 @@ class ImginavEncoder(Encoder):  # type: ignore[misc]  # the original has no type
         return {"mu": mean * self.scaling_factor, "logvar": log_variance + 2 * math.log(self.scaling_factor)}
 
 
-class ImginavDecoder(Decoder):  # type: ignore[misc]
+class ImginavDecoder(models.decoder.Decoder):  # type: ignore[misc]
     """Scaled latents (N, C, h, w), taken as the original's decoder does, to images."""
 
     def _build(self) -> None:
@@ -75,7 +75,7 @@ class ImginavDecoder(Decoder):  # type: ignore[misc]
 
 def take_over(theirs: Any, own: Any) -> None:
     """Make a class of the original build `own` from configs that name a network of imginav, and itself from others."""
-    build = BaseComponent.from_config.__func__
+    build = models.components.base_component.BaseComponent.from_config.__func__
 
     def from_config(cls: Any, cfg: dict[str, Any]) -> Any:
         return build(own if KEY in cfg.get("model", cfg) else cls, cfg)
@@ -85,14 +85,18 @@ def take_over(theirs: Any, own: Any) -> None:
 
 def build_network(architecture: dict[str, Any]) -> Any:
     """Return the network that an architecture describes, without its weights: `encoder` and `decoder`."""
-    from imginav.plugin import installed
-    from imginav_handoff.architecture import Architecture
-
+    try:
+        from imginav.plugin import installed
+        from imginav_handoff.architecture import Architecture
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"{Path(__file__).name} needs imginav, and Python finds no {error.name}; install it"
+        ) from error
     return Architecture.of(architecture, __file__).build(installed(), __file__)
 
 
-take_over(Encoder, ImginavEncoder)
-take_over(Decoder, ImginavDecoder)
+take_over(models.encoder.Encoder, ImginavEncoder)
+take_over(models.decoder.Decoder, ImginavDecoder)
 
 if __name__ == "__main__":
     if len(sys.argv) < 2:

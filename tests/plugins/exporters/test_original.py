@@ -180,6 +180,15 @@ def test_the_adapter_says_where_it_is_to_be_started(
         runpy.run_path(adapter)
 
 
+def test_the_adapter_says_that_it_needs_imginav(
+    make_trained: MakeTrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    OriginalExporter().write(make_trained(), tmp_path)
+    monkeypatch.setitem(sys.modules, "imginav_handoff.architecture", None)
+    with pytest.raises(ImportError, match=r"imginav_original\.py needs imginav, and Python finds no imginav_handoff"):
+        load(tmp_path, adapter=True)
+
+
 @pytest.mark.parametrize("network", [CONV, {**CONV, "variational": True}, {}], ids=["conv", "variational", "residual"])
 def test_the_card_says_how_to_load_it(make_trained: MakeTrained, tmp_path: Path, network: dict[str, Any]) -> None:
     trained = make_trained(**network)
