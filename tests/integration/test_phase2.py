@@ -46,4 +46,4 @@ def test_every_block_of_the_document_runs(tmp_path: Path) -> None:
             number += 1
     code = [sys.executable, "-W", "error", "-c", "\n".join(python)]
     ended(subprocess.run(code, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False))
-    assert (number, len(python)) == (10, 5)
+    assert (number, len(python)) == (13, 5)
