@@ -51,10 +51,10 @@ def _original_code(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def embedded(tmp_path: Path, registry: Registry) -> Embed:
     """Embed the layouts of a checkpoint, five in each shard."""
 
-    def run(source: Path, **options: Any) -> Path:
+    def run(source: Path, to: str = "latents", **options: Any) -> Path:
         given = {"shard": 5, "precision": "fp32", "format": "original", **options}
-        embed(EmbedRequest(checkpoint=source, to=tmp_path / "latents", **given), registry, log=lambda _: None)
-        return tmp_path / "latents"
+        embed(EmbedRequest(checkpoint=source, to=tmp_path / to, **given), registry, log=lambda _: None)
+        return tmp_path / to
 
     return run
 
@@ -225,6 +225,18 @@ def test_a_file_that_is_missing_is_made_anew_and_a_changed_one_found(
     (folder / "latents" / "000002.pt").write_bytes(content)
     with pytest.raises(UserError, match=r"latents/000002\.pt is not what was written"):
         verify_latent_set(folder)
+
+
+def test_a_set_that_was_moved_is_listed_where_it_is(make_checkpoint: MakeCheckpoint, embedded: Embed) -> None:
+    checkpoint = make_checkpoint(FP32)
+    folder = embedded(checkpoint)
+    before = torch.stack([sample["latent"] for sample in read_all(folder)])
+    moved = folder.with_name("moved")
+    folder.rename(moved)
+    (moved / "manifest.csv").unlink()
+    assert embedded(checkpoint, to="moved") == moved
+    assert torch.equal(torch.stack([sample["latent"] for sample in read_all(moved)]), before)
+    verify_latent_set(moved, lambda _: None)
 
 
 def test_what_goes_into_no_list_of_the_original_is_refused_before_anything_is_encoded(
