@@ -74,7 +74,7 @@ def test_every_block_about_the_hand_off_runs(workplace: Path) -> None:
     for program, *arguments in found:
         assert program == "imginav"
         ended(commands.run(arguments, cwd=workplace))
-    assert (len(found), run_python("handoff.md", workplace, "-W", "error")) == (10, 5)
+    assert (len(found), run_python("handoff.md", workplace, "-W", "error")) == (13, 5)
 
 
 def test_the_tutorial_gets_from_an_autoencoder_to_controlnet_samples(workplace: Path) -> None:

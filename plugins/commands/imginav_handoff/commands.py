@@ -52,6 +52,7 @@ def embed(options: argparse.Namespace) -> int:
             flips=options.flips,
             precision=options.precision,
             shard=options.shard,
+            format=options.format,
             site=options.site,
             settings=tuple(options.settings),
         )
@@ -99,7 +100,7 @@ def _add_export(command: argparse.ArgumentParser) -> None:
         "--format",
         default="safetensors",
         metavar="FORMAT",
-        help="safetensors (default), diffusers, onnx, pt2, or another exporter that `imginav plugins` lists",
+        help="safetensors (default), diffusers, onnx, original, pt2, or another exporter that `imginav plugins` lists",
     )
 
 
@@ -124,6 +125,12 @@ def _add_embed(command: argparse.ArgumentParser) -> None:
         "--precision", default="fp16", choices=("fp16", "fp32"), help="of the latents in the files (default: fp16)"
     )
     command.add_argument("--shard", type=_shard, default=1024, metavar="N", help="latents in each file (default: 1024)")
+    command.add_argument(
+        "--format",
+        default="safetensors",
+        metavar="FORMAT",
+        help="safetensors (default), original (for ImgiNav's diffusion code), or another exporter that writes latents",
+    )
 
 
 def _add_encode(command: argparse.ArgumentParser) -> None:

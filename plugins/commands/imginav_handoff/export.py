@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from attrs import frozen
@@ -36,6 +36,7 @@ from imginav_handoff.export_folder import (
 )
 from imginav_handoff.exporter import Exporter, TrainedAutoencoder
 from imginav_handoff.folder_beside import folder_beside, put
+from imginav_handoff.formats import exporter_named
 from imginav_handoff.golden import DTYPES, WHOLE, Triple, agreement, golden_images, make_triples, save_triples
 from imginav_handoff.latent_space import LatentSpace, latent_space_of
 from imginav_handoff.model_card import model_card
@@ -56,7 +57,7 @@ class ExportRequest:
     checkpoint: Path
     to: Path
     format: str  # the name of an exporter
-    named: Path | None = None  # what the card calls the folder, where it is moved afterwards; None: `to`
+    named: Path | None = None  # where the folder is moved afterwards, and what the card calls it; None: `to`
     site: Path | None = None
     settings: tuple[str, ...] = ()
 
@@ -68,7 +69,7 @@ def export(request: ExportRequest, registry: Registry, log: Log = print) -> None
     read, the format is not known or needs what is not installed, the place is taken, or what was written does not
     compute what the checkpoint does.
     """
-    exporter = _exporter(request.format, registry)
+    exporter = exporter_named(request.format, registry)
     _refuse_taken(request.to)
     checkpoint = load_checkpoint(request.checkpoint)
     resolved = resolve(request.checkpoint, checkpoint, registry, site=request.site, settings=request.settings)
@@ -76,7 +77,7 @@ def export(request: ExportRequest, registry: Registry, log: Log = print) -> None
     evaluation = evaluation_over_training(
         request.checkpoint, registry, site=request.site, settings=request.settings, log=log
     )
-    trained = _trained(request.checkpoint, checkpoint, architecture, evaluation, registry)
+    trained = _trained(request, checkpoint, architecture, evaluation, registry)
     with folder_beside(request.to) as folder:
         exporter.write(trained, folder)
         triples, golden_layout = _golden(trained, resolved.tables, registry)
@@ -121,23 +122,19 @@ def export(request: ExportRequest, registry: Registry, log: Log = print) -> None
     log(f"exported {record.experiment} as {record.format}, {format_bytes(size)}, verified: {request.to}")
 
 
-def _exporter(name: str, registry: Registry) -> Exporter:
-    try:
-        exporter = cast(Exporter, registry.find("exporter", name)())
-    except LookupError as error:
-        raise UserError(f"--format {name}: {error}") from None
-    exporter.check()
-    return exporter
-
-
 def _refuse_taken(to: Path) -> None:
     if to.exists() and not is_export(to) and not (to.is_dir() and not any(to.iterdir())):
         raise UserError(f"--to {to}: is there already, and is no export; name another folder")
 
 
 def _trained(
-    path: Path, checkpoint: Checkpoint, architecture: Architecture, evaluation: EvaluationResult, registry: Registry
+    request: ExportRequest,
+    checkpoint: Checkpoint,
+    architecture: Architecture,
+    evaluation: EvaluationResult,
+    registry: Registry,
 ) -> TrainedAutoencoder:
+    path = request.checkpoint
     model = with_weights(architecture.build(registry, str(path)), checkpoint.model, str(path))
     if "rgb" not in model.output_names:
         raise UserError(f"{path}: has no output rgb, so there is no image to decode; export another one")
@@ -148,6 +145,7 @@ def _trained(
         latent=latent,
         encoder=ScaledEncoder(model, latent).eval(),
         decoder=ScaledDecoder(model, latent).eval(),
+        destination=(request.named or request.to).absolute(),
     )
 
 

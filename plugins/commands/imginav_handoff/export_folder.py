@@ -102,6 +102,25 @@ def write_digests(folder: Path) -> None:
 
 def check_digests(folder: Path) -> int:
     """Return how many files have the SHA-256 that was written; raises UserError with all others."""
+    written = _written(folder)
+    faults = [f"{name} is missing" for name in sorted(written.keys() - _files(folder))]
+    faults += [
+        f"{name} was not there when it was written" for name in sorted(_files(folder) - written.keys() - {DIGESTS})
+    ]
+    present = sorted(written.keys() & _files(folder))
+    faults += [f"{name} is not what was written" for name in present if _digest(folder / name) != written[name]]
+    if faults:
+        raise UserError(f"{folder}: was changed: {in_one_line('; '.join(faults))} ({DIGESTS}); make the folder anew")
+    return len(written)
+
+
+def has_all_files(folder: Path) -> bool:
+    """Whether every file whose digest was written is there; raises UserError where the list cannot be read."""
+    return _written(folder).keys() <= _files(folder)
+
+
+def _written(folder: Path) -> dict[str, str]:
+    """Return the digests that were written, by file."""
     path = folder / DIGESTS
     try:
         lines = path.read_text().splitlines()
@@ -112,15 +131,7 @@ def check_digests(folder: Path) -> int:
         if (match := re.fullmatch(r"([0-9a-f]{64})  (.+)", line)) is None:
             raise UserError(f"{path}: is no list of digests: {shown(line)}; make the folder anew")
         written[match[2]] = match[1]
-    faults = [f"{name} is missing" for name in sorted(written.keys() - _files(folder))]
-    faults += [
-        f"{name} was not there when it was written" for name in sorted(_files(folder) - written.keys() - {DIGESTS})
-    ]
-    present = sorted(written.keys() & _files(folder))
-    faults += [f"{name} is not what was written" for name in present if _digest(folder / name) != written[name]]
-    if faults:
-        raise UserError(f"{folder}: was changed: {in_one_line('; '.join(faults))} ({DIGESTS}); make the folder anew")
-    return len(written)
+    return written
 
 
 def _digest(path: Path) -> str:

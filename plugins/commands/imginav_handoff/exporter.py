@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from attrs import frozen
 
+from imginav.errors import UserError
 from imginav.plugin.components import Component
 
 if TYPE_CHECKING:
@@ -28,6 +30,48 @@ class TrainedAutoencoder:
     encoder: nn.Module  # images (N, 3, H, W) in [-1, 1] to a tuple of scaled latents (N, C, h, w), their mean, and of
     # a variational encoder their log-variance
     decoder: nn.Module  # scaled latents (N, C, h, w) to images (N, 3, H, W) in [-1, 1]
+    destination: Path | None = None  # the folder's final place, for files that name others by an absolute path
+
+
+class EmbeddedLayout(Protocol):
+    """One latent of a set: which layout it is of."""
+
+    @property
+    def layout(self) -> int:
+        """Its index in the set of layouts."""
+
+    @property
+    def flip(self) -> int:
+        """0 for the layout as it is; bit 0 is upside down and bit 1 mirrored."""
+
+    @property
+    def name(self) -> str:
+        """What people call it: its path, or its number."""
+
+    @property
+    def type(self) -> str:
+        """Such as room or scene; empty where it is not known."""
+
+    @property
+    def split(self) -> str:
+        """`train` or `validation`; empty where the layouts were not split."""
+
+    @property
+    def sha256(self) -> str:
+        """The digest of the RGB bytes (H, W, 3) that were encoded."""
+
+
+class EmbeddedLatents(Protocol):
+    """A whole set of latents, as `imginav.LatentDataset` reads it."""
+
+    latent: LatentSpace  # how they are scaled
+
+    @property
+    def rows(self) -> Sequence[EmbeddedLayout]:
+        """Which layout each latent is of."""
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return `latents` (C, h, w), scaled, in fp32; of a variational encoder drawn by torch's global generator."""
 
 
 @frozen(kw_only=True)
@@ -83,3 +127,15 @@ class Exporter(Component):
             "latents = autoencoder.encode(images)  # (N, 3, H, W) in [-1, 1] to scaled latents\n"
             "images = autoencoder.decode(latents)\n"
         )
+
+    def check_latents(self, flips: str) -> None:
+        """Raise UserError where latents cannot be written with these `--flips`; asked before anything is encoded."""
+
+    def write_latents(self, latents: EmbeddedLatents, source: Path, folder: Path) -> None:
+        """Write a whole set of latents in this format into `folder`, beside its shards; `source` is what encoded them.
+
+        Called by `imginav embed` when all shards are whole, and again after it was interrupted here: files that are
+        there already may stay if they are right. Each must be whole or absent (`imginav.plugin.write_bytes`), and the
+        same for the same latents. The digests, which `imginav verify` checks, are written afterwards.
+        """
+        raise UserError(f"{type(self).__name__} writes no latents; take another --format")

@@ -39,7 +39,9 @@ from imginav.processes.stop_request import Interrupted, StopRequest
 from imginav.runs.lock import RunLock
 from imginav.training.device import Device, limits_named, open_device
 from imginav_evaluation.csv_files import write_rows
-from imginav_handoff.export_folder import DIGESTS, LATENT, write_digests
+from imginav_handoff.export_folder import DIGESTS, LATENT, has_all_files, write_digests
+from imginav_handoff.exporter import Exporter
+from imginav_handoff.formats import latents_exporter
 from imginav_handoff.latent_set import (
     DIGEST,
     FILE,
@@ -47,6 +49,7 @@ from imginav_handoff.latent_set import (
     INDEX,
     LEFT_OUT,
     ROWS,
+    LatentDataset,
     LatentSetRecord,
     LeftOut,
     Row,
@@ -89,6 +92,7 @@ class EmbedRequest:
     flips: str = "none"  # a key of FLIPS
     precision: Literal["fp16", "fp32"] = "fp16"  # of the latents in the files
     shard: int = 1024  # latents in each file
+    format: str = "safetensors"  # an exporter that writes latents
     site: Path | None = None
     settings: tuple[str, ...] = ()
 
@@ -100,6 +104,7 @@ def embed(request: EmbedRequest, registry: Registry, stop_request: StopRequest |
     to, or latents are not finite.
     """
     stop_request = stop_request or StopRequest()
+    exporter = latents_exporter(request.format, request.flips, registry)
     # It is done once and used for weeks: unless somebody wants otherwise, in full precision.
     settings = ("machine.precision=fp32", *request.settings)
     resolved = resolve_source(request.checkpoint, registry, data=request.data, site=request.site, settings=settings)
@@ -123,8 +128,8 @@ def embed(request: EmbedRequest, registry: Registry, stop_request: StopRequest |
             made, seconds = _write_missing(
                 request.to, embedder, skips=manifest.data.on_bad == "skip", check=stop_request
             )
-        _conclude(request.to, record, log)
-    size = sum(path.stat().st_size for path in request.to.iterdir())
+        _conclude(request, record, exporter, log)
+    size = sum(path.stat().st_size for path in request.to.rglob("*") if path.is_file())
     speed = f", {made:,} of them now in {format_duration(seconds)}, {made / seconds:.1f} images/s" if made else ""
     log(f"{request.to}: {load_latent_set_record(request.to).latents:,} latents, {format_bytes(size)}{speed}")
 
@@ -150,6 +155,7 @@ def _record(
         precision=request.precision,
         computed_in=device.precision,
         shard=request.shard,
+        format=request.format,
     )
 
 
@@ -171,7 +177,9 @@ def _finished(folder: Path, record: LatentSetRecord) -> bool:
     if not (there.finished and (folder / INDEX).is_file() and (folder / DIGESTS).is_file()):
         return False
     with suppress(UserError):
-        return all(read_shard(shard_path(folder, n)).holds(plan) for n, plan in enumerate(record.shards()))
+        return has_all_files(folder) and all(
+            read_shard(shard_path(folder, n)).holds(plan) for n, plan in enumerate(record.shards())
+        )
     return False
 
 
@@ -180,7 +188,7 @@ def _begin(folder: Path, record: LatentSetRecord, latent: LatentSpace) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out {folder}: cannot be made: {error.strerror}; name another folder") from error
-    for part in folder.glob(f".*{PART}"):  # nobody else writes here, while this process has the lock
+    for part in folder.rglob(f".*{PART}"):  # nobody else writes here, while this process has the lock
         part.unlink(missing_ok=True)
     record.save(folder)
     latent.save(folder / LATENT)
@@ -330,14 +338,16 @@ def _empty(embedder: Embedder) -> dict[str, Tensor]:
     return {name: torch.empty(0, latent.channels, 1, 1) for name in names}
 
 
-def _conclude(folder: Path, record: LatentSetRecord, log: Log) -> None:
-    """Write the index, what was measured, and last of all the digests."""
+def _conclude(request: EmbedRequest, record: LatentSetRecord, exporter: Exporter, log: Log) -> None:
+    """Write the index, what was measured, the files of the format, and last of all the digests."""
+    folder = request.to
     left_out = [layout for n in range(len(record.shards())) for layout in read_shard(shard_path(folder, n)).left_out]
     on, mean, std = statistics(folder, record)
     lines = list(index_lines(folder, record))
     write_rows(folder / INDEX, lines, ("latent", "shard", "position", *Row._fields))
     reasons = tuple(dict.fromkeys(layout.reason for layout in left_out))
     evolve(record, finished=True, latents=len(lines), left_out=reasons, measured_on=on, mean=mean, std=std).save(folder)
+    exporter.write_latents(LatentDataset(folder), request.checkpoint, folder)
     write_digests(folder)
     for reason in reasons:
         log(f"left out: {reason}")

@@ -82,6 +82,7 @@ class LatentSetRecord:
     precision: str  # of the latents in the files
     computed_in: str
     shard: int = field(validator=validators.ge(1))  # latents in each file but the last
+    format: str = "safetensors"  # the exporter that writes them as files of its own, beside the shards
     finished: bool = False
     latents: int = 0
     left_out: tuple[str, ...] = ()  # layouts that could not be read, and why

@@ -15,6 +15,7 @@ from imginav.plugin import write_bytes, write_text
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from imginav_handoff.exporter import EmbeddedLatents
     from imginav_handoff.latent_space import LatentSpace
 
 CONFIG, WHOLE = "config.json", "autoencoder.safetensors"
@@ -34,6 +35,9 @@ class SafetensorsExporter(Exporter):
                 name.removeprefix(f"{part}."): tensor for name, tensor in weights.items() if name.startswith(f"{part}.")
             }
             _save(own, folder / f"{part}.safetensors")
+
+    def write_latents(self, latents: EmbeddedLatents, source: Path, folder: Path) -> None:
+        """Do nothing: the shards that `imginav embed` writes for every format are safetensors."""
 
     def open(self, folder: Path, latent: LatentSpace) -> tuple[nn.Module, nn.Module]:
         from safetensors import SafetensorError

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from imginav import TrainedAutoencoder
 from imginav_diffusers import ImginavAutoencoder, model_of
-from imginav_diffusers.standalone import CannotTraceError, standalone_source
+from imginav_diffusers.standalone import standalone_source
 from imginav_exporters import DiffusersExporter
+from imginav_handoff.network_source import CannotTraceError
 
 MakeTrained = Callable[..., TrainedAutoencoder]
 

@@ -1,0 +1,1 @@
+"""The base class of what the stand-in builds from configs."""
