@@ -67,7 +67,7 @@ def main():
 
     vae = AutoencoderKL.from_pretrained(options.pipeline, subfolder="vae").to(device)
     unet = UNet2DConditionModel.from_pretrained(options.pipeline, subfolder="unet").to(device)
-    controlnet = ControlNetModel.from_unet(unet).to(device)
+    controlnet = ControlNetModel.from_pretrained(options.pipeline, subfolder="controlnet").to(device)
     tokenizer = CLIPTokenizer.from_pretrained(options.pipeline, subfolder="tokenizer")
     text_encoder = CLIPTextModel.from_pretrained(options.pipeline, subfolder="text_encoder").to(device)
     scheduler = DDIMScheduler.from_pretrained(options.pipeline, subfolder="scheduler")

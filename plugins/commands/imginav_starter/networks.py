@@ -48,7 +48,7 @@ def stable_diffusion(vae: ImginavAutoencoder, latent: LatentSpace, size: Size) -
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    return Networks(pipeline, {CONTROLNET: _controlnet(ControlNetModel, unet, latent)})
+    return Networks(pipeline, {CONTROLNET: _controlnet(ControlNetModel, unet, latent, size)})
 
 
 def stable_diffusion_xl(vae: ImginavAutoencoder, latent: LatentSpace, size: Size) -> Networks:
@@ -82,7 +82,7 @@ def stable_diffusion_xl(vae: ImginavAutoencoder, latent: LatentSpace, size: Size
         downscale_factor=2 * latent.downsampling_factor,  # as it is first added behind the first level
         adapter_type="full_adapter_xl",
     )
-    return Networks(pipeline, {CONTROLNET: _controlnet(ControlNetModel, unet, latent), ADAPTER: adapter})
+    return Networks(pipeline, {CONTROLNET: _controlnet(ControlNetModel, unet, latent, size), ADAPTER: adapter})
 
 
 def stable_diffusion_3(vae: ImginavAutoencoder, latent: LatentSpace, size: Size) -> Networks:
@@ -208,8 +208,8 @@ def _unet(latent: LatentSpace, size: Size, text: int, **others: Any) -> Any:
     )
 
 
-def _controlnet(model: Any, unet: Any, latent: LatentSpace) -> Any:
-    channels = conditioning_channels(latent.downsampling_factor)
+def _controlnet(model: Any, unet: Any, latent: LatentSpace, size: Size) -> Any:
+    channels = tuple(count // size.condition for count in conditioning_channels(latent.downsampling_factor))
     return model.from_unet(unet, conditioning_channels=3, conditioning_embedding_out_channels=channels)
 
 

@@ -15,6 +15,7 @@ class Size:
     width: int  # of a transformer
     depth: int  # blocks of a transformer
     transformer_heads: int
+    condition: int  # what the usual channels of a ControlNet's conditioning embedding are divided by
     text: int  # width of a text encoder
     text_layers: int
 
@@ -27,12 +28,38 @@ class Size:
 
 
 SIZES = {
-    "tiny": Size(unet=(32, 64), layers=1, heads=4, width=64, depth=2, transformer_heads=4, text=32, text_layers=2),
+    "tiny": Size(
+        unet=(32, 64),
+        layers=1,
+        heads=4,
+        width=64,
+        depth=2,
+        transformer_heads=4,
+        condition=4,
+        text=32,
+        text_layers=2,
+    ),
     "small": Size(
-        unet=(128, 256, 384), layers=2, heads=8, width=384, depth=12, transformer_heads=6, text=256, text_layers=4
+        unet=(128, 256, 384),
+        layers=2,
+        heads=8,
+        width=384,
+        depth=12,
+        transformer_heads=6,
+        condition=1,
+        text=256,
+        text_layers=4,
     ),
     "base": Size(
-        unet=(256, 512, 768), layers=2, heads=8, width=768, depth=12, transformer_heads=12, text=512, text_layers=6
+        unet=(256, 512, 768),
+        layers=2,
+        heads=8,
+        width=768,
+        depth=12,
+        transformer_heads=12,
+        condition=1,
+        text=512,
+        text_layers=6,
     ),
 }
 """Those that `imginav starter --size` takes: to try a script, for one GPU in a day, and beyond."""
