@@ -266,7 +266,7 @@ def test_the_cluster_writes_a_script_that_trains(
         "#PBS -J 1-4",
         "#PBS -q gpu",
         "#PBS -l select=1:ncpus=4:ngpus=2:mem=32768mb",
-        "#PBS -l walltime=86400",
+        "#PBS -l walltime=24:00:00",
         "#PBS -j oe",
         f"#PBS -o {jobs}/",
     ]
@@ -375,7 +375,7 @@ def test_what_a_cluster_and_a_data_set_are_built_on_is_on_the_page() -> None:
     methods = next(names for header, names in tables(section("### Dataset")).items() if "method" in header)
     assert methods == {name for name in vars(LayoutSource) if not name.startswith("_")}
     methods = next(names for header, names in tables(section("### Cluster")).items() if "method" in header)
-    assert methods == {*imginav.Cluster.__abstractmethods__, "has_arrays"}
+    assert methods == {*imginav.Cluster.__abstractmethods__, "has_arrays", "time_notations", "warnings"}
 
 
 def test_names_of_earlier_versions_are_on_the_page() -> None:

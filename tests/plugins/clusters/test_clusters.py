@@ -88,8 +88,7 @@ def test_a_job_of_lsf_has_what_it_is_given() -> None:
         "#BSUB -P plan",
         "#BSUB -n 8",
         '#BSUB -R "span[hosts=1]"',
-        '#BSUB -R "rusage[mem=64GB]"',
-        "#BSUB -M 64GB",
+        '#BSUB -R "rusage[mem=65536]"',
         '#BSUB -gpu "num=2:gmodel=TeslaV100:mode=exclusive_process"',
         "#BSUB -W 23:30",
         "#BSUB -wt 10",
@@ -143,23 +142,6 @@ def test_a_job_of_slurm_has_what_it_is_given() -> None:
     assert run_lines(single)[0].endswith("--index 3 --gpus 2 &")
 
 
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({}, "32GB"),
-        ({"memory_per": "core"}, "8GB"),
-        ({"memory_per": "core", "cores": 5}, "6710887KB"),
-        ({"memory_unit": "MB"}, "32768"),
-        ({"memory_unit": "GB", "memory_per": "core", "cores": 5}, "7"),
-        ({"memory": "1500MB", "memory_unit": "GB"}, "2"),
-    ],
-)
-def test_memory_is_said_as_the_site_takes_it(settings: dict[str, object], expected: str) -> None:
-    script = LSF(**{"memory": "32GB", **settings}).script(job_spec(1))
-    assert f"#BSUB -M {expected}" in directives(script)
-    assert f'#BSUB -R "rusage[mem={expected}]"' in directives(script)
-
-
 def test_a_single_experiment_is_chosen_only_where_there_are_others() -> None:
     assert run_lines(Slurm().script(job_spec(1)))[0].endswith("'data.manifest=a b.csv' &")
     assert run_lines(Slurm().script(job_spec(2, whole=False)))[0].endswith("--index 2 &")
@@ -201,21 +183,6 @@ def test_what_slurm_says_is_understood(program: Callable[[str, str], None]) -> N
         JobId(job="9"): JobState(status="COMPLETED", is_active=False, node="node2"),
     }
     assert Slurm().states([]) == {}
-
-
-def test_what_lsf_says_is_understood(program: Callable[[str, str], None]) -> None:
-    records = """{"COMMAND":"bjobs","JOBS":3,"RECORDS":[
-        {"JOBID":"7[1]","JOBINDEX":"1","STAT":"RUN","EXEC_HOST":"4*node1:4*node2","PEND_REASON":""},
-        {"JOBID":"8","JOBINDEX":"0","STAT":"PEND","EXEC_HOST":"",
-         "PEND_REASON":"Dependency condition invalid or never satisfied;"},
-        {"JOBID":"9","ERROR":"Job <9> is not found"}]}"""
-    program("bjobs", f"cat <<'END'\n{records}\nEND\nexit 255")
-    assert LSF().states(["7", "8", "9"]) == {
-        JobId(job="7", index=1): JobState(status="RUN", is_active=True, node="node1 node2"),
-        JobId(job="8"): JobState(
-            status="PEND", is_active=True, is_stuck=True, reason="Dependency condition invalid or never satisfied;"
-        ),
-    }
 
 
 def test_an_answer_that_is_none_is_one_sentence(program: Callable[[str, str], None], tmp_path: Path) -> None:

@@ -352,6 +352,19 @@ def test_a_dry_run_prints_the_script_and_leaves_nothing(
     assert not Path("outputs").exists()
 
 
+def test_what_a_user_should_know_is_said_once_and_apart_from_the_scripts(
+    submitted: Submit, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Noting, "warnings", lambda self: [f"{self.queue} is slow"])
+    Path("imginav.toml").write_text(f"{SITE}[cluster.profiles.long]\nexperiments = ['C']\nqueue = 'long'\n")
+    paths = write("1.1", SWEEP), write("1.2")
+    for dry_run in (True, False):
+        submitted(*paths, dry_run=dry_run)
+        told = capsys.readouterr()
+        assert told.err == "warning: short is slow\nwarning: long is slow\n"
+        assert "slow" not in told.out
+
+
 def test_a_script_that_somebody_has_changed_is_kept(submitted: Submit) -> None:
     path = write("1.1")
     submitted(path)
