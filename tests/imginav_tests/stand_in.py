@@ -303,7 +303,8 @@ def main(arguments: Sequence[str]) -> int:
             signal.signal(number, signal.SIG_DFL)
         supervisor: Supervisor = module.Supervisor(folder, int(given[0]))
         return supervisor.run()
-    script = sys.stdin.read() if command == module.SUBMITS and not sys.stdin.isatty() else ""
+    reads = command == module.SUBMITS and not sys.stdin.isatty() and not Path((given or ["-"])[-1]).is_file()
+    script = sys.stdin.read() if reads else ""
     call = {"command": command, "arguments": given, "stdin": script, "cwd": str(Path.cwd())}
     with locked(folder), (folder / "calls.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(call) + "\n")

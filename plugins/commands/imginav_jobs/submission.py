@@ -62,7 +62,7 @@ class Submitter:
         phase = self.options.load(path, self.registry)
         if not phase.profiles:
             raise UserError(
-                f"{path}: there is no [cluster] to submit to; add [cluster] type = 'lsf', 'slurm' or 'local' to "
+                f"{path}: there is no [cluster] to submit to; add [cluster] type = 'lsf', 'slurm', 'pbs' or 'local' to "
                 f"{SITE_FILE}, or say --set cluster.type=slurm"
             )
         after = [job for earlier in phase.winners for job in self._jobs.get(earlier, ())]
