@@ -569,8 +569,8 @@ def _plain_bjobs(folder: Path, arguments: Sequence[str]) -> int:
                 if element["stat"] == "PEND" or ("-p" not in options and (ids or element["stat"] == "RUN")):
                     lines.append(_plain_row(job, index, "-p" in options))
     if lines:
-        columns = "FROM_HOST      JOB_NAME           " if "-p" in options else "FROM_HOST   EXEC_HOST   JOB_NAME   "
-        sys.stdout.write(f"JOBID   USER    STAT  QUEUE      {columns}SUBMIT_TIME\n" + "".join(lines))
+        sys.stdout.write("JOBID   USER    STAT  QUEUE      FROM_HOST   EXEC_HOST   JOB_NAME   SUBMIT_TIME\n")
+        sys.stdout.writelines(lines)
     elif not missing:
         missing.append("No job found")
     sys.stderr.write("".join(f"{line}\n" for line in missing))
@@ -582,8 +582,8 @@ def _plain_row(job: Job, index: str, pending: bool) -> str:
     name, when = _name(job, index), _when(job["submitted"])
     head = f"{job['id']:<7} {user:<7} {element['stat']:<5.5} "
     if pending:
-        name = f"*{name[-17:]}" if len(name) > 18 else name
-        return f"{head}{job['queue']:<11.11} {host:<14.14} {name:<18} {when}\n {element['pend_reason']};\n"
+        reason = f" {element['pend_reason']}: 1 host;\n"
+        return f"{head}{job['queue']:<10} {host:<11} {'':<11} {name:<10} {when}  \n{reason}"
     counts = {slot: job["slots"].count(slot) for slot in job["slots"]}
     hosts = ":".join(f"{count}*{slot}" if count > 1 else slot for slot, count in counts.items())
     hosts = hosts if element["started"] else "   -   "

@@ -162,7 +162,7 @@ def test_a_job_of_openlava_leaves_before_its_wall_time_and_is_queued_again(openl
     array = cluster.submit(job, [])
     follower = cluster.submit(after, [array])
     waiting = cluster.states([follower])[JobId(job=follower)]
-    assert waiting == JobState(status="PEND", is_active=True, reason="Job dependency condition not satisfied;")
+    assert waiting == JobState(status="PEND", is_active=True, reason="Job dependency condition not satisfied: 1 host;")
     wait_until(
         lambda: not any(state.is_active for state in LSF().states([array, follower, "999"]).values()), seconds=30
     )
@@ -213,11 +213,11 @@ TABLE = """JOBID   USER    STAT  QUEUE      FROM_HOST   EXEC_HOST   JOB_NAME   S
 a line of the site
 """
 
-PENDING = """JOBID   USER    STAT  QUEUE       FROM_HOST      JOB_NAME           SUBMIT_TIME
-7       me      PEND  normal      login          group[2]           Nov  8 03:05
+PENDING = """JOBID   USER    STAT  QUEUE      FROM_HOST   EXEC_HOST   JOB_NAME   SUBMIT_TIME
+7       me      PEND  normal     login                   group[2]   Nov  8 03:05
  The job array has reached its running element limit;
-9       me      PEND  normal      login          follower           Nov 28 23:55
- Dependency condition invalid or never satisfied;
+9       me      PEND  normal     login                   follower   Nov 28 23:55
+ Dependency condition invalid or never satisfied: 1 host;
  Load information unavailable: 2 hosts;
 """
 
@@ -235,7 +235,7 @@ def test_states_as_a_table(program: Program) -> None:
             status="PEND",
             is_active=True,
             is_stuck=True,
-            reason="Dependency condition invalid or never satisfied; Load information unavailable: 2 hosts;",
+            reason="Dependency condition invalid or never satisfied: 1 host; Load information unavailable: 2 hosts;",
         ),
         JobId(job="10"): JobState(status="EXIT", is_active=False, node="node1"),
     }
