@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,11 +12,11 @@ import numpy as np
 import pytest
 import tomli
 import torch
-from attrs import evolve
 from PIL import Image
 
 import imginav
-from imginav import Candidate, DataSpec, JobId, JobState, LayoutSource, UserError, Workplace, plugin
+import imginav_clusters.pbs
+from imginav import Candidate, DataSpec, LayoutSource, Workplace, plugin
 from imginav.cli import main
 from imginav.plugin import run_view
 from imginav.plugin.commands import CommandSpecs
@@ -26,7 +24,6 @@ from imginav.plugin.hookspecs import RunSpecs
 from imginav.plugin.registry import PluginSpecs, Registry, installed
 from imginav_clusters import shell
 from imginav_tests.csv_tables import read_table
-from imginav_tests.job_specs import job_spec
 from imginav_tests.probed import subject
 from imginav_tests.trained import trained_autoencoder
 
@@ -246,91 +243,25 @@ def test_the_probe_measures_smooth_latents_as_predictable_and_scrambled_ones_as_
     assert smooth.definition == probe.definitions["neighbour_error"]
 
 
-QSTAT = """{"timestamp": 1479277336, "pbs_version": "22.05", "pbs_server": "server", "Jobs": {
-    "7[].server": {"Job_Name": "group", "job_state": "B", "array": "True"},
-    "7[1].server": {"Job_Name": "group", "job_state": "R", "exec_host": "node1/0*4+node2/0*4+node1/1*4"},
-    "7[3].server": {"Job_Name": "group", "job_state": "Q", "comment": "Not Running: no free node"},
-    "8.server": {"Job_Name": "run_2", "job_state": "F", "exec_host": "node2/1"}}}"""
-
-
-def test_the_cluster_writes_a_script_that_trains(
-    page: Registry, program: Callable[[str, str], None], tmp_path: Path
-) -> None:
-    cluster = page.find("cluster", "pbs")(queue="gpu", wall_time="24h", memory="32GB", gpus=2, setup=("export A=b",))
-    jobs = tmp_path / "jobs"
-    jobs.mkdir()
-    job = job_spec(1, 3, 4, whole=False, folder=jobs)
-    lines = cluster.script(job).splitlines()
-    assert [line for line in lines if line.startswith("#PBS")] == [
-        "#PBS -N group",
-        "#PBS -J 1-4",
-        "#PBS -q gpu",
-        "#PBS -l select=1:ncpus=4:ngpus=2:mem=32768mb",
-        "#PBS -l walltime=86400",
-        "#PBS -j oe",
-        f"#PBS -o {jobs}/",
-    ]
-    (trains,) = (line for line in lines if "imginav run" in line)
-    assert trains == (
-        "imginav run phases/1.toml --set 'data.manifest=a b.csv' --index auto --gpus 2 --set train.time_limit=86100s &"
-    )
-    assert not [line for line in cluster.script(job_spec(1, 2, 3, folder=jobs)).splitlines() if line.startswith("case")]
-
-    program("imginav", 'echo "$@ $A"; exit 85')
-    job.script.write_text(cluster.script(job))
-    for index, expected in ((2, 0), (3, 85)):
-        environment = {**os.environ, "PBS_O_WORKDIR": str(tmp_path), "PBS_JOBID": f"7[{index}].server"}
-        ran = subprocess.run(["/bin/bash", job.script], env={**environment, "PBS_ARRAY_INDEX": str(index)}, check=False)
-        assert ran.returncode == expected
-    place = cluster.job_of({"PBS_JOBID": "7[3].server"})
-    assert place == JobId(job="7[].server", index=3)
-    assert cluster.log(jobs, place).read_text().startswith("run phases/1.toml --set data.manifest=a b.csv --index auto")
-    assert cluster.log(jobs, place).read_text().endswith(" b\n")
-    assert cluster.log(jobs, JobId(job="7[].server", index=2)).read_text() == ""
-
-
-def test_a_phase_is_submitted_to_the_cluster(phase: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = ("--set", "cluster.type=pbs", "--set", "cluster.wall_time=2h")
+def test_the_cluster_of_a_site_has_its_habits(phase: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ("--set", "cluster.type=our_lsf", "--set", "cluster.memory=32GB")
     assert main(["submit", str(phase), "--dry-run", *settings]) == 0
-    assert "#PBS -N examples\n" in capsys.readouterr().out
-    assert main(["submit", str(phase), "--dry-run", *settings, "--set", "cluster.nodes=2"]) == 2
-    assert (
-        "expected nodes = 1, all that the cluster pbs can start, found 2 @ cluster (--set)" in capsys.readouterr().err
-    )
+    told = capsys.readouterr()
+    assert '#BSUB -R "rusage[mem=8192]"\n' in told.out
+    assert '#BSUB -gpu "num=1:mode=exclusive_process"\n' in told.out
+    assert "warning: our queues end a job after 15 minutes; set cluster.wall_time, such as 24h\n" in told.err
+    assert main(["submit", str(phase), "--dry-run", *settings, "--set", "cluster.wall_time=24:00"]) == 0
+    told = capsys.readouterr()
+    assert "#BSUB -W 24:00\n" in told.out
+    assert "15 minutes" not in told.err
 
 
-def test_the_cluster_understands_its_scheduler(
-    page: Registry, program: Callable[[str, str], None], tmp_path: Path
-) -> None:
-    cluster = page.find("cluster", "pbs")()
-    program("qstat", f"echo 'qstat: Unknown Job Id 9.server' >&2; cat <<'END'\n{QSTAT}\nEND\nexit 153")
-    assert cluster.states(["7[].server", "8.server", "9.server"]) == {
-        JobId(job="7[].server"): JobState(status="B", is_active=True),
-        JobId(job="7[].server", index=1): JobState(status="R", is_active=True, node="node1 node2"),
-        JobId(job="7[].server", index=3): JobState(status="Q", is_active=True, reason="Not Running: no free node"),
-        JobId(job="8.server"): JobState(status="F", is_active=False, node="node2"),
-    }
-    assert cluster.states([]) == {}
-    assert cluster.job_of({}) is None
-    program("qstat", "echo 'qstat: cannot connect to server' >&2; exit 1")
-    with pytest.raises(UserError, match="qstat did not answer in JSON: 'qstat: cannot connect to server'"):
-        cluster.states(["8.server"])
-
-    program("qsub", f'echo "$@" > {tmp_path}/submitted; echo 9.server')
-    assert cluster.submit(job_spec(1, folder=tmp_path), ["7[].server", "8.server"]) == "9.server"
-    submitted = (tmp_path / "submitted").read_text()
-    assert submitted == f"-W depend=afterok:7[].server:8.server {tmp_path}/run_1.sh\n"
-    program("qdel", f'echo "$@" > {tmp_path}/ended')
-    cluster.cancel([JobId(job="7[].server", index=3), JobId(job="8.server")])
-    assert (tmp_path / "ended").read_text() == "7[3].server 8.server\n"
-
-
-def test_the_cluster_refuses_what_it_cannot_start(page: Registry) -> None:
-    cluster = page.find("cluster", "pbs")()
-    with pytest.raises(ValueError, match="expected nodes = 1, all that the cluster pbs can start, found 2"):
-        evolve(cluster, nodes=2)
-    with pytest.raises(ValueError, match="expected a notice shorter than wall_time"):  # of the base class
-        evolve(cluster, wall_time="5m")
+def test_what_the_page_shows_of_a_cluster_is_its_source() -> None:
+    (excerpt,) = re.findall(r"^```text\n(    def submission.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    source = inspect.getsource(imginav_clusters.pbs)
+    parts = excerpt.split("\n\n")
+    assert len(parts) == 4
+    assert [part for part in parts if f"{part.rstrip()}\n" not in source] == []
 
 
 @pytest.mark.parametrize("module", [imginav, plugin], ids=lambda module: module.__name__)
@@ -375,7 +306,7 @@ def test_what_a_cluster_and_a_data_set_are_built_on_is_on_the_page() -> None:
     methods = next(names for header, names in tables(section("### Dataset")).items() if "method" in header)
     assert methods == {name for name in vars(LayoutSource) if not name.startswith("_")}
     methods = next(names for header, names in tables(section("### Cluster")).items() if "method" in header)
-    assert methods == {*imginav.Cluster.__abstractmethods__, "has_arrays"}
+    assert methods == {*imginav.Cluster.__abstractmethods__, "has_arrays", "time_notations", "warnings"}
 
 
 def test_names_of_earlier_versions_are_on_the_page() -> None:

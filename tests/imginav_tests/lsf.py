@@ -3,12 +3,12 @@ reference does not document, record how they were called, and really run the job
 
 The pages named in comments are those of the LSF 10.1 command reference, unless another book is named. What is
 documented but not acted out here is refused too, in words that begin "stand-in does not implement".
+
+Installed as `openlava`, it refuses what OpenLava 4 does not know, and prints its tables.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import getpass
 import json
 import math
@@ -19,107 +19,46 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-Job = dict[str, Any]  # what a file state/<job id>.json holds
-COMMANDS = ("bsub", "bjobs", "bkill", "blaunch")
-TICK = 0.03  # how often a job is looked at, in seconds
-LIFETIME = 3600.0  # a job nobody stopped, such as one whose dependency is never met, is given up after this long
-FULL = "The job array has reached its running element limit"
+from imginav_tests import stand_in
+from imginav_tests.stand_in import FULL, Job, Refused, Signal, calls, expect, like, positive, read, state, stop
+
+__all__ = ["COMMANDS", "FULL", "SUBMITS", "Refused", "Supervisor", "calls", "install", "state", "stop"]
+
 REASONS = {
     "TERM_RUNLIMIT": "TERM_RUNLIMIT: job killed after reaching LSF run time limit",
     "TERM_OWNER": "TERM_OWNER: job killed by owner",
     "TERM_FORCE_OWNER": "TERM_FORCE_OWNER: job killed by owner without time for cleanup",
 }
+VERSIONS = {
+    "lsf10": "IBM Spectrum LSF Standard 10.1.0.14, Jun 13 2023\nCopyright International Business Machines Corp.\n",
+    "openlava": "OpenLava 4.0.0, Jun 11 2017\n",
+}
 
 
-class Refused(Exception):  # noqa: N818 - what LSF does, not what went wrong here
-    """A command was given something that LSF 10.1 does not document, or that the stand-in does not act out."""
-
-
-# ---------------------------------------------------------------- what a test uses
-
-
-def install(folder: Path, *, minute: float = 60.0, hosts: Sequence[str] = ("node1",)) -> dict[str, str]:
+def install(
+    folder: Path,
+    *,
+    minute: float = 60.0,
+    hosts: Sequence[str] = ("node1",),
+    variant: str = "lsf10",
+    takes_units: bool = True,
+    unit_for_limits: str = "",
+    requeue_exit_values: Sequence[int] = (),
+) -> dict[str, str]:
     """Put the commands into `folder/bin` and return the environment variables to add.
 
-    One minute of `-W` and `-wt` lasts `minute` seconds, and jobs run as if on `hosts`.
+    One minute of `-W` and `-wt` lasts `minute` seconds, and jobs run as if on `hosts`. A site may refuse memory with a
+    unit (`takes_units`), have an LSF_UNIT_FOR_LIMITS, and a queue with REQUEUE_EXIT_VALUES.
     """
-    folder = folder.resolve()
-    (folder / "state").mkdir(parents=True)
-    (folder / "bin").mkdir()
-    _write(folder / "state" / "settings.json", {"minute": minute, "hosts": list(hosts)})
-    for command in COMMANDS:
-        wrapper = folder / "bin" / command
-        # -I and -S: what a test puts into the environment is for the job, and must not change the stand-in
-        start = shlex.join([sys.executable, "-I", "-S", str(Path(__file__).resolve()), command, str(folder)])
-        wrapper.write_text(f'#!/bin/sh\nexec {start} "$@"\n', encoding="utf-8")
-        wrapper.chmod(0o755)
-    path = f"{folder / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    return {"PATH": path, "LSF_BINDIR": str(folder / "bin"), "LSF_ENVDIR": str(folder / "state")}
-
-
-def stop(folder: Path) -> None:
-    """End every process that is left, and let no job start any more."""
-    folder = folder.resolve()
-    with _locked(folder):
-        (folder / "state" / "stopped").touch()
-        for path in _job_files(folder):
-            job = _read(path)
-            with contextlib.suppress(OSError):  # its number may be another process's by now, hence the look at it
-                if str(folder) in Path(f"/proc/{job['supervisor']}/cmdline").read_text(encoding="utf-8"):
-                    os.kill(job["supervisor"], signal.SIGKILL)
-            for element in job["elements"].values():
-                if element["stat"] == "RUN":
-                    _signal(element["pgid"], signal.SIGKILL)
-                    element.update(stat="EXIT", finished=time.time())
-            _write(path, job)
-
-
-def calls(folder: Path) -> list[dict[str, Any]]:
-    """Return what each command was called with: `command`, `arguments`, `stdin` (of `bsub`), `cwd`."""
-    path = folder / "calls.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-
-
-def state(folder: Path, job_id: int) -> Job:
-    """Return all that is known of a job; its `elements` count their `requeues`, and list the `signals` sent."""
-    job: Job = _read(folder / "state" / f"{job_id}.json")
-    return job
-
-
-# ---------------------------------------------------------------- files that several processes share
-
-
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _write(path: Path, value: Any) -> None:
-    beside = path.with_suffix(f".{os.getpid()}")
-    beside.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    beside.replace(path)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    with (folder / "state" / "lock").open("w", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _job_files(folder: Path) -> list[Path]:
-    return sorted(
-        (path for path in (folder / "state").glob("*.json") if path.stem.isdigit()), key=lambda p: int(p.stem)
-    )
-
-
-def _signal(group: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, number)
+    settings = {"minute": minute, "hosts": list(hosts), "variant": variant, "takes_units": takes_units}
+    settings |= {"unit_for_limits": unit_for_limits, "requeue_exit_values": list(requeue_exit_values)}
+    variables = stand_in.install(folder, "lsf", list(COMMANDS), settings)
+    return {**variables, "LSF_BINDIR": f"{folder.resolve()}/bin", "LSF_ENVDIR": f"{folder.resolve()}/state"}
 
 
 # ---------------------------------------------------------------- bsub: the values of its options
@@ -135,46 +74,26 @@ GPU = {  # bsub -gpu
 }  # fmt: skip
 
 
-def _expect(condition: object, complaint: str) -> None:
-    if not condition:
-        raise Refused(complaint)
-
-
-def _like(pattern: str, what: str) -> Callable[[str], str]:
-    """Return a check for a value which is `what`, and used as it is."""
-
-    def check(value: str) -> str:
-        _expect(re.fullmatch(pattern, value), f"{value!r} is not {what}")
-        return value
-
-    return check
-
-
-def _positive(value: str) -> int:
-    _expect(re.fullmatch(r"[1-9]\d*", value), f"{value!r} is not a positive number")
-    return int(value)
-
-
 def _tasks(value: str) -> int:
     """Read `min_tasks[,max_tasks]` (bsub -n); the stand-in gives the least."""
     least, _, most = value.partition(",")
-    _expect(not most or _positive(most) >= _positive(least), f"{value!r} has a maximum below its minimum")
-    return _positive(least)
+    expect(not most or positive(most) >= positive(least), f"{value!r} has a maximum below its minimum")
+    return positive(least)
 
 
 def _minutes(value: str) -> int:
     """Read `[hour:]minute` (bsub -W, bsub -wt), where the minutes may be more than 59."""
-    _expect("/" not in value, "stand-in does not implement a run time that another host's speed is to correct")
+    expect("/" not in value, "stand-in does not implement a run time that another host's speed is to correct")
     match = re.fullmatch(r"(?:(\d+):)?(\d+)", value)
     minutes = int(match[1] or 0) * 60 + int(match[2]) if match else 0
-    _expect(minutes, f"{value!r} is not a time as [hour:]minute")
+    expect(minutes, f"{value!r} is not a time as [hour:]minute")
     return minutes
 
 
 def _signal_name(value: str) -> str:
     """Read a signal's name (bsub -wa; `CHKPNT` and commands are lsb.queues' JOB_WARNING_ACTION only)."""
-    _expect(value != "CHKPNT", "stand-in does not implement checkpoints as the warning action")
-    _expect(f"SIG{value}" in signal.Signals.__members__, f"{value!r} is no signal's name without SIG, such as URG")
+    expect(value != "CHKPNT", "stand-in does not implement checkpoints as the warning action")
+    expect(f"SIG{value}" in signal.Signals.__members__, f"{value!r} is no signal's name without SIG, such as URG")
     return value
 
 
@@ -186,7 +105,7 @@ def _indices(text: str) -> list[int]:
         if bounds is None:
             raise Refused(f"{part!r} is not an index, nor indices as start-end[:step]")
         first, last = int(bounds[1]), int(bounds[2] or bounds[1])
-        _expect(first <= last <= ARRAY_SIZE, f"{part!r} runs backwards or beyond {ARRAY_SIZE}")
+        expect(first <= last <= ARRAY_SIZE, f"{part!r} runs backwards or beyond {ARRAY_SIZE}")
         indices += range(first, last + 1, int(bounds[3] or 1))
     return indices
 
@@ -194,14 +113,14 @@ def _indices(text: str) -> list[int]:
 def _job_name(value: str) -> dict[str, Any]:
     """Read a job's name (bsub -J), or an array's with its indices, `name[1-5,8,10-20:2]%limit`."""
     if not set("[]%") & set(value):
-        _expect(value.strip() and len(value) <= 4094, "not a job's name")
+        expect(value.strip() and len(value) <= 4094, "not a job's name")
         return {"name": value, "indices": [], "limit": 0}
     match = re.fullmatch(r"([\w.-]+)\[([^\[\]]*)\](?:%(\d+))?", value, re.ASCII)
     if match is None:
         raise Refused(f"{value!r} is neither a job's name nor an array's, as name[1-5]%2")
     indices = _indices(match[2])
-    _expect(len(set(indices)) == len(indices), f"an index is repeated in {value!r}")
-    return {"name": match[1], "indices": sorted(indices), "limit": _positive(match[3]) if match[3] else 0}
+    expect(len(set(indices)) == len(indices), f"an index is repeated in {value!r}")
+    return {"name": match[1], "indices": sorted(indices), "limit": positive(match[3]) if match[3] else 0}
 
 
 def _gpu(value: str) -> dict[str, str]:
@@ -210,43 +129,43 @@ def _gpu(value: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for part in value.split(":"):
         key, _, setting = part.partition("=")
-        _expect(key in GPU, f"{key!r} is no GPU requirement")
-        _expect(key not in found, f"{key!r} is given twice")
-        _expect(re.fullmatch(GPU[key], setting), f"{key} cannot be {setting!r}")
+        expect(key in GPU, f"{key!r} is no GPU requirement")
+        expect(key not in found, f"{key!r} is given twice")
+        expect(re.fullmatch(GPU[key], setting), f"{key} cannot be {setting!r}")
         found[key] = setting
     return found
 
 
 def _requirement(value: str) -> dict[str, str]:
     """Read a resource requirement (bsub -R; Administering LSF, "Resource requirement strings")."""
-    _expect("{" not in value, "stand-in does not implement compound or alternative resource requirements")
+    expect("{" not in value, "stand-in does not implement compound or alternative resource requirements")
     # LSF takes what names no section for select[...]; here that would hide every typo in a section's name
     sections = r"(?:select|order|rusage|span|same|cu|affinity)\[[^\[\]]*\]"
-    _expect(re.fullmatch(rf"{sections}( +{sections})*", value.strip()), f"{value!r} is no row of section[...]")
+    expect(re.fullmatch(rf"{sections}( +{sections})*", value.strip()), f"{value!r} is no row of section[...]")
     found: dict[str, str] = {}
     for name, content in re.findall(r"(\w+)\[([^\[\]]*)\]", value):
-        _expect(name not in found and content.strip(), f"{name}[] is empty or given twice")
-        _expect(name != "select" or not found, "select[] is not the first section")
+        expect(name not in found and content.strip(), f"{name}[] is empty or given twice")
+        expect(name != "select" or not found, "select[] is not the first section")
         found[name] = content
     if "span" in found:
-        _expect(re.fullmatch(r"hosts=1|ptile=[1-9]\d*", found["span"]), f"span[{found['span']}] is not known here")
+        expect(re.fullmatch(r"hosts=1|ptile=[1-9]\d*", found["span"]), f"span[{found['span']}] is not known here")
     for usage in re.split(r"\|\||[,:]", found.get("rusage", "mem=1")):
         name, _, amount = usage.strip().partition("=")
-        _expect(name not in LEGACY_GPUS, f"{name} was replaced by bsub -gpu")
+        expect(name not in LEGACY_GPUS, f"{name} was replaced by bsub -gpu")
         number = rf"\d+{SIZE}?" if name in ("mem", "swp", "tmp") else r"\d+(\.\d+)?"
         pattern = {"duration": r"\d+[mhs]?", "decay": r"[01]"}.get(name, rf"{number}(/(job|task|host))?")
-        _expect(re.fullmatch(r"[A-Za-z]\w*", name) and re.fullmatch(pattern, amount), f"{usage!r} is no usage")
+        expect(re.fullmatch(r"[A-Za-z]\w*", name) and re.fullmatch(pattern, amount), f"{usage!r} is no usage")
     return found
 
 
 def _exit_codes(value: str) -> dict[str, Any]:
     """Read `"[all] [~number ...] | [number ...] [EXCLUDE(exit_code ...)]"` (bsub -Q)."""
-    _expect("EXCLUDE" not in value, "stand-in does not implement EXCLUDE, the requeue on another host")
+    expect("EXCLUDE" not in value, "stand-in does not implement EXCLUDE, the requeue on another host")
     words = value.split()
     every = words[:1] == ["all"]
-    _expect(words and all(re.fullmatch(r"~\d+" if every else r"\d+", word) for word in words[every:]), f"{value!r}")
+    expect(words and all(re.fullmatch(r"~\d+" if every else r"\d+", word) for word in words[every:]), f"{value!r}")
     codes = [int(word.strip("~")) for word in words[every:]]
-    _expect(all(code <= 255 for code in codes), "an exit code is above 255")
+    expect(all(code <= 255 for code in codes), "an exit code is above 255")
     return {"all": every, "codes": codes}
 
 
@@ -265,11 +184,11 @@ def _dependency(value: str) -> list[tuple[str, int]]:
     shape = "".join({"&&": "&", "||": "|"}.get(word, word if word in "!()" else "x") for word in tokens)
     while (shorter := re.sub(r"!x|\(x\)|x[&|]x", "x", shape, count=1)) != shape:
         shape = shorter
-    _expect(shape == "x", f"bad dependency condition {value!r}")
+    expect(shape == "x", f"bad dependency condition {value!r}")
     needed = []
     for word in tokens:
         match = re.fullmatch(r"(done|ended)\(\s*(\d+)\s*\)", word)
-        _expect(match or word in ("&&", "(", ")"), f"stand-in does not implement {word} in a dependency condition")
+        expect(match or word in ("&&", "(", ")"), f"stand-in does not implement {word} in a dependency condition")
         if match:
             needed.append((match[1], int(match[2])))
     return needed
@@ -281,13 +200,13 @@ def _environment(value: str) -> dict[str, str]:
     site["PATH"] = os.defpath
     if value == "none":
         return site
-    _expect("'" not in value, "stand-in does not implement quoted values in -env")
+    expect("'" not in value, "stand-in does not implement quoted values in -env")
     first, *others = (part.strip() for part in value.split(","))
     chosen = dict(os.environ) if first == "all" else site
     for part in others if first == "all" else [first, *others]:
-        _expect(re.fullmatch(r"~?\w+|\w+=.*", part) and part not in ("all", "none"), f"{part!r} is no variable")
+        expect(re.fullmatch(r"~?\w+|\w+=.*", part) and part not in ("all", "none"), f"{part!r} is no variable")
         name, equals, setting = part.partition("=")
-        _expect(first == "all" or not name.startswith("~"), "~ needs all before it")
+        expect(first == "all" or not name.startswith("~"), "~ needs all before it")
         if name.startswith("~"):
             chosen.pop(name[1:], None)
         elif equals or name in os.environ:
@@ -295,14 +214,14 @@ def _environment(value: str) -> dict[str, str]:
     return chosen
 
 
-_word = _like(r"[^\s\[\]{}\"'=]+", "a single name")
-_file = _like(r".*\S.*[^/]|[^/\s]", "a file's path, or a folder's, which the stand-in does not implement")
+_word = like(r"[^\s\[\]{}\"'=]+", "a single name")
+_file = like(r".*\S.*[^/]|[^/\s]", "a file's path, or a folder's, which the stand-in does not implement")
 OPTIONS: dict[str, Callable[[str], Any]] = {
     "-J": _job_name, "-q": _word, "-n": _tasks, "-R": _requirement, "-W": _minutes, "-gpu": _gpu, "-wt": _minutes,
     "-wa": _signal_name, "-Q": _exit_codes, "-o": _file, "-oo": _file, "-e": _file, "-eo": _file, "-w": _dependency,
-    "-P": _word, "-G": _word, "-app": _word, "-u": _word, "-sp": _positive, "-env": _environment,
-    "-M": _like(rf"[1-9]\d*{SIZE}?!?", "a limit such as 4GB"), "-cwd": _like(r".*\S.*", "a folder's path"),
-    "-L": _like(r"/.{0,57}", "the full path of a login shell"),
+    "-P": _word, "-G": _word, "-app": _word, "-u": _word, "-sp": positive, "-env": _environment,
+    "-M": like(rf"[1-9]\d*{SIZE}?!?", "a limit such as 4GB"), "-cwd": like(r".*\S.*", "a folder's path"),
+    "-L": like(r"/.{0,57}", "the full path of a login shell"),
 }  # fmt: skip
 FLAGS = {"-r", "-rn", "-x", "-N", "-B"}
 DOCUMENTED = re.compile(  # of the other options, those likely to be tried
@@ -317,13 +236,13 @@ def _parse(words: Sequence[str], where: str) -> dict[str, Any]:
     rest = list(words)
     while rest:
         name = rest.pop(0)
-        _expect(not DOCUMENTED.fullmatch(name), f"stand-in does not implement {name}, {where}")
-        _expect(name in FLAGS or name in OPTIONS, f"{name!r} is no option, {where}")
-        _expect(name == "-R" or name not in found, f"{name} is given twice, {where}")
+        expect(not DOCUMENTED.fullmatch(name), f"stand-in does not implement {name}, {where}")
+        expect(name in FLAGS or name in OPTIONS, f"{name!r} is no option, {where}")
+        expect(name == "-R" or name not in found, f"{name} is given twice, {where}")
         if name in FLAGS:
             found[name] = True
             continue
-        _expect(rest, f"{name} lacks its value, {where}")
+        expect(rest, f"{name} lacks its value, {where}")
         text = rest.pop(0)
         try:
             value = OPTIONS[name](text)
@@ -344,14 +263,14 @@ def _options(arguments: Sequence[str], script: str) -> dict[str, Any]:
                 words = shlex.split(line.removeprefix("#BSUB"))
             except ValueError as error:
                 raise Refused(f"line {number}: {error}") from None
-            _expect(line[5:6].isspace() and words, f"line {number}: no option after #BSUB")
+            expect(line[5:6].isspace() and words, f"line {number}: no option after #BSUB")
             _parse(words, f"in line {number}")  # for the line's number in the message
             given += words
     options = _parse(given, "in the script") | _parse(arguments, "on the command line")
     for one, other in (("-wa", "-wt"), ("-wt", "-wa")):
-        _expect(one not in options or other in options, f"{one} has no effect without {other}")
+        expect(one not in options or other in options, f"{one} has no effect without {other}")
     for one, other in (("-r", "-rn"), ("-o", "-oo"), ("-e", "-eo")):
-        _expect(not {one, other} <= options.keys(), f"{one} conflicts with {other}")
+        expect(not {one, other} <= options.keys(), f"{one} conflicts with {other}")
     return options
 
 
@@ -372,30 +291,43 @@ def _allocate(options: dict[str, Any], hosts: Sequence[str]) -> list[str]:
 
 def bsub(folder: Path, arguments: Sequence[str], script: str) -> int:
     """Check a job script, keep a copy of it, and leave a process behind which runs it."""
+    settings = read(folder / "state" / "settings.json")
+    if list(arguments) == ["-V"]:
+        sys.stderr.write(VERSIONS[settings["variant"]])
+        return 0
     options = _options(arguments, script)
-    _expect(script.strip(), "stand-in does not implement a command on the command line; no script on stdin")
+    _refuse_what_this_site_lacks(options, settings)
+    expect(script.strip(), "stand-in does not implement a command on the command line; no script on stdin")
     name = options.pop("-J", None) or {"name": "", "indices": [], "limit": 0}
-    with _locked(folder):
-        _expect(not (folder / "state" / "stopped").exists(), "the stand-in was stopped")
-        for _, needed in options.get("-w", []):
-            _expect((folder / "state" / f"{needed}.json").exists(), f"{needed}: No matching job found")
-        job_id = max((int(path.stem) for path in _job_files(folder)), default=100) + 1
-        (folder / "state" / f"{job_id}.sh").write_text(script, encoding="utf-8")
-        element: Job = {"stat": "PEND", "pend_reason": "New job is waiting for scheduling", "reason": "", "requeues": 0}
-        element |= dict.fromkeys(("exit_code", "started", "finished", "pgid", "kill")) | {"signals": []}
-        job: Job = {"id": job_id, **name, "options": options, "submitted": time.time(), "cwd": str(Path.cwd())}
-        job["queue"] = options.get("-q", "normal")
-        job["slots"] = _allocate(options, _read(folder / "state" / "settings.json")["hosts"])
-        # without a name the job is called after its command, which for a script is its first line
-        job["name"] = name["name"] or next(line for line in script.splitlines() if line.strip())
-        job["elements"] = {str(index): element for index in name["indices"] or [0]}
-        with (folder / "state" / f"{job_id}.log").open("w", encoding="utf-8") as log:
-            job["supervisor"] = subprocess.Popen(
-                [sys.executable, "-I", "-S", __file__, "supervise", str(folder), str(job_id)],
-                env=options.pop("-env", None), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            ).pid  # fmt: skip
-        _write(folder / "state" / f"{job_id}.json", job)
+    job: Job = {"options": options, "limit": name["limit"], "after": options.get("-w", [])}
+    job |= {"queue": options.get("-q", "normal"), "slots": _allocate(options, settings["hosts"])}
+    # without a name the job is called after its command, which for a script is its first line
+    job["name"] = name["name"] or next(line for line in script.splitlines() if line.strip())
+    with stand_in.locked(folder):
+        for _, needed in job["after"]:
+            expect((folder / "state" / f"{needed}.json").exists(), f"{needed}: No matching job found")
+        job_id = stand_in.add_job(folder, script, job, name["indices"], options.pop("-env", None))
     sys.stdout.write(f"Job <{job_id}> is submitted to {'' if '-q' in options else 'default '}queue <{job['queue']}>.\n")
+    return 0
+
+
+def _refuse_what_this_site_lacks(options: dict[str, Any], settings: dict[str, Any]) -> None:
+    if settings["variant"] == "openlava":  # lsb.sub.c, the template of its options
+        lacking = {"-gpu", "-wt", "-wa", "-Q", "-app", "-env", "-oo", "-eo", "-rn", "-cwd"} & options.keys()
+        expect(not lacking, f"invalid option {' '.join(sorted(lacking))}")
+    sizes = [options.get("-M", ""), *(found.get("rusage", "") for found in options.get("-R", []))]
+    written = [size for size in sizes if re.search(rf"\d{SIZE}", size)]
+    expect(settings["takes_units"] or not written, f"{' '.join(written)}: Bad resource requirement syntax")
+
+
+def badmin(folder: Path, arguments: Sequence[str], script: str = "") -> int:
+    """Print the parameters of lsf.conf that are set."""
+    settings = read(folder / "state" / "settings.json")
+    expect(settings["variant"] == "lsf10", "unknown command showconf")
+    expect(list(arguments) == ["showconf", "mbd"], f"stand-in does not implement {' '.join(arguments)}")
+    unit = settings["unit_for_limits"]
+    lines = ["MBD configuration at Sat Nov 28 23:59:00 2026", " LSB_SHAREDIR = /lsf/work"]
+    sys.stdout.write("\n".join([*lines, *([f" LSF_UNIT_FOR_LIMITS = {unit}"] if unit else [])]) + "\n")
     return 0
 
 
@@ -403,69 +335,17 @@ def bsub(folder: Path, arguments: Sequence[str], script: str) -> int:
 
 
 @dataclass
-class Supervisor:
+class Supervisor(stand_in.Supervisor):
     """What takes one job from PEND to its end."""
 
-    folder: Path
-    job_id: int
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-
-    def run(self) -> int:
-        minute = float(_read(self.folder / "state" / "settings.json")["minute"])
-        born = time.monotonic()
-        path = self.folder / "state" / f"{self.job_id}.json"
-        while path.exists() and time.monotonic() < born + LIFETIME:  # a test's folder may vanish before its jobs end
-            with _locked(self.folder):
-                job = _read(path)
-                before = json.dumps(job)
-                self.step(job, minute)
-                if json.dumps(job) != before:
-                    _write(path, job)
-            if not self.processes and all(element["stat"] in ("DONE", "EXIT") for element in job["elements"].values()):
-                return 0
-            time.sleep(TICK)
-        for process in self.processes.values():
-            _signal(process.pid, signal.SIGKILL)
-        return 1
-
-    def step(self, job: Job, minute: float) -> None:
-        """Look at each element once: end those that ended, signal those that are due, start those that may."""
-        for index, process in list(self.processes.items()):
-            if process.poll() is None:
-                self.send(job, job["elements"][index], process.pid, minute)
-            else:
-                # What LSF does with processes that outlive the script is not documented. Killing them at once shows
-                # a script that dies of a signal which the program it waits for was meant to catch.
-                _signal(process.pid, signal.SIGKILL)
-                del self.processes[index]
-                self.end(job, index, process.returncode)
-        reason = self.obstacle(job)
-        for index, element in job["elements"].items():
-            if element["stat"] == "PEND":
-                full = job["limit"] and len(self.processes) >= job["limit"]
-                element["pend_reason"] = reason or (FULL if full else "")
-                if not element["pend_reason"]:
-                    self.start(job, index)
-
-    def obstacle(self, job: Job) -> str:
-        """Return why no element may start, or nothing."""
-        waiting = ""
-        for condition, needed in job["options"].get("-w", []):
-            stats = [element["stat"] for element in state(self.folder, needed)["elements"].values()]
-            if condition == "done" and "EXIT" in stats:
-                return "Dependency condition invalid or never satisfied"
-            if not set(stats) <= {"DONE", "EXIT"}:
-                waiting = "Job dependency condition not satisfied"
-        return waiting or ("" if job["slots"] else "Not enough hosts to meet the job's spanning requirement")
-
-    def send(self, job: Job, element: dict[str, Any], group: int, minute: float) -> None:
-        """Send the signals that are due to all processes of a running element, each once.
+    def signals(self, job: Job, element: dict[str, Any]) -> list[Signal]:
+        """Return the signals that a running element gets, now or later.
 
         At the run limit LSF sends SIGUSR2, and kills the job as bkill does if it has not ended within ten minutes
         (bsub -W). Here the next signal follows as soon as bkill's do (JOB_TERMINATE_INTERVAL, ten seconds).
         """
-        pause, now, options = 10 / 60 * minute, time.time(), job["options"]
-        due: list[tuple[float, str, str]] = []  # when, which signal, what of
+        minute, options = self.settings["minute"], job["options"]
+        pause, due = 10 / 60 * minute, list[Signal]()
         if "-W" in options:
             limit = element["started"] + options["-W"] * minute
             if "-wa" in options:
@@ -473,12 +353,7 @@ class Supervisor:
             due += [(limit + pause * i, name, "limit") for i, name in enumerate(("USR2", "INT", "TERM", "KILL"))]
         if element["kill"]:
             due += [(element["kill"] + pause * i, name, "kill") for i, name in enumerate(("INT", "TERM", "KILL"))]
-        for when, name, cause in sorted(due):
-            if now >= when and [name, cause] not in element["signals"]:
-                element["signals"].append([name, cause])
-                if cause == "limit" and not element["reason"]:
-                    element["reason"] = "TERM_RUNLIMIT"
-                _signal(group, signal.Signals[f"SIG{name}"])
+        return due
 
     def paths(self, job: Job, index: str) -> tuple[Path, list[Path | None], list[str]]:
         """Return an element's folder, its files for output and errors, and how they are opened."""
@@ -494,52 +369,24 @@ class Supervisor:
         files = [file if file and file.parent.is_dir() and not file.is_dir() else None for file in files]
         return cwd, files, ["wb" if "-oo" in options else "ab", "wb" if "-eo" in options else "ab"]
 
-    def start(self, job: Job, index: str) -> None:
-        element, slots = job["elements"][index], job["slots"]
-        script = self.folder / "state" / f"{job['id']}.sh"
-        hostfile = self.folder / "state" / f"{job['id']}.{index}.hosts"
-        hostfile.write_text("".join(f"{host}\n" for host in slots), encoding="utf-8")
+    def variables(self, job: Job, index: str) -> dict[str, object]:
+        """Return those of the Configuration Reference, "Environment variables set for job execution"."""
+        slots = job["slots"]
         counts = {host: slots.count(host) for host in slots}
-        # Configuration Reference, "Environment variables set for job execution"
         variables = {"LSB_JOBID": job["id"], "LSB_JOBINDEX": index, "LSB_JOBNAME": _name(job, index)}
         variables |= {"LSB_QUEUE": job["queue"], "LSB_HOSTS": " ".join(slots), "LSB_DJOB_NUMPROC": len(slots)}
         variables |= {"LSB_MCPU_HOSTS": " ".join(f"{host} {count}" for host, count in counts.items())}
-        variables |= {"LSB_DJOB_HOSTFILE": hostfile, "LSB_SUB_HOST": os.uname().nodename, "LS_SUBCWD": job["cwd"]}
-        # a script that names no shell is the Bourne shell's (bsub, command)
-        first = script.read_text(encoding="utf-8").splitlines()[0]
-        shell = first.removeprefix("#!").strip().split(maxsplit=1) if first.startswith("#!") else ["/bin/sh"]
-        cwd, (output, errors), (output_mode, errors_mode) = self.paths(job, index)
-        element.update(stat="RUN", started=time.time(), signals=[], reason="", kill=None)
-        with contextlib.ExitStack() as files:
-            # written as the job runs, as with LSB_STDOUT_DIRECT=Y in lsf.conf; without that, it is copied at the end
-            stdout = files.enter_context((output or Path(os.devnull)).open(output_mode))
-            same = errors == output or (output is not None and errors is None)
-            stderr = subprocess.STDOUT if same else files.enter_context((errors or Path(os.devnull)).open(errors_mode))
-            try:
-                cwd.mkdir(parents=True, exist_ok=True)
-                self.processes[index] = subprocess.Popen(
-                    [*shell, str(script)], cwd=cwd, env=os.environ | {k: str(v) for k, v in variables.items()},
-                    stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, process_group=0,
-                )  # fmt: skip
-                element["pgid"] = self.processes[index].pid
-            except OSError as error:
-                stdout.write(f"{error}\n".encode())
-        if index not in self.processes:
-            self.end(job, index, 127)
+        variables |= {"LSB_SUB_HOST": os.uname().nodename, "LS_SUBCWD": job["cwd"]}
+        if self.settings["variant"] == "lsf10":
+            hostfile = self.folder / "state" / f"{job['id']}.{index}.hosts"
+            hostfile.write_text("".join(f"{host}\n" for host in slots), encoding="utf-8")
+            variables["LSB_DJOB_HOSTFILE"] = hostfile
+        return variables
 
-    def end(self, job: Job, index: str, status: int) -> None:
-        element, codes = job["elements"][index], job["options"].get("-Q", {"all": False, "codes": []})
-        code = status if status >= 0 else 128 - status  # a signal's number is below 0 here, above 128 in LSF
+    def is_queued_again(self, job: Job, element: dict[str, Any], code: int) -> bool:
+        codes = job["options"].get("-Q", {"all": False, "codes": self.settings["requeue_exit_values"]})
         listed = (code in codes["codes"]) != codes["all"] if code or not codes["all"] else False
-        owner = element["reason"] in ("TERM_OWNER", "TERM_FORCE_OWNER")
-        if listed and not owner:
-            again = {"stat": "PEND", "requeues": element["requeues"] + 1, "pgid": None, "started": None}
-            element.update(again, pend_reason="New job is waiting for scheduling")
-        elif element["stat"] == "RUN":  # bkill -r has ended it already
-            element.update(stat="EXIT" if code else "DONE", exit_code=code, finished=time.time())
-            if not code:
-                element["reason"] = ""
-        self.report(job, index, code, listed and not owner)
+        return listed and element["reason"] not in ("TERM_OWNER", "TERM_FORCE_OWNER")
 
     def report(self, job: Job, index: str, code: int, requeued: bool) -> None:
         """Append to the output what LSF says of each job there."""
@@ -628,7 +475,7 @@ def _elements(folder: Path, text: str) -> tuple[Job, list[str]]:
     path = folder / "state" / f"{match[1]}.json"
     if not path.exists():
         raise KeyError(text)
-    job = _read(path)
+    job = read(path)
     wanted = [str(index) for index in _indices(match[2])] if match[2] else list(job["elements"])
     if not set(wanted) <= job["elements"].keys():
         raise KeyError(text)
@@ -639,7 +486,7 @@ def _columns(text: str) -> tuple[list[tuple[str, int]], str]:
     """Read `"field[:[-][width]] ... [delimiter='character']"` (bjobs -o): the fields with widths, the delimiter."""
     delimiter = re.search(r"""\s*delimiter=(['"])(.*?)\1\s*$""", text)
     if delimiter:
-        _expect(len(delimiter[2]) == 1, f"delimiter {delimiter[2]!r} is not a single character")
+        expect(len(delimiter[2]) == 1, f"delimiter {delimiter[2]!r} is not a single character")
         text = text[: delimiter.start()]
     columns = []
     for word in text.split():
@@ -648,30 +495,32 @@ def _columns(text: str) -> tuple[list[tuple[str, int]], str]:
         if match is None or name not in FIELDS:
             raise Refused(f"{word!r} is no field, or none that the stand-in implements")
         columns.append((name, int((match[2] or "") + (match[3] or "0"))))
-    _expect(columns, "no field after -o")
+    expect(columns, "no field after -o")
     return columns, delimiter[2] if delimiter else " "
 
 
-def bjobs(folder: Path, arguments: Sequence[str]) -> int:
+def bjobs(folder: Path, arguments: Sequence[str], script: str = "") -> int:
     """Show jobs as a table, or as JSON."""
+    if read(folder / "state" / "settings.json")["variant"] == "openlava":
+        return _plain_bjobs(folder, arguments)
     given, rest, ids = set(), list(arguments), []
     columns, delimiter = _columns("jobid user stat queue from_host exec_host job_name submit_time")
     while rest:
         word = rest.pop(0)
         if word == "-o":
-            _expect(rest, "-o lacks its value")
+            expect(rest, "-o lacks its value")
             columns, delimiter = _columns(rest.pop(0))
         elif word.startswith("-"):
-            _expect(word in ("-a", "-w", "-noheader", "-json"), f"{word!r} is no option, or not implemented here")
+            expect(word in ("-a", "-w", "-noheader", "-json"), f"{word!r} is no option, or not implemented here")
         else:
             ids.append(word)
         given.add(word)
-    _expect("-json" not in given or "-o" in given, "-json needs -o")
-    _expect(not {"-json", "-noheader"} <= given, "-json has no header to leave out")
+    expect("-json" not in given or "-o" in given, "-json needs -o")
+    expect(not {"-json", "-noheader"} <= given, "-json has no header to leave out")
     shown: list[tuple[Job, str]] = []
     missing = []
-    with _locked(folder):
-        for text in ids or [path.stem for path in _job_files(folder)]:
+    with stand_in.locked(folder):
+        for text in ids or [path.stem for path in stand_in.job_files(folder)]:
             try:
                 job, wanted = _elements(folder, text)
             except KeyError:
@@ -702,27 +551,66 @@ def bjobs(folder: Path, arguments: Sequence[str]) -> int:
     return 255 if missing else 0
 
 
-def bkill(folder: Path, arguments: Sequence[str]) -> int:
+def _plain_bjobs(folder: Path, arguments: Sequence[str]) -> int:
+    """Show jobs as OpenLava does (bjobs.c): their states, or with -p why they are pending."""
+    options = {word for word in arguments if word.startswith("-")}
+    ids = [word for word in arguments if word not in options]
+    expect(options <= {"-a", "-w", "-p"}, f"invalid option -- {' '.join(sorted(options))}")
+    lines, missing = [], []
+    with stand_in.locked(folder):
+        for text in ids or [path.stem for path in stand_in.job_files(folder)]:
+            try:
+                job, wanted = _elements(folder, text)
+            except KeyError:
+                missing.append(f"Job <{text}> is not found")
+                continue
+            for index in wanted:
+                element = job["elements"][index]
+                if element["stat"] == "PEND" or ("-p" not in options and (ids or element["stat"] == "RUN")):
+                    lines.append(_plain_row(job, index, "-p" in options))
+    if lines:
+        sys.stdout.write("JOBID   USER    STAT  QUEUE      FROM_HOST   EXEC_HOST   JOB_NAME   SUBMIT_TIME\n")
+        sys.stdout.writelines(lines)
+    elif not missing:
+        missing.append("No job found")
+    sys.stderr.write("".join(f"{line}\n" for line in missing))
+    return 255 if missing else 0
+
+
+def _plain_row(job: Job, index: str, pending: bool) -> str:
+    element, user, host = job["elements"][index], getpass.getuser(), os.uname().nodename
+    name, when = _name(job, index), _when(job["submitted"])
+    head = f"{job['id']:<7} {user:<7} {element['stat']:<5.5} "
+    if pending:
+        reason = f" {element['pend_reason']}: 1 host;\n"
+        return f"{head}{job['queue']:<10} {host:<11} {'':<11} {name:<10} {when}  \n{reason}"
+    counts = {slot: job["slots"].count(slot) for slot in job["slots"]}
+    hosts = ":".join(f"{count}*{slot}" if count > 1 else slot for slot, count in counts.items())
+    hosts = hosts if element["started"] else "   -   "
+    return f"{head}{job['queue']:<10} {host:<11} {hosts:<11} {name:<10} {when}\n"
+
+
+def bkill(folder: Path, arguments: Sequence[str], script: str = "") -> int:
     """Kill jobs, or send them a signal."""
     rest, ids, name, force = list(arguments), [], "", False
     while rest:
         word = rest.pop(0)
         if word == "-s":
-            _expect(rest, "-s lacks its value")
+            expect(rest, "-s lacks its value")
             value = rest.pop(0)
             known = {str(number.value): number.name[3:] for number in signal.Signals}
             name = known.get(value, value.removeprefix("SIG"))
-            _expect(f"SIG{name}" in signal.Signals.__members__, f"{value!r} is no signal")
+            expect(f"SIG{name}" in signal.Signals.__members__, f"{value!r} is no signal")
         elif word.startswith("-") or word == "0":
-            _expect(word == "-r", f"{word!r} is no option, or not implemented here")
+            expect(word == "-r", f"{word!r} is no option, or not implemented here")
             force = True
         else:
             ids.append(word)
-    _expect(ids, "no job id")
-    _expect(not (force and name), "-r conflicts with -s")
+    expect(ids, "no job id")
+    expect(not (force and name), "-r conflicts with -s")
     status = 0
     for text in ids:
-        with _locked(folder):
+        with stand_in.locked(folder):
             try:
                 job, wanted = _elements(folder, text)
             except KeyError:
@@ -737,7 +625,7 @@ def bkill(folder: Path, arguments: Sequence[str]) -> int:
                 continue
             for element in elements:
                 _kill(element, name, force)
-            _write(folder / "state" / f"{job['id']}.json", job)
+            stand_in.write(folder / "state" / f"{job['id']}.json", job)
         sys.stdout.write(f"Job <{text}> is being {'signaled' if name not in ('', 'KILL') else 'terminated'}\n")
     return status
 
@@ -745,9 +633,9 @@ def bkill(folder: Path, arguments: Sequence[str]) -> int:
 def _kill(element: dict[str, Any], name: str, force: bool) -> None:
     """Do to an unfinished element what bkill was called for: a signal's `name`, `force` of `-r`, or the usual three."""
     if name not in ("", "KILL"):
-        _expect(element["stat"] == "RUN", "a pending job has no process to signal")
+        expect(element["stat"] == "RUN", "a pending job has no process to signal")
         element["signals"].append([name, "bkill -s"])
-        _signal(element["pgid"], signal.Signals[f"SIG{name}"])
+        stand_in.send_signal(element["pgid"], signal.Signals[f"SIG{name}"])
         return
     element["reason"] = "TERM_FORCE_OWNER" if force else "TERM_OWNER"
     if element["stat"] == "PEND" or force:
@@ -756,18 +644,18 @@ def _kill(element: dict[str, Any], name: str, force: bool) -> None:
         element["kill"] = element["kill"] or time.time()  # its supervisor sends INT, TERM and KILL from now on
     if element["pgid"] and (force or name):
         element["signals"].append(["KILL", "bkill"])
-        _signal(element["pgid"], signal.SIGKILL)
+        stand_in.send_signal(element["pgid"], signal.SIGKILL)
 
 
 # ---------------------------------------------------------------- blaunch
 
 
-def blaunch(folder: Path, arguments: Sequence[str]) -> int:
+def blaunch(folder: Path, arguments: Sequence[str], script: str = "") -> int:
     """Run a command once for each host, all at once and all on this machine; return the largest exit status.
 
     The synopsis is `blaunch [-n] [-u host_file | -z host_name ... | host_name] [-use-login-shell | -no-shell] command`.
     """
-    _expect("LSB_DJOB_HOSTFILE" in os.environ, "blaunch works only within a job")
+    expect("LSB_DJOB_HOSTFILE" in os.environ, "blaunch works only within a job")
     allocated = Path(os.environ["LSB_DJOB_HOSTFILE"]).read_text(encoding="utf-8").split()
     rest, hosts, stdin = list(arguments), list[str](), None
     while rest and rest[0].startswith("-"):
@@ -775,47 +663,27 @@ def blaunch(folder: Path, arguments: Sequence[str]) -> int:
         if word == "-n":
             stdin = subprocess.DEVNULL
         elif word in ("-z", "-u"):
-            _expect(rest and not hosts, f"{word} lacks its hosts, or comes on top of others")
+            expect(rest and not hosts, f"{word} lacks its hosts, or comes on top of others")
             text = rest.pop(0)
             hosts = (Path(text).read_text(encoding="utf-8") if word == "-u" else text).split()
-            _expect(hosts, f"{word} names no host")
+            expect(hosts, f"{word} names no host")
         else:
-            _expect(word in ("-use-login-shell", "-no-shell"), f"{word!r} is no option")
+            expect(word in ("-use-login-shell", "-no-shell"), f"{word!r} is no option")
     # a command without a host would run once for each slot; taking its first word for a host finds a mistyped one
     hosts = hosts or [rest.pop(0)] if rest else []
-    _expect(rest, "no command")
+    expect(rest, "no command")
     strangers = set(hosts) - set(allocated)
-    _expect(not strangers, f"not allocated to this job: {', '.join(sorted(strangers))}")
+    expect(not strangers, f"not allocated to this job: {', '.join(sorted(strangers))}")
     tasks = [subprocess.Popen(rest, stdin=stdin, env=os.environ | {"LSB_STAND_IN_HOST": host}) for host in hosts]
     statuses = [task.wait() for task in tasks]
     return max(status if status >= 0 else 128 - status for status in statuses)
 
 
-# ---------------------------------------------------------------- the commands
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Run one of the commands: its name, the stand-in's folder, and what it was called with."""
-    command, place, *given = arguments
-    folder = Path(place)
-    if command == "supervise":
-        # whoever ran bsub may ignore or block signals, which the job's own processes would then do too
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGURG):
-            signal.signal(number, signal.SIG_DFL)
-        return Supervisor(folder, int(given[0])).run()
-    script = sys.stdin.read() if command == "bsub" and not sys.stdin.isatty() else ""
-    call = {"command": command, "arguments": given, "stdin": script, "cwd": str(Path.cwd())}
-    with _locked(folder), (folder / "calls.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(call) + "\n")
-    try:
-        if command == "bsub":
-            return bsub(folder, given, script)
-        return {"bjobs": bjobs, "bkill": bkill, "blaunch": blaunch}[command](folder, given)
-    except Refused as refusal:
-        sys.stderr.write(f"{command}: {refusal}.{' Job not submitted.' if command == 'bsub' else ''}\n")
-        return 255
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+SUBMITS = "bsub"
+COMMANDS: dict[str, Callable[[Path, Sequence[str], str], int]] = {
+    "bsub": bsub,
+    "bjobs": bjobs,
+    "bkill": bkill,
+    "blaunch": blaunch,
+    "badmin": badmin,
+}

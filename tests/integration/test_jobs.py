@@ -1,4 +1,4 @@
-"""Phases as jobs, to their end: on a real Slurm, and on what stands in for LSF."""
+"""Phases as jobs, to their end: on a real Slurm, and on what stands in for LSF, OpenLava and PBS."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from imginav import cli
 from imginav.manifest.loading import load
 from imginav.plugin.registry import installed
 from imginav.runs.experiment import run_experiment
-from imginav_tests import distributions, lsf, slurm
+from imginav_tests import distributions, lsf, pbs, slurm
 from imginav_tests.foreign_plugins import left_out
 from imginav_tests.ranks import PHASE
 
@@ -48,15 +48,29 @@ FOLLOWER = (
 )
 
 
+QUEUES = {"lsf": "normal", "openlava": "normal", "pbs": "workq", "slurm": "main"}
+
+TIMES = {"lsf": ("2m", "1m"), "pbs": ("70s", "60s"), "slurm": ("1m", "59s")}
+"""Wall time and notice of a job that is to be queued again soon.
+
+Slurm looks at its time limits every half minute; a minute of what stands in for LSF has 15 seconds.
+"""
+
+
 @pytest.fixture(params=["lsf", "slurm"])
-def kind(request: pytest.FixtureRequest) -> str:
+def site(request: pytest.FixtureRequest) -> str:
     if request.param == "slurm" and (reason := slurm.missing()):
         pytest.skip(f"a real Slurm cannot be started: {reason}")
     return str(request.param)
 
 
 @pytest.fixture
-def folder(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def kind(site: str) -> str:
+    return "lsf" if site == "openlava" else site
+
+
+@pytest.fixture
+def folder(site: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return an empty working folder, where a cluster is at hand."""
     work = tmp_path / "work"
     work.mkdir()
@@ -64,19 +78,26 @@ def folder(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     monkeypatch.syspath_prepend(work)
     monkeypatch.chdir(work)
     monkeypatch.setenv("IMGINAV_DISABLE_PLUGINS", left_out("metrics"))
-    (work / "imginav.toml").write_text(f"{SITE}type = '{kind}'\nqueue = '{'normal' if kind == 'lsf' else 'main'}'\n")
-    if kind == "slurm":
+    (work / "imginav.toml").write_text(f"{SITE}type = '{kind}'\nqueue = '{QUEUES[site]}'\n")
+    if site == "slurm":
         with slurm.running(tmp_path / "slurm", nodes=2) as variables:
             for name, value in variables.items():
                 monkeypatch.setenv(name, value)
             yield work
         return
+    place = tmp_path / site
     try:
-        for name, value in lsf.install(tmp_path / "lsf", minute=15, hosts=("localhost", "127.0.0.1")).items():
+        if site == "lsf":
+            variables = lsf.install(place, minute=15, hosts=("localhost", "127.0.0.1"))
+        elif site == "openlava":
+            variables = lsf.install(place, variant="openlava", takes_units=False, requeue_exit_values=[85])
+        else:
+            variables = pbs.install(place)
+        for name, value in variables.items():
             monkeypatch.setenv(name, value)
         yield work
     finally:
-        lsf.stop(tmp_path / "lsf")
+        (pbs if site == "pbs" else lsf).stop(place)
 
 
 def imginav(*arguments: str) -> int:
@@ -121,6 +142,7 @@ def write_chain(phases: Path) -> None:
     (phases / "2.toml").write_text(FOLLOWER)
 
 
+@pytest.mark.parametrize("site", ["lsf", "openlava", "slurm"], indirect=True)
 def test_a_chain_of_an_array_and_what_takes_its_winner(
     kind: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,13 +179,12 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return model
 
 
+@pytest.mark.parametrize("site", ["lsf", "pbs", "slurm"], indirect=True)
 def test_a_job_is_queued_again_before_its_wall_time_and_ends_as_an_unbroken_run(
-    kind: str, folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    site: str, kind: str, folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    # Slurm looks at its time limits every half minute; a minute of what stands in for LSF has 15 seconds.
-    times = ("1m", "59s") if kind == "slurm" else ("2m", "1m")
-    site = folder / "imginav.toml"
-    site.write_text(f"{site.read_text()}wall_time = '{times[0]}'\nnotice = '{times[1]}'\n")
+    settings = folder / "imginav.toml"
+    settings.write_text("{}wall_time = '{}'\nnotice = '{}'\n".format(settings.read_text(), *TIMES[site]))
     phase = folder / "long.toml"
 
     def write(epochs: int) -> None:
@@ -201,8 +222,8 @@ def test_a_job_is_queued_again_before_its_wall_time_and_ends_as_an_unbroken_run(
 
 
 def test_machines_of_a_job_train_together(kind: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    site = folder / "imginav.toml"
-    site.write_text(f"{site.read_text()}nodes = 2\n")
+    settings = folder / "imginav.toml"
+    settings.write_text(f"{settings.read_text()}nodes = 2\n")
     (folder / "wide.toml").write_text(SHORT)
     shown(capsys, "submit", "wide.toml")
     wait_until(lambda: record("shared")["state"] in ("finished", "failed"), "it does not end")
@@ -214,12 +235,12 @@ def test_what_waits_in_vain_is_told_and_submitted_again(
     kind: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_chain(folder / "phases")
-    site = folder / "imginav.toml"
-    good = site.read_text()
-    site.write_text(good.replace("setup = [", "setup = ['exit 3', "))
+    settings = folder / "imginav.toml"
+    good = settings.read_text()
+    settings.write_text(good.replace("setup = [", "setup = ['exit 3', "))
     shown(capsys, "submit", "phases")
     wait_until(lambda: "never starts" in shown(capsys, "status", "phases"), "what waits in vain is not told")
-    site.write_text(good)
+    settings.write_text(good)
     text = shown(capsys, "submit", "phases")
     assert "follower: job " in text
     assert "can never start (its dependency failed); cancelled" in text

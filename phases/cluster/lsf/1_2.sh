@@ -5,8 +5,7 @@
 #BSUB -q gpuv100
 #BSUB -n 4
 #BSUB -R "span[hosts=1]"
-#BSUB -R "rusage[mem=8GB]"
-#BSUB -M 8GB
+#BSUB -R "rusage[mem=8192]"
 #BSUB -gpu "num=1:mode=exclusive_process"
 #BSUB -W 24:00
 #BSUB -wt 5

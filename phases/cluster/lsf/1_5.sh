@@ -5,8 +5,7 @@
 #BSUB -q gpul40s
 #BSUB -n 8
 #BSUB -R "span[hosts=1]"
-#BSUB -R "rusage[mem=4GB]"
-#BSUB -M 4GB
+#BSUB -R "rusage[mem=4096]"
 #BSUB -gpu "num=1:mode=exclusive_process"
 #BSUB -W 24:00
 #BSUB -wt 5

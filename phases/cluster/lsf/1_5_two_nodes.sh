@@ -5,8 +5,7 @@
 #BSUB -q gpul40s
 #BSUB -n 16
 #BSUB -R "span[ptile=8]"
-#BSUB -R "rusage[mem=4GB]"
-#BSUB -M 4GB
+#BSUB -R "rusage[mem=4096]"
 #BSUB -gpu "num=4:mode=exclusive_process"
 #BSUB -W 24:00
 #BSUB -wt 5

@@ -70,6 +70,28 @@ def waiting(soon: str) -> list[str]:
     ]
 
 
+def timer(cluster: Cluster, soon: str) -> list[str]:
+    """Return the lines that send the script a signal, `notice` before the wall time, for a scheduler that sends none.
+
+    They come before the command that trains. The script ends what waits by `kill $timer`, when the run has ended.
+    """
+    if cluster.wall_seconds is None:
+        return []
+    return [
+        "# Nothing else signals a job before its wall time.",
+        f'{{ sleep {cluster.wall_seconds - cluster.notice_seconds} & trap "kill $!" TERM; '
+        f"wait $! && kill -{soon} $$; }} &",
+        "timer=$!",
+    ]
+
+
+def clock(seconds: int) -> str:
+    """Return a time as hours:minutes:seconds."""
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"
+
+
 def port(job: str) -> str:
     """Return the port at which the machines of a job meet, as the shell works it out of its id."""
     return f"$((20000 + {job} % 10000))"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from attrs import frozen
 
 from imginav import Cluster, JobId, JobSpec, JobState
-from imginav.plugin import answer, bytes_of, ranges, seconds_of
+from imginav.plugin import answer, bytes_of, ranges
 from imginav_clusters import shell
 
 ACTIVE = (
@@ -27,6 +28,11 @@ ARRAY_JOB, INDEX, STATE, NODES, REASON = "%F", "%K", "%T", "%N", "%r"
 class Slurm(Cluster):
     """Slurm: arrays, dependences, requeue before the wall time is up."""
 
+    time_notations: ClassVar[tuple[str, ...]] = (
+        *("minutes:seconds", "hours:minutes:seconds"),
+        *("days-hours", "days-hours:minutes", "days-hours:minutes:seconds"),
+    )
+
     def script(self, work: JobSpec) -> str:
         limit = f"%{self.concurrency}" if self.concurrency else ""
         log = "%A_%a" if work.is_array else "%j"
@@ -40,8 +46,8 @@ class Slurm(Cluster):
             f"--cpus-per-task={self.cores}",
             *([f"--mem={bytes_of(self.memory) // 2**20}M"] if self.memory else []),
             *([f"--gres=gpu:{f'{self.gpu_type}:' if self.gpu_type else ''}{self.gpus}"] if self.gpus else []),
-            *([f"--time={_time(self.wall_time)}"] if self.wall_time else []),
-            *([f"--signal=B:USR1@{seconds_of(self.notice)}"] if self.wall_time else []),
+            *([f"--time={shell.clock(self.wall_seconds)}"] if self.wall_seconds else []),
+            *([f"--signal=B:USR1@{self.notice_seconds}"] if self.wall_seconds else []),
             "--requeue",
             "--open-mode=append",
             f"--output={shell.quoted(f'{work.folder}/{log}.log')}",
@@ -114,9 +120,3 @@ def _state(line: str) -> tuple[JobId, JobState]:
 
 def _name(place: JobId) -> str:
     return place.job if place.index is None else f"{place.job}_{place.index}"
-
-
-def _time(duration: str) -> str:
-    minutes, seconds = divmod(seconds_of(duration), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"

@@ -12,8 +12,10 @@ from typing import Any, ClassVar
 from attrs import field, frozen
 
 from imginav.errors import UserError, in_one_line
+from imginav.formatting import format_duration
 from imginav.plugin.cluster import BaseCluster, JobId
-from imginav.plugin.validators import Check, at_least, duration, from_to, memory_size, one_line, seconds_of
+from imginav.plugin.validators import Check, at_least, from_to, memory_size, one_line
+from imginav_jobs.wall_time import JobTime, notation_of, seconds_of_job_time
 
 ASKED_SECONDS = 60
 """Timeout of a call to a scheduler's program."""
@@ -69,9 +71,11 @@ class Cluster(BaseCluster):
 
     has_arrays: ClassVar[bool] = True  # whether it has job arrays
 
+    time_notations: ClassVar[tuple[str, ...]] = ()  # the scheduler's own, by their units: "hours:minutes" for 12:00
+
     queue: str | None = field(default=None, validator=one_line)  # queue or partition; default: the site's
-    wall_time: str | None = field(default=None, validator=duration)  # of a job, such as 24h; default: the queue's
-    notice: str = field(default="5m", validator=duration)  # before the wall time, to save and be requeued
+    wall_time: str | None = field(default=None, validator=JobTime())  # of a job: 24h, or as the scheduler writes it
+    notice: str = field(default="5m", validator=JobTime())  # before the wall time, to save and be requeued
     nodes: int = field(default=1, validator=from_to(1, 1024))  # machines per experiment
     gpus: int = field(default=1, validator=from_to(0, 64))  # per machine; 0 trains on the CPU
     gpu_type: str | None = field(default=None, validator=one_line)  # the site's name for it, such as a100; default: any
@@ -85,8 +89,32 @@ class Cluster(BaseCluster):
     command: str = field(default="imginav", validator=one_line)  # command that starts imginav, after the setup
 
     def __attrs_post_init__(self) -> None:
-        if self.wall_time is not None and seconds_of(self.notice) >= seconds_of(self.wall_time):
+        wall, notice = self.wall_seconds, self.notice_seconds
+        if wall is not None and notice >= wall:
             raise ValueError(f"expected a notice shorter than wall_time = {self.wall_time!r}, found {self.notice!r}")
+
+    @property
+    def wall_seconds(self) -> int | None:
+        """The wall time in seconds; None for the queue's."""
+        return None if self.wall_time is None else seconds_of_job_time("wall_time", self.wall_time, self.time_notations)
+
+    @property
+    def notice_seconds(self) -> int:
+        """The time between the notice and the end of the wall time, in seconds."""
+        return seconds_of_job_time("notice", self.notice, self.time_notations)
+
+    def warnings(self) -> list[str]:
+        """Return what a user should know before jobs are submitted, one sentence each.
+
+        A plugin may ask the scheduler's programs where they are installed, and must do without them elsewhere.
+        """
+        times = {"wall_time": (self.wall_time, self.wall_seconds), "notice": (self.notice, self.notice_seconds)}
+        return [
+            f"cluster.{key} = {text!r} is {notation} for this scheduler, which is {format_duration(seconds)}; write it "
+            "with its units, such as 12h, if that is not what you mean"
+            for key, (text, seconds) in times.items()
+            if text is not None and seconds is not None and (notation := notation_of(text, self.time_notations))
+        ]
 
     @abstractmethod
     def script(self, work: JobSpec) -> str:

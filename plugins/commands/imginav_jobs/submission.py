@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -54,13 +55,14 @@ class Submitter:
     options: Options
     log: Log
     _jobs: dict[str, list[str]] = field(factory=dict)  # that are to end first, by phase
+    _warned: set[str] = field(factory=set)
 
     def submit(self, path: Path, *, in_chain: bool) -> None:
         """Submit what is open of a phase."""
         phase = self.options.load(path, self.registry)
         if not phase.profiles:
             raise UserError(
-                f"{path}: there is no [cluster] to submit to; add [cluster] type = 'lsf', 'slurm' or 'local' to "
+                f"{path}: there is no [cluster] to submit to; add [cluster] type = 'lsf', 'slurm', 'pbs' or 'local' to "
                 f"{SITE_FILE}, or say --set cluster.type=slurm"
             )
         after = [job for earlier in phase.winners for job in self._jobs.get(earlier, ())]
@@ -146,6 +148,7 @@ class Submitter:
                 f"cluster.type = {kind!r}: its class does not derive from imginav.Cluster; repair the plugin"
             )
         script = cluster.script(work)
+        self._warn(cluster)
         if self.request.dry_run:
             if any(self._jobs.values()):  # not the first one
                 print(f"\n# ==> {work.script}: {shlex.join(cluster.submission(work, after))}")
@@ -170,6 +173,13 @@ class Submitter:
         waits = f", after {', '.join(after)}" if after else ""
         self.log(f"{kind} job {job}: {what}{waits}; its script is {work.script}")
         return [job]
+
+    def _warn(self, cluster: Cluster) -> None:
+        """Print each warning about a cluster once, apart from the scripts that a dry run prints."""
+        for warning in cluster.warnings():
+            if warning not in self._warned:
+                self._warned.add(warning)
+                print(f"warning: {warning}", file=sys.stderr)
 
 
 def submit(request: Request, registry: Registry, options: Options, log: Log = print) -> None:

@@ -16,20 +16,23 @@ from attrs import evolve
 from imginav import Cluster, JobId, JobState, UserError, cli
 from imginav.plugin import answer
 from imginav.plugin.registry import installed
-from imginav_clusters import LSF, Local, Slurm
+from imginav_clusters import LSF, PBS, Local, Slurm
 from imginav_clusters.local import AFTER
 from imginav_jobs.job_records import RunJob, cancel
-from imginav_tests import lsf
+from imginav_tests import lsf, pbs
 from imginav_tests.job_specs import job_spec
 from imginav_tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
 
-KINDS = {"lsf": LSF, "slurm": Slurm, "local": Local}
+KINDS = {"lsf": LSF, "pbs": PBS, "slurm": Slurm, "local": Local}
+
+CHECKS = {"lsf": lsf._options, "pbs": pbs._options}
+"""What raises for what a scheduler does not document."""
 
 
 def directives(script: str) -> list[str]:
-    return [line for line in script.splitlines() if line.startswith(("#BSUB", "#SBATCH"))]
+    return [line for line in script.splitlines() if line.startswith(("#BSUB", "#PBS", "#SBATCH"))]
 
 
 def run_lines(script: str) -> list[str]:
@@ -43,26 +46,30 @@ def run_lines(script: str) -> list[str]:
     [{}, {"gpus": 4}, {"gpus": 0}, {"nodes": 2, "gpus": 4}, {"wall_time": "24h", "memory": "32GB", "queue": "long"}],
     ids=str,
 )
-def test_scripts_are_bash_and_what_lsf_documents(
+def test_scripts_are_bash_and_what_schedulers_document(
     kind: str, numbers: tuple[int, ...], settings: dict[str, object]
 ) -> None:
+    if kind == "pbs" and "nodes" in settings:
+        return
     script = KINDS[kind](**settings).script(job_spec(*numbers, whole=len(numbers) == 3))
     done = subprocess.run(["/bin/bash", "-n"], input=script, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert max(map(len, script.splitlines())) < 200
     (line,) = run_lines(script)
     assert "'data.manifest=a b.csv'" in line
-    if kind == "lsf":
-        lsf._options([], script)  # raises for what is not documented
+    if kind in CHECKS:
+        CHECKS[kind]([], script)
 
 
-@pytest.mark.parametrize("kind", ["lsf", "slurm"])
+@pytest.mark.parametrize("kind", ["lsf", "pbs", "slurm"])
 def test_a_folder_may_have_a_space_in_its_name(kind: str) -> None:
     script = KINDS[kind]().script(job_spec(1, folder=Path("my outputs/jobs")))
-    assert '"my outputs/jobs' in directives(script)[-1]
+    assert '"my outputs/jobs/' in directives(script)[-1]
     assert subprocess.run(["/bin/bash", "-n"], input=script, text=True, check=False).returncode == 0
     if kind == "lsf":
         assert lsf._options([], script)["-o"].startswith("my outputs/jobs/")
+    if kind == "pbs":
+        assert pbs._options([], script)[0]["-o"] == "my outputs/jobs/"
 
 
 def test_a_job_of_lsf_has_what_it_is_given() -> None:
@@ -88,8 +95,7 @@ def test_a_job_of_lsf_has_what_it_is_given() -> None:
         "#BSUB -P plan",
         "#BSUB -n 8",
         '#BSUB -R "span[hosts=1]"',
-        '#BSUB -R "rusage[mem=64GB]"',
-        "#BSUB -M 64GB",
+        '#BSUB -R "rusage[mem=65536]"',
         '#BSUB -gpu "num=2:gmodel=TeslaV100:mode=exclusive_process"',
         "#BSUB -W 23:30",
         "#BSUB -wt 10",
@@ -143,23 +149,6 @@ def test_a_job_of_slurm_has_what_it_is_given() -> None:
     assert run_lines(single)[0].endswith("--index 3 --gpus 2 &")
 
 
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({}, "32GB"),
-        ({"memory_per": "core"}, "8GB"),
-        ({"memory_per": "core", "cores": 5}, "6710887KB"),
-        ({"memory_unit": "MB"}, "32768"),
-        ({"memory_unit": "GB", "memory_per": "core", "cores": 5}, "7"),
-        ({"memory": "1500MB", "memory_unit": "GB"}, "2"),
-    ],
-)
-def test_memory_is_said_as_the_site_takes_it(settings: dict[str, object], expected: str) -> None:
-    script = LSF(**{"memory": "32GB", **settings}).script(job_spec(1))
-    assert f"#BSUB -M {expected}" in directives(script)
-    assert f'#BSUB -R "rusage[mem={expected}]"' in directives(script)
-
-
 def test_a_single_experiment_is_chosen_only_where_there_are_others() -> None:
     assert run_lines(Slurm().script(job_spec(1)))[0].endswith("'data.manifest=a b.csv' &")
     assert run_lines(Slurm().script(job_spec(2, whole=False)))[0].endswith("--index 2 &")
@@ -168,7 +157,7 @@ def test_a_single_experiment_is_chosen_only_where_there_are_others() -> None:
     assert run_lines(Local().script(job_spec(1, 3, whole=False)))[0].endswith("--only run_1 --only run_3 &")
 
 
-@pytest.mark.parametrize("kind", ["lsf", "slurm"])
+@pytest.mark.parametrize("kind", ["lsf", "pbs", "slurm"])
 def test_the_scripts_that_lie_ready_are_those_that_submit_writes(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -176,15 +165,17 @@ def test_the_scripts_that_lie_ready_are_those_that_submit_writes(
     shutil.copytree(ROOT / "phases", "phases")
     shutil.copy(f"phases/cluster/{kind}.toml", "imginav.toml")
     wide = ("--set", "cluster.nodes=2", "--set", "cluster.gpus=4")
-    names = dict.fromkeys(("1_1", "1_2", "1_3", "1_4", "1_5"), ()) | {"1_5_two_nodes": wide}
+    names: dict[str, tuple[str, ...]] = dict.fromkeys(("1_1", "1_2", "1_3", "1_4", "1_5"), ())
+    if kind != "pbs":
+        names["1_5_two_nodes"] = wide
     assert {path.stem for path in Path(f"phases/cluster/{kind}").iterdir()} == set(names)
     for name, settings in names.items():
         phase = f"phases/{name.removesuffix('_two_nodes')}.toml"
         assert cli.main(["submit", phase, "--require-winners", "--dry-run", *settings]) == 0
         script = Path(f"phases/cluster/{kind}/{name}.sh").read_text()
         assert capsys.readouterr().out == script
-        if kind == "lsf":
-            lsf._options([], script)
+        if kind in CHECKS:
+            CHECKS[kind]([], script)
 
 
 def test_what_slurm_says_is_understood(program: Callable[[str, str], None]) -> None:
@@ -201,21 +192,6 @@ def test_what_slurm_says_is_understood(program: Callable[[str, str], None]) -> N
         JobId(job="9"): JobState(status="COMPLETED", is_active=False, node="node2"),
     }
     assert Slurm().states([]) == {}
-
-
-def test_what_lsf_says_is_understood(program: Callable[[str, str], None]) -> None:
-    records = """{"COMMAND":"bjobs","JOBS":3,"RECORDS":[
-        {"JOBID":"7[1]","JOBINDEX":"1","STAT":"RUN","EXEC_HOST":"4*node1:4*node2","PEND_REASON":""},
-        {"JOBID":"8","JOBINDEX":"0","STAT":"PEND","EXEC_HOST":"",
-         "PEND_REASON":"Dependency condition invalid or never satisfied;"},
-        {"JOBID":"9","ERROR":"Job <9> is not found"}]}"""
-    program("bjobs", f"cat <<'END'\n{records}\nEND\nexit 255")
-    assert LSF().states(["7", "8", "9"]) == {
-        JobId(job="7", index=1): JobState(status="RUN", is_active=True, node="node1 node2"),
-        JobId(job="8"): JobState(
-            status="PEND", is_active=True, is_stuck=True, reason="Dependency condition invalid or never satisfied;"
-        ),
-    }
 
 
 def test_an_answer_that_is_none_is_one_sentence(program: Callable[[str, str], None], tmp_path: Path) -> None:
@@ -250,6 +226,10 @@ def test_a_scheduler_that_is_not_there_is_one_sentence(monkeypatch: pytest.Monke
         (Slurm, {"SLURM_JOB_ID": "8", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "0"}, JobId(job="7", index=0)),
         (Slurm, {"SLURM_JOB_ID": "8"}, JobId(job="8")),
         (Slurm, {"SLURM_JOB_ID": ""}, None),
+        (PBS, {"PBS_JOBID": "7[3].server", "PBS_ARRAY_INDEX": "3"}, JobId(job="7[].server", index=3)),
+        (PBS, {"PBS_JOBID": "9.server", "IMGINAV_PBS_JOB": "7[3].server"}, JobId(job="7[].server", index=3)),
+        (PBS, {"PBS_JOBID": "9.server", "IMGINAV_PBS_JOB": ""}, JobId(job="9.server")),
+        (PBS, {}, None),
         (Local, {}, None),
     ],
 )
@@ -258,6 +238,8 @@ def test_a_process_knows_which_job_it_is(
 ) -> None:
     assert cluster.job_of(environment) == place
 
+
+IN_A_JOB = {"LSB_JOBID": "7", "SLURM_JOB_ID": "7", "PBS_JOBID": "7.server"}
 
 RUN = """#!/bin/bash
 echo $$ > started
@@ -274,17 +256,20 @@ while :; do sleep 0.05; done
         ("lsf", signal.SIGTERM, 143, False),
         ("slurm", signal.SIGUSR1, 85, True),
         ("slurm", signal.SIGTERM, 85, False),
+        ("pbs", signal.SIGUSR1, 0, True),
+        ("pbs", signal.SIGTERM, 143, False),
     ],
 )
 def test_a_script_hands_on_signals_and_asks_to_be_queued_again_unless_it_was_cancelled(
     kind: str, sent: signal.Signals, status: int, requeued: bool, program: Callable[[str, str], None], tmp_path: Path
 ) -> None:
     program("scontrol", f'echo "$@" > {tmp_path}/requeued')
+    program("qsub", f'echo "$@" > {tmp_path}/requeued')
     (tmp_path / "run").write_text(RUN)
     (tmp_path / "run").chmod(0o755)
     script = tmp_path / "job.sh"
     script.write_text(KINDS[kind](command=str(tmp_path / "run")).script(job_spec(1)))
-    environment = {**os.environ, "LSB_JOBID": "7", "SLURM_JOB_ID": "7"}
+    environment = {**os.environ, **IN_A_JOB, "PBS_O_WORKDIR": str(tmp_path)}
     process = subprocess.Popen(["/bin/bash", script], cwd=tmp_path, env=environment)
     wait_until((tmp_path / "started").exists)
     time.sleep(0.2)
@@ -293,15 +278,16 @@ def test_a_script_hands_on_signals_and_asks_to_be_queued_again_unless_it_was_can
     assert (tmp_path / "heard").read_text() == "USR1\n"
     assert (tmp_path / "requeued").exists() == requeued
     if requeued:
-        assert (tmp_path / "requeued").read_text() == "requeue 7\n"
+        said = {"slurm": "requeue 7\n", "pbs": "-v IMGINAV_PBS_JOB=7.server,IMGINAV_PBS_AFTER=\n"}
+        assert (tmp_path / "requeued").read_text() == said[kind]
 
 
-@pytest.mark.parametrize("kind", ["lsf", "slurm"])
+@pytest.mark.parametrize("kind", ["lsf", "pbs", "slurm"])
 def test_a_script_ends_as_its_run(kind: str, program: Callable[[str, str], None], tmp_path: Path) -> None:
     program("train", "exit 3")
     script = tmp_path / "job.sh"
     script.write_text(KINDS[kind](command="train").script(job_spec(1)))
-    environment = {**os.environ, "LSB_JOBID": "7", "SLURM_JOB_ID": "7"}
+    environment = {**os.environ, **IN_A_JOB, "PBS_O_WORKDIR": str(tmp_path)}
     assert subprocess.run(["/bin/bash", script], cwd=tmp_path, env=environment, check=False).returncode == 3
 
 

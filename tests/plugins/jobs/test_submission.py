@@ -352,6 +352,19 @@ def test_a_dry_run_prints_the_script_and_leaves_nothing(
     assert not Path("outputs").exists()
 
 
+def test_what_a_user_should_know_is_said_once_and_apart_from_the_scripts(
+    submitted: Submit, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Noting, "warnings", lambda self: [f"{self.queue} is slow"])
+    Path("imginav.toml").write_text(f"{SITE}[cluster.profiles.long]\nexperiments = ['C']\nqueue = 'long'\n")
+    paths = write("1.1", SWEEP), write("1.2")
+    for dry_run in (True, False):
+        submitted(*paths, dry_run=dry_run)
+        told = capsys.readouterr()
+        assert told.err == "warning: short is slow\nwarning: long is slow\n"
+        assert "slow" not in told.out
+
+
 def test_a_script_that_somebody_has_changed_is_kept(submitted: Submit) -> None:
     path = write("1.1")
     submitted(path)
@@ -478,9 +491,9 @@ def test_a_run_says_itself_which_job_it_was_in(
     )
     assert jobs_of([load(path, known)], known)[0]["p1_tiny"].name == "78"
     Path("outputs/p1_tinies/jobs/noting_78.json").unlink()
-    evolve(record, job="pbs 5").save(run_folder(experiment).record)
+    evolve(record, job="flux 5").save(run_folder(experiment).record)
     with pytest.raises(
-        UserError, match="a job was submitted to a cluster of kind 'pbs'; install its plugin: there are l"
+        UserError, match="a job was submitted to a cluster of kind 'flux'; install its plugin: there are l"
     ):
         jobs_of([load(path, known)], known)
 
@@ -491,7 +504,7 @@ def test_the_number_in_an_array_is_that_of_the_scheduler(known: Registry) -> Non
     assert place_in_array(known, {"LSB_JOBID": "7", "LSB_JOBINDEX": "2"}) == 2
     for environment in ({}, {"NOTED": "77"}, {"LSB_JOBID": "7", "LSB_JOBINDEX": "0"}):
         with pytest.raises(
-            UserError, match=r"--index auto: this process is no element of a job array .*lsf, noting, slurm"
+            UserError, match=r"--index auto: this process is no element of a job array .*lsf, noting, pbs, slurm"
         ):
             place_in_array(known, environment)
 
