@@ -72,6 +72,8 @@ def main():
     text_encoder = CLIPTextModel.from_pretrained(options.pipeline, subfolder="text_encoder").to(device)
     scheduler = DDIMScheduler.from_pretrained(options.pipeline, subfolder="scheduler")
 
+    for network in (unet, controlnet):
+        network.to(memory_format=torch.channels_last)  # in which convolutions take half the time on a CPU
     trained = Layouts(options.layouts / "train", vae, tokenizer, device)
     train(trained, unet, controlnet, text_encoder, scheduler, options, device)
 

@@ -11,8 +11,9 @@ from typing import Any
 import jinja2
 import torch
 from attrs import frozen
+from safetensors import SafetensorError
 
-from imginav.errors import UserError
+from imginav.errors import UserError, in_one_line
 from imginav.files import write_text
 from imginav.plugin.registry import Registry
 from imginav_handoff.export import ExportRequest, export
@@ -64,10 +65,8 @@ def write_starter(request: StarterRequest, registry: Registry, log: Log = print)
             # Where the pipeline has saved the model once more, without what the export has beside it.
             shutil.rmtree(folder / VAE)
             vae.rename(folder / VAE)
-        except OSError as error:
-            raise UserError(
-                f"--to {request.to}: cannot be written: {error.strerror or error}; name another folder"
-            ) from error
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"--to {request.to}: cannot be written: {_reason(error)}; name another folder") from error
         write_text(folder / LICENCE, LICENCE_TEXT)
         write_text(folder / CARD, card(request, latent, parameters))
         put(folder, request.to)
@@ -137,6 +136,12 @@ def _write_networks(request: StarterRequest, vae: Path, folder: Path) -> tuple[L
         model.save_pretrained(folder / name)
     parts |= networks.beside
     return latent, {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+
+
+def _reason(error: OSError | SafetensorError) -> str:
+    if isinstance(error, shutil.Error):  # of several files, with the reason of each
+        _, _, error = error.args[0][0]
+    return in_one_line(getattr(error, "strerror", None) or str(error))
 
 
 def card(request: StarterRequest, latent: LatentSpace, parameters: Mapping[str, int]) -> str:
