@@ -43,6 +43,19 @@ def test_scaling_is_undone(latent: LatentSpace) -> None:
     assert latent.unscaled(latent.scaled(latents)).tolist() == latents.tolist()
 
 
+@pytest.mark.parametrize(("scaling", "shift"), [(1.0, 0.0), (4.0, 0.0), (1.0, 2.0), (3.0, -0.7)])
+def test_what_is_left_to_apply_ends_at_the_same_scaled_latents(
+    latent: LatentSpace, scaling: float, shift: float
+) -> None:
+    given = latent.left_with(scaling_factor=scaling, shift_factor=shift)
+    assert (given.scaling_factor, given.shift_factor) == (scaling, shift)
+    for found, own in ((given, latent), (latent.left_with(), latent)):
+        means = [(mean - found.shift_factor) * found.scaling_factor for mean in found.means]
+        assert means == pytest.approx([(mean - own.shift_factor) * own.scaling_factor for mean in own.means])
+        stds = [std * found.scaling_factor for std in found.stds]
+        assert stds == pytest.approx([std * own.scaling_factor for std in own.stds])
+
+
 def test_the_log_variance_scales_with_the_latent(latent: LatentSpace) -> None:
     log_variance = torch.tensor([math.log(0.3**2)])
     assert latent.scaled_log_variance(log_variance).exp().sqrt().item() == pytest.approx(0.3 * 4)
