@@ -71,7 +71,7 @@ def write_starter(request: StarterRequest, registry: Registry, log: Log = print)
         write_text(folder / CARD, card(request, latent, parameters))
         put(folder, request.to)
     for name, count in parameters.items():
-        log(f"  {name}  {count / 1e6:.1f} M parameters")
+        log(f"  {name}  {count:,} parameters")
     log(f"{request.to}: {request.pipeline} for latents of {_shape(latent)}; {CARD} in it says how to train it")
 
 
