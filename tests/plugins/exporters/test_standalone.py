@@ -143,6 +143,15 @@ def test_a_module_that_torch_describes_wrongly_is_not_written_down(make_trained:
         standalone_source(model.autoencoder, {})
 
 
+def test_a_module_that_torch_describes_in_part_is_not_written_down(make_trained: MakeTrained) -> None:
+    model = model_of(make_trained())
+    activation = nn.SiLU()
+    activation.slope = 2.0  # type: ignore[assignment]  # which its text does not have
+    model.autoencoder.decoder.last = nn.Sequential(model.autoencoder.decoder.last, activation)
+    with pytest.raises(CannotTraceError, match="which builds another one"):
+        standalone_source(model.autoencoder, {})
+
+
 def test_a_file_of_another_autoencoder_is_refused(make_trained: MakeTrained, tmp_path: Path) -> None:
     """As diffusers copies such files to one place, where another process may have put its own."""
     path = tmp_path / "imginav_diffusers.py"
