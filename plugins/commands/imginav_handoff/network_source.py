@@ -123,15 +123,29 @@ def _members(network: nn.Module, graphs: Any) -> Iterator[tuple[str, str]]:
 def _expression(module: nn.Module) -> str:
     """Return the expression that builds a module of torch anew; raises CannotTraceError where it builds another one."""
     kind = type(module).__name__
-    text = f"nn.{module!r}"
+    text = repr(module)
     try:
-        built = eval(text, {"nn": nn})  # noqa: S307  # what torch says of its own module
+        built = _built(kind, text)
     except Exception as error:  # whatever its text happens to mean
-        raise CannotTraceError(f"torch describes its {kind} as {module!r}, which cannot be built") from error
+        raise CannotTraceError(f"torch describes its {kind} as {text}, which cannot be built") from error
     shapes = [{key: value.shape for key, value in m.state_dict().items()} for m in (built, module)]
     if type(built) is not type(module) or shapes[0] != shapes[1] or _settings(built) != _settings(module):
-        raise CannotTraceError(f"torch describes its {kind} as {module!r}, which builds another one")
-    return text
+        raise CannotTraceError(f"torch describes its {kind} as {text}, which builds another one")
+    return f"nn.{text}"
+
+
+def _built(kind: str, text: str) -> nn.Module:
+    """Return the module of torch that a call with plain values describes, such as `Conv2d(3, 8, bias=False)`.
+
+    The text is not executed.
+    """
+    call = ast.parse(text, mode="eval").body
+    if not isinstance(call, ast.Call) or ast.unparse(call.func) != kind:
+        raise ValueError(f"expected a call of {kind}, found {text}")
+    arguments = [ast.literal_eval(argument) for argument in call.args]
+    options = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    module: nn.Module = getattr(nn, kind)(*arguments, **options)
+    return module
 
 
 def _settings(module: nn.Module) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from diffusers import DDIMScheduler, LDMPipeline, UNet2DModel
 
 from imginav import TrainedAutoencoder
 from imginav_diffusers import model_of
+from imginav_diffusers.__main__ import main
 
 MakeTrained = Callable[..., TrainedAutoencoder]
 
@@ -81,7 +82,10 @@ sys.exit(7)
         (("none.py",), "imginav_diffusers: none.py is not a file\nusage: python -m imginav_diffusers SCRIPT.py"),
     ],
 )
-def test_a_program_that_is_not_there_is_named(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
-    done = launched(*arguments, cache=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.startswith(said)
+def test_a_program_that_is_not_there_is_named(
+    arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(list(arguments))
+    assert left.value.code == 2
+    assert capsys.readouterr().err.startswith(said)
