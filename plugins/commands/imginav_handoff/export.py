@@ -35,7 +35,7 @@ from imginav_handoff.export_folder import (
     write_digests,
 )
 from imginav_handoff.exporter import Exporter, TrainedAutoencoder
-from imginav_handoff.folder_beside import folder_beside, put
+from imginav_handoff.folder_beside import folder_beside, is_taken, put
 from imginav_handoff.formats import exporter_named
 from imginav_handoff.golden import DTYPES, WHOLE, Triple, agreement, golden_images, make_triples, save_triples
 from imginav_handoff.latent_space import LatentSpace, latent_space_of
@@ -123,7 +123,7 @@ def export(request: ExportRequest, registry: Registry, log: Log = print) -> None
 
 
 def _refuse_taken(to: Path) -> None:
-    if to.exists() and not is_export(to) and not (to.is_dir() and not any(to.iterdir())):
+    if is_taken(to) and not is_export(to):
         raise UserError(f"--to {to}: is there already, and is no export; name another folder")
 
 

@@ -31,9 +31,9 @@ PHASE_2_COMMENT = (
 )
 
 OF_A_CHECKPOINT = (
-    "These factors are for latents as the network itself gives them: imginav.load, imginav embed and imginav export "
-    "scale by themselves. Code that knows no shift may leave it out, but then on both ways: scaled latents then have "
-    "another mean, which no diffusion model minds."
+    "These factors are for latents as the network itself gives them: imginav.load and imginav.LatentDataset have "
+    "applied them already, and what imginav export writes says what is left. Code that knows no shift may leave it "
+    "out, but then on both ways: scaled latents then have another mean, which no diffusion model minds."
 )
 
 COMMENT_WIDTH = 118

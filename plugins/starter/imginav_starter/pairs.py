@@ -19,7 +19,7 @@ from imginav.plugin.components import LayoutSource, Sample
 from imginav.plugin.data_spec import DataSpec
 from imginav.plugin.registry import Registry
 from imginav.terminal import show_progress
-from imginav_handoff.folder_beside import folder_beside, put
+from imginav_handoff.folder_beside import folder_beside, is_taken, put
 from imginav_handoff.sources import resolve_source
 
 Log = Callable[[str], None]
@@ -49,7 +49,7 @@ def write_pairs(request: PairsRequest, registry: Registry, log: Log = print) -> 
 
     Raises UserError where the place is taken, the layouts have no such classes, or one cannot be read.
     """
-    if request.to.exists() and not (request.to.is_dir() and not any(request.to.iterdir())):
+    if is_taken(request.to):
         raise UserError(f"--out {request.to}: is there already; name another folder")
     manifest = resolve_source(
         request.model, registry, data=request.data, site=request.site, settings=request.settings
@@ -59,7 +59,7 @@ def write_pairs(request: PairsRequest, registry: Registry, log: Log = print) -> 
     split = everything(source) if request.data is not None else split_as(source, manifest.train)
     parts = (split.train, () if request.data is not None else split.validation)
     log(f"layouts: {source.describe()}")
-    with folder_beside(request.to) as folder:
+    with folder_beside(request.to, "--out") as folder:
         for name, indices in zip(PARTS, parts, strict=True):
             chosen = indices[: request.limit]
             left_out = _write_part(folder / name, source, chosen, shown, skips=manifest.data.on_bad == "skip")

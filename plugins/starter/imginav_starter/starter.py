@@ -17,7 +17,9 @@ from imginav.errors import UserError, in_one_line
 from imginav.files import write_text
 from imginav.plugin.registry import Registry
 from imginav_handoff.export import ExportRequest, export
-from imginav_handoff.folder_beside import folder_beside, put
+from imginav_handoff.exporter import Exporter
+from imginav_handoff.folder_beside import folder_beside, is_taken, put
+from imginav_handoff.formats import exporter_named
 from imginav_handoff.latent_space import LatentSpace
 from imginav_handoff.whole_evaluation import evaluation_over_training
 
@@ -27,6 +29,12 @@ VAE, CARD, LICENCE = "vae", "README.md", "LICENSE"
 
 FORMAT = "diffusers"
 """The exporter whose folders can be the autoencoder of a pipeline."""
+
+CLASS_FILE = "imginav_diffusers.py"
+"""Of such a folder: what pipelines load it by."""
+
+WITHOUT_TEXT = ("dit",)
+"""Pipelines that need no text encoder."""
 
 LICENCE_TEXT = """\
 Configurations, tokenizers, and the randomly initialised weights in this folder may be used by anyone for any purpose
@@ -54,13 +62,15 @@ def write_starter(request: StarterRequest, registry: Registry, log: Log = print)
 
     Raises UserError where the place is taken, the autoencoder cannot be loaded, or a library is missing.
     """
-    check_libraries(request.pipeline)
-    if request.to.exists() and not (request.to.is_dir() and not any(request.to.iterdir())):
+    exporter = exporter_named(FORMAT, registry)
+    if request.pipeline not in WITHOUT_TEXT:
+        check_transformers(request.pipeline)
+    if is_taken(request.to):
         raise UserError(f"--to {request.to}: is there already; name another folder")
     with folder_beside(request.to) as folder:
         vae = folder / f"{VAE} of its own"
         try:
-            _write_vae(request, registry, vae, log)
+            _write_vae(request, exporter, registry, vae, log)
             latent, parameters = _write_networks(request, vae, folder)
             # Where the pipeline has saved the model once more, without what the export has beside it.
             shutil.rmtree(folder / VAE)
@@ -75,30 +85,30 @@ def write_starter(request: StarterRequest, registry: Registry, log: Log = print)
     log(f"{request.to}: {request.pipeline} for latents of {_shape(latent)}; {CARD} in it says how to train it")
 
 
-def check_libraries(pipeline: str) -> None:
-    """Raise UserError where a library is missing that a pipeline needs."""
+def check_transformers(pipeline: str) -> None:
+    """Raise UserError where the library is missing that has text encoders and tokenizers."""
     try:
-        import diffusers  # noqa: F401  # for all pipelines
-
-        if pipeline != "dit":
-            from transformers.utils import logging
-
-            logging.set_verbosity_error()  # it warns of image processors, which are not used here
-            logging.disable_progress_bar()
+        from transformers.utils import logging
     except ImportError as error:
         raise UserError(
-            f"--pipeline {pipeline} needs the libraries diffusers and transformers ({error}); install them: pip "
-            "install -c constraints.txt -e '.[starter]', or without transformers take --pipeline dit"
+            f"--pipeline {pipeline} needs the library transformers ({error}); install it: pip install -c "
+            "constraints.txt -e '.[starter]', or take --pipeline dit, which has no text"
         ) from error
+    logging.set_verbosity_error()  # it warns of image processors, which are not used here
+    logging.disable_progress_bar()
 
 
-def _write_vae(request: StarterRequest, registry: Registry, to: Path, log: Log) -> None:
+def _write_vae(request: StarterRequest, exporter: Exporter, registry: Registry, to: Path, log: Log) -> None:
     model = request.model
     if model.is_dir():
-        if registry.find("exporter", FORMAT)().latent_of(model) is None:  # type: ignore[attr-defined]
+        if exporter.latent_of(model) is None:
             raise UserError(
                 f"--model {model}: holds no autoencoder as a model of diffusers; export the checkpoint with --format "
                 f"{FORMAT}, or give the checkpoint itself"
+            )
+        if not (model / CLASS_FILE).is_file():
+            raise UserError(
+                f"--model {model}: has no {CLASS_FILE}, as an earlier version wrote it; export the checkpoint again"
             )
         shutil.copytree(model, to)
         return

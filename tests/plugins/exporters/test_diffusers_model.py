@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from diffusers import ControlNetModel, DDIMScheduler, DDPMScheduler, LDMPipeline, UNet2DConditionModel, UNet2DModel
+from diffusers import ControlNetModel, DDPMScheduler, LDMPipeline, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import SingleFileComponentError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from imginav_diffusers import ImginavAutoencoder, model_of
 from imginav_exporters import DiffusersExporter
 from imginav_handoff.pretrained import UnverifiedWarning
 from imginav_handoff.single_images import open_coding
+from imginav_tests.pipelines import small_pipeline, small_unet
 
 MakeTrained = Callable[..., TrainedAutoencoder]
 
@@ -564,7 +565,7 @@ def test_a_controlnet_trains_beside_it(make_trained: MakeTrained, layouts: Tenso
 def test_a_pipeline_decodes_with_it_and_loads_it_back(make_trained: MakeTrained, tmp_path: Path) -> None:
     torch.manual_seed(0)
     vae = exported(make_trained(), tmp_path / "vae")
-    pipeline = LDMPipeline(vqvae=vae, unet=small_unet().eval(), scheduler=DDIMScheduler())
+    pipeline = small_pipeline(vae)
     images = pipeline(generator=torch.manual_seed(1), num_inference_steps=2, output_type="np").images
     assert images.shape == (1, 32, 32, 3)
     assert len(np.unique(images.reshape(-1, 3), axis=0)) > 1
@@ -573,17 +574,3 @@ def test_a_pipeline_decodes_with_it_and_loads_it_back(make_trained: MakeTrained,
     assert type(loaded.vqvae).__name__ == "ImginavAutoencoder"
     again = loaded(generator=torch.manual_seed(1), num_inference_steps=2, output_type="np").images
     assert np.array_equal(again, images)
-
-
-def small_unet() -> UNet2DModel:
-    """Return a network for the noise in latents of 8 × 8 cells and 4 channels."""
-    return UNet2DModel(
-        sample_size=8,
-        in_channels=4,
-        out_channels=4,
-        layers_per_block=1,
-        block_out_channels=(32, 32),
-        down_block_types=("DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D"),
-        norm_num_groups=8,
-    )

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from diffusers import DDIMScheduler, LDMPipeline, UNet2DModel
 
 from imginav import TrainedAutoencoder
 from imginav_diffusers import model_of
 from imginav_diffusers.__main__ import main
+from imginav_tests.pipelines import small_pipeline
 
 MakeTrained = Callable[..., TrainedAutoencoder]
 
@@ -31,17 +31,7 @@ def launched(*arguments: object, cache: Path) -> subprocess.CompletedProcess[str
 
 @pytest.mark.slow
 def test_a_program_that_asks_for_another_class_gets_the_autoencoder(make_trained: MakeTrained, tmp_path: Path) -> None:
-    unet = UNet2DModel(
-        sample_size=8,
-        in_channels=4,
-        out_channels=4,
-        layers_per_block=1,
-        block_out_channels=(8, 8),
-        down_block_types=("DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D"),
-        norm_num_groups=8,
-    )
-    pipeline = LDMPipeline(vqvae=model_of(make_trained()), unet=unet.eval(), scheduler=DDIMScheduler())
+    pipeline = small_pipeline(model_of(make_trained()))
     pipeline.save_pretrained(tmp_path / "saved")
     (tmp_path / "own_module.py").write_text("WORD = 'beside'")
     script = tmp_path / "train.py"

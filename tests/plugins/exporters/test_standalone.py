@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, LDMPipeline, UNet2DModel
 from torch import Tensor, nn
 
 from imginav import TrainedAutoencoder
@@ -19,8 +18,15 @@ from imginav_diffusers import ImginavAutoencoder, model_of
 from imginav_diffusers.standalone import standalone_source
 from imginav_exporters import DiffusersExporter
 from imginav_handoff.network_source import CannotTraceError
+from imginav_tests.pipelines import small_pipeline
 
 MakeTrained = Callable[..., TrainedAutoencoder]
+
+WITH_IMGINAV = """
+import sys
+import torch
+import diffusers
+"""
 
 WITHOUT_IMGINAV = """
 import sys
@@ -31,10 +37,10 @@ import diffusers
 """
 
 
-def elsewhere(code: str, cache: Path, *arguments: object) -> str:
+def elsewhere(code: str, cache: Path, *arguments: object, before: str = WITHOUT_IMGINAV) -> str:
     """Run code in a process that cannot import imginav; diffusers copies class files into `cache`."""
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_IMGINAV + code, *map(str, arguments)],
+        [sys.executable, "-c", before + code, *map(str, arguments)],
         env={**os.environ, "HF_MODULES_CACHE": str(cache)},
         check=False,
         capture_output=True,
@@ -80,20 +86,11 @@ vae.save_pretrained(sys.argv[4])
 
 
 @pytest.mark.slow
-def test_a_saved_pipeline_is_loaded_in_a_process_that_knows_nothing_of_imginav(
-    make_trained: MakeTrained, tmp_path: Path
+@pytest.mark.parametrize("before", [WITH_IMGINAV, WITHOUT_IMGINAV], ids=["installed", "not installed"])
+def test_a_saved_pipeline_is_loaded_in_a_process_that_has_not_imported_imginav(
+    make_trained: MakeTrained, tmp_path: Path, before: str
 ) -> None:
-    unet = UNet2DModel(
-        sample_size=8,
-        in_channels=4,
-        out_channels=4,
-        layers_per_block=1,
-        block_out_channels=(8, 8),
-        down_block_types=("DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D"),
-        norm_num_groups=8,
-    )
-    pipeline = LDMPipeline(vqvae=model_of(make_trained()), unet=unet.eval(), scheduler=DDIMScheduler())
+    pipeline = small_pipeline(model_of(make_trained()))
     pipeline.save_pretrained(tmp_path)
     options = "generator=torch.manual_seed(1), num_inference_steps=2, output_type='np'"
     images = pipeline(generator=torch.manual_seed(1), num_inference_steps=2, output_type="np").images
@@ -101,7 +98,7 @@ def test_a_saved_pipeline_is_loaded_in_a_process_that_knows_nothing_of_imginav(
 pipeline = diffusers.DiffusionPipeline.from_pretrained(sys.argv[1], trust_remote_code=True)
 print(pipeline({options}).images.sum(dtype="float64"))
 """
-    assert float(elsewhere(code, tmp_path / "cache", tmp_path).split()[-1]) == pytest.approx(
+    assert float(elsewhere(code, tmp_path / "cache", tmp_path, before=before).split()[-1]) == pytest.approx(
         images.sum(dtype="float64"), rel=1e-4
     )
 

@@ -225,6 +225,19 @@ def test_latents_have_unit_standard_deviation_by_each_text_of_a_folder(
         assert float(latents[:, channel].std(correction=0)) == pytest.approx(std, rel=0.005)
 
 
+def test_latents_that_a_card_draws_have_unit_standard_deviation_as_well(
+    exported: Export, make_checkpoint: MakeCheckpoint, make_trainer: Callable[..., Trainer]
+) -> None:
+    folder = exported(make_checkpoint("encoder.variational=true"), format="diffusers")
+    layouts = training_layouts(make_trainer())
+    torch.manual_seed(0)
+    latents = encoded_by_the_card(folder, layouts.repeat(8, 1, 1, 1))
+    factors = factors_of_card(folder)
+    scaled = (latents - factors["shift_factor"]) * factors["scaling_factor"]
+    assert float(scaled.mean()) == pytest.approx(0, abs=0.02)
+    assert float(scaled.std()) == pytest.approx(1, rel=0.02)
+
+
 def training_layouts(trainer: Trainer) -> Tensor:
     batches = trainer.data.whole_batches(trainer.data.split.train)
     return torch.cat([trainer.device.images(loaded.layouts) for loaded in batches])

@@ -131,10 +131,13 @@ def test_what_cannot_be_a_condition_is_refused(
         write(make_checkpoint(*settings, evaluated=False), condition=condition)
 
 
-def test_a_place_that_is_taken_is_refused(write: Write, tmp_path: Path) -> None:
+def test_a_place_that_is_taken_is_refused(write: Write, make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(evaluated=False)
     (tmp_path / "pairs").write_text("mine")
     with pytest.raises(UserError, match=r"--out .*pairs: is there already; name another folder"):
-        write()
+        write(checkpoint)
+    with pytest.raises(UserError, match=r"--out .*pairs/below: cannot be made: .*; name another folder"):
+        write(checkpoint, to=tmp_path / "pairs" / "below")
 
 
 def test_nothing_is_left_of_a_full_disk(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from huggingface_hub import ModelCard
 from imginav import DataSpec, UserError
 from imginav.plugin.registry import Registry, installed
 from imginav_diffusers import ImginavAutoencoder
+from imginav_diffusers.autoencoder import CLASS_FILE
 from imginav_diffusers.conditioning import conditioning_channels
 from imginav_diffusers.trained import latent_of
 from imginav_exporters import DiffusersExporter
@@ -154,6 +155,8 @@ def test_its_card_says_what_is_trained_and_how_to_go_on(write: Write, tmp_path: 
 def test_the_commands_take_what_there_is() -> None:
     assert set(PIPELINES) == set(commands.PIPELINES)
     assert set(SIZES) == set(commands.SIZES)
+    assert starter.CLASS_FILE == CLASS_FILE
+    assert set(starter.WITHOUT_TEXT) <= set(PIPELINES)
 
 
 @pytest.mark.slow
@@ -181,9 +184,15 @@ def test_a_folder_of_another_format_is_refused(write: Write, tmp_path: Path) -> 
         write(model=tmp_path / "other")
 
 
+def test_an_export_that_pipelines_could_not_load_is_refused(write: Write, vae: Path) -> None:
+    (vae / "imginav_diffusers.py").unlink()
+    with pytest.raises(UserError, match=r"has no imginav_diffusers\.py, as an earlier version wrote it; export the"):
+        write("dit")
+
+
 def test_without_transformers_it_says_what_to_install(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers.utils", None)
-    with pytest.raises(UserError, match=r"flux needs the libraries diffusers and transformers \(.+\); install them"):
+    with pytest.raises(UserError, match=r"--pipeline flux needs the library transformers \(.+\); install it: pip"):
         write("flux")
     write("dit")  # which has no text
 
