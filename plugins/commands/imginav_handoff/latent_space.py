@@ -62,9 +62,9 @@ class LatentSpace:
         return log_variance + 2 * math.log(self.scaling_factor)
 
     def left_with(self, *, scaling_factor: float = 1.0, shift_factor: float = 0.0) -> LatentSpace:
-        """Return the latent space of an exported encoder that scales by itself, but for these factors.
+        """Return the latent space of an exported encoder that has done all of the scaling except for these factors.
 
-        Its channels have other means and standard deviations; scaled by these factors, its latents are the same.
+        Means and standard deviations are those of what it gives; these factors then lead to the same scaled latents.
         """
         factor = self.scaling_factor / scaling_factor  # by which the exported encoder multiplies
         offset = self.shift_factor - shift_factor / factor  # which it takes off before

@@ -1,9 +1,9 @@
 """`python -m imginav_diffusers SCRIPT.py ARGS…`: runs a program of diffusers, as it is, on an autoencoder of imginav.
 
 Programs of diffusers load their autoencoder by `AutoencoderKL.from_pretrained`. While the program runs, folders whose
-config names `ImginavAutoencoder` are loaded as that, whichever class is asked, and all others as ever. A ControlNet
-that is made of a UNet brings its conditioning image down by the factor of the autoencoder that was loaded last, rather
-than by 8.
+config names `ImginavAutoencoder` are loaded as that class, whichever class the program asks for; all others are loaded
+as usual. A ControlNet made from a UNet downsamples its conditioning image by the factor of the autoencoder that was
+loaded last, instead of by 8.
 """
 
 from __future__ import annotations

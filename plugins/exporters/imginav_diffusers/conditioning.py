@@ -1,4 +1,4 @@
-"""How a ControlNet brings its conditioning image down to the latent."""
+"""The conditioning embedding of a ControlNet, which downsamples its image to the size of the latent."""
 
 from __future__ import annotations
 

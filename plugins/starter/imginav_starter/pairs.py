@@ -99,7 +99,7 @@ def _write_part(
             Image.fromarray(rgb_of(sample, source.spec.palette)).save(folder / row["image_file_name"])
             if shown:
                 row["conditioning_image_file_name"] = f"{CONDITIONS}/{index:06}.png"
-                condition = Image.fromarray(drawn(sample["segmentation"], shown))
+                condition = Image.fromarray(condition_image(sample["segmentation"], shown))
                 condition.save(folder / row["conditioning_image_file_name"])
             lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     except OSError as error:
@@ -122,7 +122,7 @@ def _read(
         yield index, sample
 
 
-def drawn(classes: NDArray[np.uint8], shown: Sequence[int]) -> NDArray[np.uint8]:
+def condition_image(classes: NDArray[np.uint8], shown: Sequence[int]) -> NDArray[np.uint8]:
     """Return a conditioning image (H, W, 3) of class indices (H, W): white where one of the `shown` is, else black."""
     white = np.where(np.isin(classes, shown), np.uint8(255), np.uint8(0))
     return np.repeat(white[..., None], 3, axis=2)

@@ -1,6 +1,6 @@
 """Text encoders with random weights, and tokenizers that take captions byte by byte or character by character.
 
-Nothing is downloaded, and nothing has learned a language: captions are told apart, and not understood.
+Nothing is downloaded. Different captions give different embeddings, but nothing has learned what they mean.
 """
 
 from __future__ import annotations

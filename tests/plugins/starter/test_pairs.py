@@ -144,7 +144,7 @@ def test_nothing_is_left_of_a_full_disk(write: Write, tmp_path: Path, monkeypatc
     def full(*_: object) -> Any:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pairs, "drawn", full)
+    monkeypatch.setattr(pairs, "condition_image", full)
     with pytest.raises(UserError, match=r"No space left on device"):
         write()
     assert not [path for path in tmp_path.iterdir() if "pairs" in path.name]
