@@ -63,6 +63,9 @@ class Train:
 
     epochs: int = field(validator=from_to(1, 1_000_000))  # passes over the training layouts, at most
     batch_size: int = field(default=16, validator=from_to(1, MOST_OF_A_BATCH))  # layouts per optimizer step
+    min_epoch_steps: int | None = field(
+        default=None, validator=from_to(1, 1_000_000)
+    )  # optimizer steps of an epoch, at least: few layouts are passed over several times; none: once
     seed: int = field(default=42, validator=at_least(0))  # of split, order, crops, initial weights and draws
     split_seed: int | None = field(default=None, validator=at_least(0))  # of the split alone; none: seed
     split: float = field(default=0.8, validator=between(0, 1))  # the share that is trained on; the rest validates
@@ -174,6 +177,7 @@ class Manifest:
         "winners",
         "cluster",
         "trial",
+        "quick",
         "extends",
     )  # what else a phase's file may have
 

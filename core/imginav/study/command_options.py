@@ -19,7 +19,7 @@ def study_options(options: argparse.Namespace) -> phases.Options:
 
     return phases.Options(
         site=options.site,
-        settings=tuple(options.settings),
+        settings=(*options.settings, *_named(options)),
         scale=options.scale,
         require_winners=getattr(options, "require_winners", False),
         jobs=getattr(options, "jobs", 1),
@@ -43,6 +43,12 @@ def load_phase(path: Path, options: argparse.Namespace) -> LoadedPhase:
     return study_options(options).load(path, installed())
 
 
+def _named(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return the setting by which `--name` renames what a phase trains; written as TOML, a number is a name as well."""
+    name = getattr(options, "name", None)
+    return () if name is None else (f'phase.experiment="{name}"',)
+
+
 def _resume(text: str) -> Resume:
     return "auto" if text == "auto" else "never" if text == "never" else Path(text)
 
@@ -56,6 +62,9 @@ def scale_options() -> argparse.ArgumentParser:
     )
     scale.add_argument(
         "--trial", dest="scale", action="store_const", const="trial", help="trial scale, also on layouts of your own"
+    )
+    scale.add_argument(
+        "--quick", dest="scale", action="store_const", const="quick", help="a trial of a minute or two, to see a page"
     )
     options.set_defaults(scale="auto")
     return options
@@ -92,6 +101,13 @@ def running_options() -> argparse.ArgumentParser:
 def shared_options() -> dict[str, argparse.ArgumentParser]:
     """Return the groups of options that commands share, by the name under which a command asks for them."""
     return {"scale": scale_options(), "loading": loading_options(), "running": running_options()}
+
+
+def add_name(command: argparse._ActionsContainer) -> None:
+    """Add the option that names what a phase trains."""
+    command.add_argument(
+        "--name", metavar="NAME", help="of the run folder, and of its files (default: the phase's); keeps runs apart"
+    )
 
 
 def add_only(command: argparse._ActionsContainer) -> None:

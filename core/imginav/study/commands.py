@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from imginav.errors import UserError
 from imginav.exit_status import FAILED
 from imginav.plugin.commands import Commands, OptionGroup
-from imginav.study.command_options import add_only, positive, study_options
+from imginav.study.command_options import add_name, add_only, positive, study_options
 
 if TYPE_CHECKING:
     from imginav.plugin.registry import Registry
@@ -94,7 +94,7 @@ def winner(options: argparse.Namespace) -> int:
     if options.set_to:
         phase.set_winner(options.set_to, options.because)
     else:
-        phase.conclude(of_finished=options.of_finished)
+        phase.conclude(asked=True, of_finished=options.of_finished)
     return 0
 
 
@@ -113,6 +113,7 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     one = command.add_mutually_exclusive_group()
     add_only(one)
     one.add_argument("--index", metavar="N", help="the Nth experiment, from 1 on; auto: this element of a job array")
+    add_name(command)
     command.add_argument(
         "--resume",
         default="auto",
@@ -137,6 +138,7 @@ def _add_study(command: argparse.ArgumentParser) -> None:
 
 def _add_winner(command: argparse.ArgumentParser) -> None:
     command.add_argument("phase", type=Path, help="the phase's manifest, such as phases/1_1.toml")
+    add_name(command)
     decision = command.add_mutually_exclusive_group()
     decision.add_argument("--of-finished", action="store_true", help="let the rule decide among the finished ones")
     decision.add_argument("--set-to", metavar="NAME", help="make this experiment the winner, whatever the rule says")

@@ -131,22 +131,24 @@ class OpenPhase:
         logs = self.phase.shared / "logs"
         return experiment_processes.run_all(open_ones, options.process, options.stop_request, logs=logs, log=self.log)
 
-    def conclude(self, *, of_finished: bool = False, anew: bool = False) -> Winner | None:
+    def conclude(self, *, asked: bool = False, of_finished: bool = False, anew: bool = False) -> Winner | None:
         """Compare what is finished, declare the winner when all is, and show both; return the winner.
 
-        With `of_finished` the winner is chosen among those that are finished, even where others are not; with `anew`
-        all is shown as if it had changed. A decision of a person stands as long as the figures do that it was made on.
+        A phase without a rule has a winner only if it is `asked` for: of a single run, it would be that run. With
+        `of_finished` the winner is chosen among those that are finished, even where others are not; with `anew` all is
+        shown as if it had changed. A decision of a person stands as long as the figures do that it was made on.
         """
         remove_stale_parts(self.phase.shared)
         evidence = gather(self.phase, self.fingerprints)
         unfinished = [e for e in evidence if e.state != "finished"]
         winner, changed = None, True
+        declares = asked or self.phase.selector is not None
         try:
-            if not unfinished or of_finished:
+            if declares and (not unfinished or of_finished):
                 winner, changed = self._declare(select(self.phase, evidence))
         finally:  # also where none can win, what there is can be looked at
             self.show(evidence, winner, changed=changed or anew)
-        if unfinished and not winner:
+        if declares and unfinished and not winner:
             self.log(
                 f"{len(evidence) - len(unfinished)} of {len(evidence)} experiments of phase {self.phase.id} are "
                 f"finished, and no winner is declared before all are: "
@@ -200,7 +202,7 @@ def open_phase(phase: ResolvedPhase, hooks: InstalledHooks, log: Log = print, wo
         )
     for winner in phase.lineage.values():
         log(winner.summary)
-    for note in notes_on_winners(phase):
+    for note in (*phase.notes, *notes_on_winners(phase)):
         log(note)
     return OpenPhase(phase=phase, fingerprints=fingerprints, hooks=hooks, log=log, world=world)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from attrs import frozen
 
-from imginav.data.loader import Data, everything, split_as, steps_per_epoch
+from imginav.data.loader import Data, everything, passes_per_epoch, split_as, steps_per_epoch
 from imginav.manifest.tables import Manifest
 from imginav.model.autoencoder import Autoencoder, build_autoencoder, check_sizes, parameter_count
 from imginav.plugin.components import LayoutSource
@@ -61,6 +61,11 @@ def assemble(
     device.compile(model.encoder)
     device.compile(model.decoder)
     _describe(source, data, model, device, log)
+    if trains and (passes := passes_per_epoch(len(split.train), manifest.data, manifest.train)) > 1:
+        log(
+            f"each epoch passes {passes} times over the {len(split.train):,} training layouts, which makes "
+            f"{data.steps_per_epoch:,} steps: train.min_epoch_steps = {manifest.train.min_epoch_steps}"
+        )
     if prepared:
         source.prepare(manifest.machine.cache or None, log)
     return Assembly(model=model, objective=objective, data=data, device=device, steps=steps)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from imginav.plugin.commands import Commands
 from imginav.plugin.hookspecs import hookimpl
-from imginav.study.command_options import add_only, seconds, study_options
+from imginav.study.command_options import add_name, add_only, seconds, study_options
 
 
 def check(options: argparse.Namespace) -> int:
@@ -84,6 +84,7 @@ def _add_check(command: argparse.ArgumentParser) -> None:
 def _add_plan(command: argparse.ArgumentParser) -> None:
     command.add_argument("phase", type=Path, help="the phase's manifest, such as phases/1_5.toml")
     add_only(command)
+    add_name(command)
     command.add_argument("--measure", action="store_true", help="take a few training steps, to estimate the time")
 
 

@@ -179,7 +179,12 @@ def _check_phase(phase: ResolvedPhase, before: Mapping[str, ResolvedPhase], *, i
     if first and not faults.found:
         number = len(phase.experiments)
         summary = f"{number} {'experiment' if number == 1 else 'experiments'}; {first[1].layouts.description}"
-    notes = (*notes_on_winners(phase, before if in_study else ()), *(stale if in_study else ()), *to_come.found)
+    notes = (
+        *phase.notes,
+        *notes_on_winners(phase, before if in_study else ()),
+        *(stale if in_study else ()),
+        *to_come.found,
+    )
     return Checked(phase.source, faults.lines(len(phase.experiments)), summary, notes)
 
 

@@ -184,11 +184,14 @@ def test_plugins_are_told_of_a_concluded_phase_and_whether_anything_is_new(
 
 
 def test_runs_of_other_values_or_other_layouts_are_no_evidence(load_text: Load, finish: Callable[..., None]) -> None:
+    """A winner is asked for: a phase of one experiment has none by itself."""
     phase = load_text("")
     (data,) = data_fingerprints(phase)
     finish(phase, [data], p1_tiny=0.1)
-    assert OpenPhase(phase=phase, hooks=installed().hooks, fingerprints=(data,)).conclude() is not None
+    assert OpenPhase(phase=phase, hooks=installed().hooks, fingerprints=(data,)).conclude() is None
+    assert not (phase.shared / "winner.toml").exists()
+    assert OpenPhase(phase=phase, hooks=installed().hooks, fingerprints=(data,)).conclude(asked=True) is not None
     other = load_text("", "train.epochs=3")
-    assert OpenPhase(phase=other, hooks=installed().hooks, fingerprints=(data,)).conclude() is None
+    assert OpenPhase(phase=other, hooks=installed().hooks, fingerprints=(data,)).conclude(asked=True) is None
     moved = evolve(data, layouts=evolve(data.layouts, sha256="0"))
-    assert OpenPhase(phase=phase, hooks=installed().hooks, fingerprints=(moved,)).conclude() is None
+    assert OpenPhase(phase=phase, hooks=installed().hooks, fingerprints=(moved,)).conclude(asked=True) is None
