@@ -50,7 +50,8 @@ def _named(options: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _resume(text: str) -> Resume:
-    return "auto" if text == "auto" else "never" if text == "never" else Path(text)
+    named: dict[str, Resume] = {"auto": "auto", "never": "never", "extend": "extend"}
+    return named.get(text) or Path(text)
 
 
 def scale_options() -> argparse.ArgumentParser:

@@ -46,6 +46,10 @@ def run(options: argparse.Namespace) -> int:
             note_own_job(registry, os.environ)
             resolved = how.load(options.phase, registry)
             experiments = chosen(resolved, options.only, _index(options.index, registry))
+            if options.extend:
+                how = how.extended(experiments, options.extend)
+                resolved = how.load(options.phase, registry)
+                experiments = chosen(resolved, options.only, _index(options.index, registry))
             how.launch.check(world, resolved.manifest.machine.device)
             if how.launch.is_needed and len(experiments) == 1:
                 launch(how.launch, how.process.arguments_for(experiments[0]), how.stop_request, concludes=True)
@@ -114,11 +118,18 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     add_only(one)
     one.add_argument("--index", metavar="N", help="the Nth experiment, from 1 on; auto: this element of a job array")
     add_name(command)
-    command.add_argument(
+    start = command.add_mutually_exclusive_group()
+    start.add_argument(
         "--resume",
         default="auto",
         metavar="auto|never|PATH",
         help="auto (default): resume what is not finished; never: train from the start; or a checkpoint to resume from",
+    )
+    start.add_argument(
+        "--extend",
+        type=positive,
+        metavar="N",
+        help="train a finished run for N more epochs, by the learning-rate schedule of the longer training",
     )
     command.add_argument("--nodes", type=positive, default=1, metavar="N", help="machines; give this command on each")
     command.add_argument(

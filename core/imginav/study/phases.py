@@ -6,7 +6,7 @@ import graphlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from imginav.errors import UserError, did_you_mean
 from imginav.files import move_aside, remove_stale_parts
@@ -22,7 +22,8 @@ from imginav.plugin.registry import InstalledHooks, Registry
 from imginav.processes.distributed import ALONE, World
 from imginav.processes.stop_request import StopRequest
 from imginav.processes.torchrun import Launch
-from imginav.runs.experiment import is_finished
+from imginav.runs.experiment import is_finished, run_folder
+from imginav.runs.records import load_record
 from imginav.runs.resuming import Resume
 from imginav.study import experiment_processes
 from imginav.study.selection import (
@@ -64,6 +65,21 @@ class Options:
             scale=self.scale,
             require_winners=self.require_winners,
         )
+
+    def extended(self, experiments: Sequence[ResolvedManifest], more: int) -> Options:
+        """Return these options for a run that goes on for `more` epochs than it has trained.
+
+        One that was interrupted, while it was extended or before, goes on to the end that it had. Raises UserError
+        where there is no run, or more than one.
+        """
+        if len(experiments) > 1:
+            names = ", ".join(experiment.manifest.phase.experiment for experiment in experiments)
+            raise UserError(f"--extend {more}: extends one run, and these are {names}; name one of them with --only")
+        folder = run_folder(experiments[0])
+        if (record := load_record(folder.record)) is None:
+            raise UserError(f"--extend {more}: {folder.root} holds no run yet; leave --extend out, and it is trained")
+        epochs = record.epoch + more if record.state == "finished" else record.epochs
+        return evolve(self, settings=(*self.settings, f"train.epochs={epochs}"), resume="extend")
 
     @property
     def arguments(self) -> tuple[str, ...]:

@@ -15,6 +15,9 @@ from torch import Tensor
 from imginav import Callback, hookimpl
 from imginav.plugin import TrainingRun, above, format_duration
 
+WARM_UP_STEPS = 10
+"""Which say nothing of those to come: they compile, start loading processes, and read what is not in memory yet."""
+
 REFRESH_SECONDS = 0.5
 """Between two readings of the loss for a live display; each reading makes a GPU wait."""
 
@@ -42,12 +45,14 @@ class ProgressDisplay:
         self._task: TaskID
         self._last = 0.0
         self._measured_from: tuple[float, int] | None = None  # a time and the steps until then
+        self._first_step = 0  # of this attempt
         self._epoch_start = 0.0
         self._images = 0  # of the epoch, when this attempt came to it
 
     @hookimpl
     def run_started(self, trainer: TrainingRun) -> None:
         self._last = time.perf_counter()
+        self._first_step = trainer.step
         if self._live:
             columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
             self._bar = Bar(*columns, console=self._console, transient=True)
@@ -65,8 +70,7 @@ class ProgressDisplay:
         if now - self._last >= self._interval:
             self._last = now
             self._show(trainer, self._text(trainer, terms, now))
-        if self._measured_from is None:
-            # The first step compiles and starts loading processes: it says nothing of those to come.
+        if self._measured_from is None and trainer.step - self._first_step >= WARM_UP_STEPS:
             self._measured_from = now, trainer.step
 
     @hookimpl
@@ -108,9 +112,9 @@ class ProgressDisplay:
         return f"step {step}/{steps}{self._left(trainer, now)}  {speed:.0f} img/s  {losses}"
 
     def _left(self, trainer: TrainingRun, now: float) -> str:
-        if self._measured_from is None:
+        start, first_step = self._measured_from or (now, trainer.step)
+        if trainer.step - first_step < WARM_UP_STEPS:
             return ""
-        start, first_step = self._measured_from
         steps_left = trainer.epochs * trainer.data.steps_per_epoch - trainer.step
         return f"  {format_duration((now - start) / (trainer.step - first_step) * steps_left)} left"
 
