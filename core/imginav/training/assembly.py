@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from attrs import frozen
 
 from imginav.data.loader import Data, everything, passes_per_epoch, split_as, steps_per_epoch
 from imginav.manifest.tables import Manifest
-from imginav.model.autoencoder import Autoencoder, build_autoencoder, check_sizes, parameter_count
+from imginav.model.autoencoder import Autoencoder, build_autoencoder, check_outputs, check_sizes, parameter_count
 from imginav.plugin.components import LayoutSource
 from imginav.plugin.data_spec import DataSpec
 from imginav.processes.distributed import ALONE, World
@@ -53,6 +54,8 @@ def assemble(
     split = everything(source) if whole else split_as(source, manifest.train)
     epochs = manifest.train.epochs if trains else 0
     steps = epochs * steps_per_epoch(len(split.train), manifest.data, manifest.train)
+    if trains:
+        _check_outputs(model, manifest)
     device = open_device(manifest.machine, steps, world)
     seeds = Seeds(manifest.train.seed)
     data = Data(source, manifest.data, manifest.train, seeds, device.workers, split=split, world=world)
@@ -69,6 +72,15 @@ def assemble(
     if prepared:
         source.prepare(manifest.machine.cache or None, log)
     return Assembly(model=model, objective=objective, data=data, device=device, steps=steps)
+
+
+def _check_outputs(model: Autoencoder, manifest: Manifest) -> None:
+    """Put a black image through the network, which changes nothing of it, to see that the shapes are right."""
+    side = manifest.data.crop or manifest.data.image_size
+    model.eval()
+    with torch.random.fork_rng(devices=[]):
+        check_outputs(model, manifest.encoder, torch.full((1, 3, side, side), -1.0))
+    model.train()
 
 
 def build_model(manifest: Manifest, spec: DataSpec) -> Autoencoder:
