@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imginav.study.phase_files import phase_file
+
 if TYPE_CHECKING:
     from imginav.plugin.run_view import LoadedPhase
     from imginav.runs.resuming import Resume
@@ -33,14 +35,14 @@ def study_options(options: argparse.Namespace) -> phases.Options:
     )
 
 
-def load_phase(path: Path, options: argparse.Namespace) -> LoadedPhase:
+def load_phase(phase: Path | str, options: argparse.Namespace) -> LoadedPhase:
     """Return a resolved phase, as a command with the options `loading` and `scale` was asked to load it.
 
-    Raises UserError where the phase cannot be loaded.
+    `phase` is its file, or its number or name as `imginav run` takes it. Raises UserError where it cannot be loaded.
     """
     from imginav.plugin.registry import installed
 
-    return study_options(options).load(path, installed())
+    return study_options(options).load(phase_file(str(phase)), installed())
 
 
 def _named(options: argparse.Namespace) -> tuple[str, ...]:
@@ -108,6 +110,13 @@ def add_name(command: argparse._ActionsContainer) -> None:
     """Add the option that names what a phase trains."""
     command.add_argument(
         "--name", metavar="NAME", help="of the run folder, and of its files (default: the phase's); keeps runs apart"
+    )
+
+
+def add_phase(command: argparse.ArgumentParser) -> None:
+    """Add the argument that names a phase."""
+    command.add_argument(
+        "phase", type=phase_file, metavar="PHASE", help="its number, such as 1.5, its name or its file"
     )
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imginav.errors import UserError
 from imginav.exit_status import FAILED
 from imginav.plugin.commands import Commands, OptionGroup
-from imginav.study.command_options import add_name, add_only, positive, study_options
+from imginav.study.command_options import add_name, add_only, add_phase, positive, study_options
+from imginav.study.phase_files import study_folder, study_path
 
 if TYPE_CHECKING:
     from imginav.plugin.registry import Registry
@@ -82,10 +82,10 @@ def study(options: argparse.Namespace) -> int:
         from imginav.plugin.registry import installed
         from imginav.study.phases import phases_in_order, run_study
 
-        phases_in_order(options.folder)
+        phases_in_order(folder := options.folder or study_folder())
         registry, how = installed(), study_options(options)
-        registry.hooks.study_started(options.folder, options)
-        return 0 if run_study(options.folder, registry, how) else FAILED
+        registry.hooks.study_started(folder, options)
+        return 0 if run_study(folder, registry, how) else FAILED
 
 
 def winner(options: argparse.Namespace) -> int:
@@ -113,7 +113,7 @@ def _index(text: str | None, registry: Registry) -> int | None:
 
 
 def _add_run(command: argparse.ArgumentParser) -> None:
-    command.add_argument("phase", type=Path, help="the phase's manifest, such as phases/1_5.toml")
+    add_phase(command)
     one = command.add_mutually_exclusive_group()
     add_only(one)
     one.add_argument("--index", metavar="N", help="the Nth experiment, from 1 on; auto: this element of a job array")
@@ -138,7 +138,9 @@ def _add_run(command: argparse.ArgumentParser) -> None:
 
 
 def _add_study(command: argparse.ArgumentParser) -> None:
-    command.add_argument("folder", type=Path, help="the folder of the phases, such as phases/")
+    command.add_argument(
+        "folder", type=study_path, nargs="?", help="the folder of the phases (default: phases/, or else imginav's own)"
+    )
     command.add_argument(
         "--resume",
         default="auto",
@@ -148,7 +150,7 @@ def _add_study(command: argparse.ArgumentParser) -> None:
 
 
 def _add_winner(command: argparse.ArgumentParser) -> None:
-    command.add_argument("phase", type=Path, help="the phase's manifest, such as phases/1_1.toml")
+    add_phase(command)
     add_name(command)
     decision = command.add_mutually_exclusive_group()
     decision.add_argument("--of-finished", action="store_true", help="let the rule decide among the finished ones")

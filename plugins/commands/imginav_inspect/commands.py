@@ -12,7 +12,8 @@ from pathlib import Path
 
 from imginav.plugin.commands import Commands
 from imginav.plugin.hookspecs import hookimpl
-from imginav.study.command_options import add_name, add_only, seconds, study_options
+from imginav.study.command_options import add_name, add_only, add_phase, seconds, study_options
+from imginav.study.phase_files import phase_or_folder, study_folder
 
 
 def check(options: argparse.Namespace) -> int:
@@ -20,7 +21,7 @@ def check(options: argparse.Namespace) -> int:
     from imginav.plugin.registry import installed
     from imginav_inspect.phase_check import check_phases, report_faults
 
-    checked = check_phases(options.paths, installed(), study_options(options))
+    checked = check_phases(options.paths or [study_folder()], installed(), study_options(options))
     print("\n".join(line for phase in checked for line in phase.lines))
     report_faults(checked)
     return 0
@@ -77,12 +78,18 @@ def schema(_: argparse.Namespace) -> int:
 
 
 def _add_check(command: argparse.ArgumentParser) -> None:
-    command.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="phases, or folders of them")
+    command.add_argument(
+        "paths",
+        type=phase_or_folder,
+        nargs="*",
+        metavar="PHASE|FOLDER",
+        help="phases, or folders of them (default: phases/, or else imginav's own)",
+    )
     command.add_argument("--require-winners", action="store_true", help="a winner that is not recorded is a fault")
 
 
 def _add_plan(command: argparse.ArgumentParser) -> None:
-    command.add_argument("phase", type=Path, help="the phase's manifest, such as phases/1_5.toml")
+    add_phase(command)
     add_only(command)
     add_name(command)
     command.add_argument("--measure", action="store_true", help="take a few training steps, to estimate the time")
