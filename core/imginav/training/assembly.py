@@ -48,6 +48,7 @@ def assemble(
     """
     check_sizes(manifest.data, manifest.encoder)
     source = manifest.data.open()
+    noted = source.check_pixels() if trains else ""
     model = build_model(manifest, source.spec)
     objective = Objective(manifest.losses, model.output_names, source.spec.targets)
     split = everything(source) if whole else split_as(source, manifest.train)
@@ -61,6 +62,8 @@ def assemble(
     device.compile(model.encoder)
     device.compile(model.decoder)
     _describe(source, data, model, device, log)
+    if noted:
+        log(f"note: {noted}")
     if prepared:
         source.prepare(manifest.machine.cache or None, log)
     return Assembly(model=model, objective=objective, data=data, device=device, steps=steps)

@@ -151,6 +151,7 @@ def _beside(phase: ResolvedPhase, registry: Registry, options: Options) -> dict[
 def _check_phase(phase: ResolvedPhase, before: Mapping[str, ResolvedPhase], *, in_study: bool) -> Checked:
     faults = Faults(phase.source)
     opened: dict[str, tuple[LayoutSource, DataFingerprint] | None] = {}
+    noted: dict[str, None] = {}  # of the layouts, each sentence once
     for experiment in phase.experiments:
         label = phase.label(experiment)
         key = data_key(experiment)
@@ -158,6 +159,9 @@ def _check_phase(phase: ResolvedPhase, before: Mapping[str, ResolvedPhase], *, i
             opened[key] = None
             with faults.of():
                 opened[key] = _open(experiment)
+            if opening := opened[key]:
+                with faults.of():
+                    noted |= dict.fromkeys(filter(None, [opening[0].check_pixels()]))
         data = opened[key]
         _check_experiment(experiment, data[0] if data else None, phase.selector, faults, label)
     # A study runs the earlier phases again by itself, where they need it.
@@ -179,7 +183,7 @@ def _check_phase(phase: ResolvedPhase, before: Mapping[str, ResolvedPhase], *, i
     if first and not faults.found:
         number = len(phase.experiments)
         summary = f"{number} {'experiment' if number == 1 else 'experiments'}; {first[1].layouts.description}"
-    notes = (*notes_on_winners(phase, before if in_study else ()), *(stale if in_study else ()), *to_come.found)
+    notes = (*noted, *notes_on_winners(phase, before if in_study else ()), *(stale if in_study else ()), *to_come.found)
     return Checked(phase.source, faults.lines(len(phase.experiments)), summary, notes)
 
 
