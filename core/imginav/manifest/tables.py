@@ -22,7 +22,13 @@ from imginav.plugin.components import (
 from imginav.plugin.selector import Selector
 from imginav.plugin.validators import FILE_NAME, at_least, between, duration, entry_names, file_name, from_to, one_line
 
-FAULT_POLICY_KEYS = ("train.time_limit", "train.on_non_finite", "train.non_finite_limit", "data.on_bad")
+FAULT_POLICY_KEYS = (
+    "train.time_limit",
+    "train.on_non_finite",
+    "train.non_finite_limit",
+    "data.on_bad",
+    "data.unmatched_limit",
+)
 """What a manifest says of troubles that a run may have: nothing that the result of one without any depends on."""
 
 PLAN_TABLES = ("sweep", "winners", "cluster")

@@ -49,6 +49,7 @@ def assemble(
     """
     check_sizes(manifest.data, manifest.encoder)
     source = manifest.data.open()
+    noted = source.check_pixels() if trains else ""
     model = build_model(manifest, source.spec)
     objective = Objective(manifest.losses, model.output_names, source.spec.targets)
     split = everything(source) if whole else split_as(source, manifest.train)
@@ -69,6 +70,8 @@ def assemble(
             f"each epoch passes {passes} times over the {len(split.train):,} training layouts, which makes "
             f"{data.steps_per_epoch:,} steps: train.min_epoch_steps = {manifest.train.min_epoch_steps}"
         )
+    if noted:
+        log(f"note: {noted}")
     if prepared:
         source.prepare(manifest.machine.cache or None, log)
     return Assembly(model=model, objective=objective, data=data, device=device, steps=steps)

@@ -112,7 +112,10 @@ def _add_verify(command: argparse.ArgumentParser) -> None:
 def _add_embed(command: argparse.ArgumentParser) -> None:
     command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint (.pt) of any epoch")
     command.add_argument(
-        "--data", type=Path, metavar="LIST", help="a CSV file of layouts (default: those it was trained and judged on)"
+        "--data",
+        type=Path,
+        metavar="LIST",
+        help="a CSV file of layouts, or a folder of them (default: those it was trained and judged on)",
     )
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
     command.add_argument(

@@ -151,6 +151,7 @@ def _beside(phase: ResolvedPhase, registry: Registry, options: Options) -> dict[
 def _check_phase(phase: ResolvedPhase, before: Mapping[str, ResolvedPhase], *, in_study: bool) -> Checked:
     faults = Faults(phase.source)
     opened: dict[str, tuple[LayoutSource, DataFingerprint] | None] = {}
+    noted: dict[str, None] = {}  # of the layouts, each sentence once
     for experiment in phase.experiments:
         label = phase.label(experiment)
         key = data_key(experiment)
@@ -158,6 +159,9 @@ def _check_phase(phase: ResolvedPhase, before: Mapping[str, ResolvedPhase], *, i
             opened[key] = None
             with faults.of():
                 opened[key] = _open(experiment)
+            if opening := opened[key]:
+                with faults.of():
+                    noted |= dict.fromkeys(filter(None, [opening[0].check_pixels()]))
         data = opened[key]
         _check_experiment(experiment, data[0] if data else None, phase.selector, faults, label)
     # A study runs the earlier phases again by itself, where they need it.
@@ -181,6 +185,7 @@ def _check_phase(phase: ResolvedPhase, before: Mapping[str, ResolvedPhase], *, i
         summary = f"{number} {'experiment' if number == 1 else 'experiments'}; {first[1].layouts.description}"
     notes = (
         *phase.notes,
+        *noted,
         *notes_on_winners(phase, before if in_study else ()),
         *(stale if in_study else ()),
         *to_come.found,

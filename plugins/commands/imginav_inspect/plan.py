@@ -134,8 +134,9 @@ def show_plan(opened: OpenPhase, experiments: Sequence[ResolvedManifest], *, mea
     """Print the values of some experiments of a phase with their origins, and what they will need."""
     phase = opened.phase
     varied = phase.varied if len(experiments) > 1 else ()
+    source = experiments[0].manifest.data.open()
+    spec, noted = source.spec, source.check_pixels()
     print("\n".join(value_lines(_shared_values(experiments, varied))))
-    spec = experiments[0].manifest.data.open().spec
     fingerprints = dict(zip(map(phase.label, phase.experiments), opened.fingerprints, strict=True))
     needs = [needs_of(e, spec, fingerprints[phase.label(e)], measure=measure) for e in experiments]
     headings = HEADINGS if any(n.probe_seconds is not None for n in needs) else HEADINGS[:-1]
@@ -150,6 +151,8 @@ def show_plan(opened: OpenPhase, experiments: Sequence[ResolvedManifest], *, mea
         + (f" and {format_duration(sum(times))}, one after the other" if times else "; --measure estimates the time")
         + "; memory and disk are estimates"
     )
+    if noted:
+        print(f"note: {noted}")
 
 
 def _shared_values(experiments: Sequence[ResolvedManifest], varied: Sequence[str]) -> list[tuple[str, Any, str]]:

@@ -34,7 +34,10 @@ def evaluate(options: argparse.Namespace) -> int:
 def _add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint (.pt) of any epoch")
     command.add_argument(
-        "--data", type=Path, metavar="LIST", help="a CSV file of other layouts, to evaluate all of them"
+        "--data",
+        type=Path,
+        metavar="LIST",
+        help="a CSV file of other layouts, or a folder of them, to evaluate all of them",
     )
     command.add_argument(
         "--to", type=Path, metavar="FOLDER", help="where to write (default: CHECKPOINT without .pt, with _evaluation)"
