@@ -117,6 +117,15 @@ def read_image_with_digest(path: Path, size: int | None, background: Colour) -> 
         return _decoded(BytesIO(content), size, background), hashlib.sha256(content).digest()
 
 
+def pixels_of(image: Image.Image, background: Colour) -> NDArray[np.uint8]:
+    """Return an image that Pillow has opened as RGB bytes (H, W, 3), as `read_image` does with its file.
+
+    Raises UnusableImageError.
+    """
+    with _explained():
+        return np.array(_flattened(ImageOps.exif_transpose(image), background))
+
+
 def digest_of(path: Path) -> bytes:
     """Return the SHA-256 of an image file; raises UnusableImageError."""
     with _explained(), _regular_file(path) as stream:
