@@ -37,9 +37,10 @@ def phase_concluded(concluded: ConcludedPhase) -> None:
     from imginav.runs.run_folder import REPORT
     from imginav_reports import phase_page  # needs torch and matplotlib
     from imginav_reports.comparison_table import print_comparison
+    from imginav_reports.phase_runs import page_is_older
 
     page = concluded.phase.shared / REPORT
-    if concluded.changed or not page.is_file():
+    if concluded.changed or not page.is_file() or page_is_older(page, concluded.phase):
         phase_page.write(concluded.phase, concluded.experiments, concluded.winner)
     if len(concluded.experiments) > 1:  # the summary of a single run says it all
         print_comparison(concluded.phase, concluded.experiments, concluded.winner)
