@@ -89,13 +89,20 @@ def read_run(folder: Path) -> SavedRun:
     )
 
 
+def run_if_any(folder: Path) -> SavedRun | None:
+    """Return the run of a folder; None where it holds none, as the folder of `imginav evaluate` does."""
+    with suppress(UserError):
+        return read_run(folder)
+    return None
+
+
 def runs_in(experiments: Path) -> Iterator[SavedRun]:
     """Yield the runs of an experiments' folder in the order of their names; what is no readable run is left out."""
     if not experiments.is_dir():
         return
     for folder in sorted(experiments.iterdir()):
-        with suppress(UserError):
-            yield read_run(folder)
+        if run := run_if_any(folder):
+            yield run
 
 
 def runs_of_phase(experiments: Path, phase: tuple[str, str]) -> list[SavedRun]:
