@@ -72,6 +72,7 @@ IN_EVALUATION = (
     "evaluation.json",
     "evaluation_layouts.csv",
     "curves.png",
+    "environment.json",
     "interpolation.png",
     "worst.png",
     "report.html",

@@ -42,6 +42,7 @@ def test_a_run_leaves_every_deliverable_under_its_name(imginav: Run, layouts: Pa
     assert sorted(str(p.relative_to(own)) for p in own.rglob("*") if p.is_file()) == [
         "best.png",
         "curves.png",
+        "environment.json",
         "evaluation.json",
         "evaluation_layouts.csv",
         "interpolation.png",

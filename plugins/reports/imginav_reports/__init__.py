@@ -14,9 +14,13 @@ if TYPE_CHECKING:
 
 @hookimpl(trylast=True)
 def run_finished(run: FinishedRun) -> None:
-    """Write the page of a run from its evaluation, and copy it into the phase's folder."""
+    """Write the environment and the page of a run, and copy the page into the phase's folder."""
     from imginav.runs.evaluation_result import load_evaluation  # these need torch and matplotlib
-    from imginav_reports import run_page
+    from imginav.runs.records import load_record
+    from imginav_reports import environment, run_page
+
+    trained_in = environment.current_environment(run.trainer.device, load_record(run.folder.record, locked=True))
+    trained_in.save(run.folder.root / environment.FILE)
 
     run_page.write(load_evaluation(run.folder.evaluation), run.folder.root, run.resolved, run.trainer.history)
     run.folder.share(run.folder.root / run_page.PAGE)

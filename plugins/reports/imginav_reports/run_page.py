@@ -18,6 +18,8 @@ from imginav_evaluation.error_maps import LARGEST_ERROR
 from imginav_evaluation.evaluate import BEST, INTERPOLATION, WORST
 from imginav_reports.charts import History, drawings, write_curves
 from imginav_reports.deliverables import files_of, phase_2_block, weights_of
+from imginav_reports.environment import FILE as ENVIRONMENT
+from imginav_reports.environment import load_environment
 from imginav_reports.html import figure, fixed, page, with_spread
 from imginav_reports.inline_images import Picture, embedded, evenly
 from imginav_reports.saved_runs import run_if_any
@@ -109,6 +111,7 @@ def write(evaluation: EvaluationResult, folder: Path, resolved: ResolvedManifest
         classes=_classes(evaluation),
         chosen=_values(resolved, chosen=True),
         defaults=_values(resolved, chosen=False),
+        environment=load_environment(folder / ENVIRONMENT),
         lineage=[winner.summary for winner in resolved.lineage.values()],
         phase_2=phase_2_block(evaluation, resolved.tables, weights_of(evaluation, resolved, folder, files)),
         files=files,
