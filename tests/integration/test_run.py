@@ -52,6 +52,7 @@ def test_a_run_leaves_every_deliverable_under_its_name(imginav: Run, layouts: Pa
         "phase1_5_AE_final_checkpoint_latest.pt",
         "phase1_5_AE_final_checkpoint_previous.pt",
         "phase1_5_AE_final_metrics.csv",
+        "phase1_5_AE_final_steps.csv",
         "report.html",
         "run.json",
         "samples/epoch_005.png",
