@@ -42,6 +42,7 @@ def test_a_run_leaves_every_deliverable_under_its_name(imginav: Run, layouts: Pa
     assert sorted(str(p.relative_to(own)) for p in own.rglob("*") if p.is_file()) == [
         "best.png",
         "curves.png",
+        "environment.json",
         "evaluation.json",
         "evaluation_layouts.csv",
         "interpolation.png",
@@ -51,6 +52,7 @@ def test_a_run_leaves_every_deliverable_under_its_name(imginav: Run, layouts: Pa
         "phase1_5_AE_final_checkpoint_latest.pt",
         "phase1_5_AE_final_checkpoint_previous.pt",
         "phase1_5_AE_final_metrics.csv",
+        "phase1_5_AE_final_steps.csv",
         "report.html",
         "run.json",
         "samples/epoch_005.png",

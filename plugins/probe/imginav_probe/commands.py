@@ -47,8 +47,8 @@ def _add_probe(command: argparse.ArgumentParser) -> None:
         type=_subject,
         nargs="+",
         metavar="RUN|CHECKPOINT|EXPORT|PHASE",
-        help="a run, by name or folder, a checkpoint (.pt), a folder that export wrote, or a phase (1.1, or its file): its "
-        "finished experiments",
+        help="a run, by name or folder, a checkpoint (.pt), a folder that export wrote, or a phase (1.1, or its file): "
+        "its finished experiments",
     )
     command.add_argument("--steps", type=positive, metavar="N", help="optimizer steps of the small model")
     command.add_argument("--seeds", type=positive, metavar="K", help="trainings, whose spread is shown")
