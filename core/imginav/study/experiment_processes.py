@@ -21,6 +21,7 @@ from attrs import field, frozen
 
 from imginav.exit_status import REQUEUE
 from imginav.manifest.resolved import ResolvedManifest
+from imginav.plugin.plugin_faults import plugin_faults_named
 from imginav.plugin.registry import installed
 from imginav.plugin.validators import seconds_of
 from imginav.processes.children import Ending, describe_exit, end_with_parent, reporting
@@ -164,7 +165,7 @@ def _train(experiment: ResolvedManifest, how: ProcessOptions, log: Path | None, 
         _write_to(log)
         torch.set_num_threads(max(1, torch.get_num_threads() // how.jobs))
     stop_request = StopRequest(how.began)
-    with reporting(folder), stop_request.install_handlers():
+    with reporting(folder), plugin_faults_named(), stop_request.install_handlers():
         if how.launch.is_needed:
             cores = len(os.sched_getaffinity(0))
             os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // (how.jobs * how.launch.gpus))))

@@ -18,6 +18,7 @@ from imginav.manifest.reading import read_toml
 from imginav.manifest.resolved import ResolvedManifest, ResolvedPhase
 from imginav.manifest.site import SITE_FILE
 from imginav.manifest.winners import FILE, Winner
+from imginav.plugin.plugin_faults import plugin_faults_named
 from imginav.plugin.registry import InstalledHooks, Registry
 from imginav.processes.distributed import ALONE, World
 from imginav.processes.stop_request import StopRequest
@@ -277,9 +278,10 @@ def run_study(folder: Path, registry: Registry, options: Options, log: Log = pri
 def _run_whole(phase: ResolvedPhase, hooks: InstalledHooks, options: Options, log: Log) -> str:
     """Run a phase and declare its winner; return what kept it from having one, or nothing."""
     try:
-        opened = open_phase(phase, hooks, log)
-        failures = opened.run(phase.experiments, options)
-        opened.conclude()
+        with plugin_faults_named():
+            opened = open_phase(phase, hooks, log)
+            failures = opened.run(phase.experiments, options)
+            opened.conclude()
     except UserError as error:
         return str(error)
     return "; ".join(f"{name}: {reason}" for name, reason in failures.items())
