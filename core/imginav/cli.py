@@ -103,6 +103,11 @@ def _parse(commands: Commands, arguments: Sequence[str], options: argparse.Names
         options.parser.error(what or f"unexpected argument {wrong!r}")
 
 
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    return _parser(_commands())
+
+
 def _parser(commands: Commands) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = _Parser(
         prog=PROGRAM, description="Choose and train the autoencoder for latent diffusion over drawn indoor layouts."

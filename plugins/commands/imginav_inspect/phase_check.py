@@ -59,6 +59,11 @@ class Checked:
         state = f"{len(self.faults)} {'fault' if len(self.faults) == 1 else 'faults'}" if self.faults else "right"
         return [f"{self.path}: {state}{': ' if self.summary else ''}{self.summary}", *(f"  {n}" for n in self.notes)]
 
+    def as_json(self) -> dict[str, object]:
+        """The same for programs."""
+        faults, notes = list(self.faults), list(self.notes)
+        return {"path": self.path, "right": not faults, "summary": self.summary, "faults": faults, "notes": notes}
+
 
 def report_faults(checked: Sequence[Checked]) -> None:
     """Raise UserError with all faults of all phases, if there are any."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from imginav.plugin.commands import Commands, OptionGroup
 from imginav.plugin.hookspecs import hookimpl
 from imginav.study.command_options import add_only, study_options
+from imginav_inspect.json_output import add_json
 
 PHASES = Path("phases")
 """Where the phases of a study lie unless they are named."""
@@ -39,7 +40,7 @@ def status(options: argparse.Namespace) -> int:
     from imginav.plugin.registry import installed
     from imginav_jobs.job_status import show_status
 
-    show_status(options.paths or [PHASES], installed(), study_options(options))
+    show_status(options.paths or [PHASES], installed(), study_options(options), as_json=options.json)
     return 0
 
 
@@ -77,6 +78,7 @@ def _add_submit(command: argparse.ArgumentParser) -> None:
 
 def _add_status(command: argparse.ArgumentParser) -> None:
     command.add_argument("paths", type=Path, nargs="*", metavar="PATH", help="phases, or folders (default: phases)")
+    add_json(command)
 
 
 def _add_cancel(command: argparse.ArgumentParser) -> None:
