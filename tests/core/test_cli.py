@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -66,11 +67,57 @@ def test_a_command_that_would_begin_again_is_not_the_one_to_give_again(
     )
 
 
-def test_an_unknown_option_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(["run", "--ful", "1.5", "--bogus"])
-    assert caught.value.code == 2
-    assert "--bogus" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("rnu x.toml", "there is no command 'rnu', did you mean 'run'?; imginav --help lists all"),
+        ("--quiet zzz", "there is no command 'zzz'; imginav --help lists all"),
+        ("run --ful x.toml --zzz", "run: unknown option '--zzz'; imginav help run shows what there is"),
+        ("run x.toml --reusme=never", "run: unknown option '--reusme', did you mean '--resume'?; imginav help run"),
+        ("run x.toml y.toml", "run: unexpected argument 'y.toml'; imginav help run shows what there is"),
+        ("run", "run: the following arguments are required: phase; imginav help run shows what there is"),
+        ("run x.toml --jobs 0", "run: argument --jobs: expected a number of at least 1, found 0; imginav help run"),
+        ("", "the following arguments are required: COMMAND; imginav --help shows what there is"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence_and_status_2(
+    arguments: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments.split()) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"imginav: {message}")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "run", "nowhere.toml"], ["run", "nowhere.toml", "--debug"]])
+def test_debug_shows_the_traceback_of_any_error_before_its_sentence(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[-1].startswith("imginav: nowhere.toml: no such file")
+    assert "IMGINAV_DEBUG" not in os.environ  # it is for the processes of this command
+
+
+def test_an_option_of_a_command_goes_before_one_of_all_commands(
+    install: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = (
+        "from imginav import hookimpl\n"
+        "def shout(options):\n"
+        "    print(options.quiet, options.debug)\n"
+        "    return 0\n"
+        "def add_arguments(command):\n"
+        "    command.add_argument('--quiet', default='a little')\n"
+        "@hookimpl\n"
+        "def imginav_commands(commands):\n"
+        "    commands.add('shout', shout, add_arguments)\n"
+    )
+    install("shouts", "shouts", source, group="imginav.commands")
+    assert main(["shout"]) == 0
+    assert main(["shout", "--quiet", "much", "--debug"]) == 0
+    assert capsys.readouterr().out == "a little False\nmuch True\n"
 
 
 def test_plugins_lists_every_component_on_a_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,6 +33,7 @@ def run(options: argparse.Namespace) -> int:
     """Train the experiments of a phase, compare them, and declare the winner."""
     failures: dict[str, str] = {}
     with options.stop_request.install_handlers():
+        from imginav.plugin.plugin_faults import plugin_faults_named
         from imginav.plugin.registry import installed
         from imginav.processes.distributed import joined
         from imginav.processes.torchrun import launch
@@ -41,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
         from imginav.study.phases import chosen, open_phase
 
         how = study_options(options)
-        with joined(options.stop_request) as world:
+        with joined(options.stop_request) as world, plugin_faults_named():
             registry = installed()
             note_own_job(registry, os.environ)
             resolved = how.load(options.phase, registry)

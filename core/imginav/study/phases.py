@@ -18,6 +18,7 @@ from imginav.manifest.reading import read_toml
 from imginav.manifest.resolved import ResolvedManifest, ResolvedPhase
 from imginav.manifest.site import SITE_FILE
 from imginav.manifest.winners import FILE, Winner
+from imginav.plugin.plugin_faults import plugin_faults_named
 from imginav.plugin.registry import InstalledHooks, Registry
 from imginav.processes.distributed import ALONE, World
 from imginav.processes.stop_request import StopRequest
@@ -38,6 +39,7 @@ from imginav.study.selection import (
     select,
 )
 from imginav.terminal import print_table
+from imginav.verbosity import unless_quiet
 
 Log = Callable[[str], None]
 
@@ -137,15 +139,15 @@ class OpenPhase:
             )
         names = [experiment.manifest.phase.experiment for experiment in self.phase.experiments]
         fingerprints = dict(zip(names, self.fingerprints, strict=True))
-        open_ones = []
+        open_ones, log = [], unless_quiet(self.log)
         for experiment in experiments:
             name = experiment.manifest.phase.experiment
             if options.resume == "auto" and is_finished(experiment, fingerprints[name]):
-                self.log(f"{name} is finished already; --resume never trains it anew")
+                log(f"{name} is finished already; --resume never trains it anew")
             else:
                 open_ones.append(experiment)
         logs = self.phase.shared / "logs"
-        return experiment_processes.run_all(open_ones, options.process, options.stop_request, logs=logs, log=self.log)
+        return experiment_processes.run_all(open_ones, options.process, options.stop_request, logs=logs, log=log)
 
     def conclude(self, *, asked: bool = False, of_finished: bool = False, anew: bool = False) -> Winner | None:
         """Compare what is finished, declare the winner when all is, and show both; return the winner.
@@ -208,18 +210,18 @@ class OpenPhase:
 
 def open_phase(phase: ResolvedPhase, hooks: InstalledHooks, log: Log = print, world: World = ALONE) -> OpenPhase:
     """Open the layouts of a phase; raises UserError where they cannot be, or winners were found on other ones."""
-    fingerprints = tuple(data_fingerprints(phase))
+    fingerprints, note = tuple(data_fingerprints(phase)), unless_quiet(log)
     for data in dict.fromkeys(fingerprints):
         refuse_strange_winners(phase, data)
     if phase.experiments[0].trial:
-        log(
+        note(
             f"trial scale, as [trial] in {phase.source} and below says; --full trains at full scale, and [data] in "
             f"{SITE_FILE} names layouts of your own"
         )
     for winner in phase.lineage.values():
-        log(winner.summary)
-    for note in (*phase.notes, *notes_on_winners(phase)):
-        log(note)
+        note(winner.summary)
+    for warning in (*phase.notes, *notes_on_winners(phase)):
+        log(warning)
     return OpenPhase(phase=phase, fingerprints=fingerprints, hooks=hooks, log=log, world=world)
 
 
@@ -281,7 +283,7 @@ def run_study(folder: Path, registry: Registry, options: Options, log: Log = pri
     failed: dict[str, str] = {}
     for path in phases_in_order(folder):
         phase = options.load(path, registry)
-        log(f"\n━━ {phase.heading} ({path}) ━━")
+        unless_quiet(log)(f"\n━━ {phase.heading} ({path}) ━━")
         if blocked := [earlier for earlier in phase.winners if earlier in failed]:
             failed[phase.id] = f"waits for phase {', '.join(blocked)}"
         elif fault := _run_whole(phase, registry.hooks, options, log):
@@ -295,9 +297,10 @@ def run_study(folder: Path, registry: Registry, options: Options, log: Log = pri
 def _run_whole(phase: ResolvedPhase, hooks: InstalledHooks, options: Options, log: Log) -> str:
     """Run a phase and declare its winner; return what kept it from having one, or nothing."""
     try:
-        opened = open_phase(phase, hooks, log)
-        failures = opened.run(phase.experiments, options)
-        opened.conclude()
+        with plugin_faults_named():
+            opened = open_phase(phase, hooks, log)
+            failures = opened.run(phase.experiments, options)
+            opened.conclude()
     except UserError as error:
         return str(error)
     return "; ".join(f"{name}: {reason}" for name, reason in failures.items())

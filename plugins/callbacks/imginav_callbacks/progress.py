@@ -13,7 +13,7 @@ from rich.progress import Progress as Bar
 from torch import Tensor
 
 from imginav import Callback, hookimpl
-from imginav.plugin import TrainingRun, above, format_duration
+from imginav.plugin import TrainingRun, above, format_duration, is_quiet
 
 WARM_UP_STEPS = 10
 """Which say nothing of those to come: they compile, start loading processes, and read what is not in memory yet."""
@@ -39,7 +39,8 @@ class ProgressDisplay:
 
     def __init__(self, config: Progress) -> None:
         self._console = Console(highlight=False, markup=False)
-        self._live = self._console.is_terminal
+        self._quiet = is_quiet()
+        self._live = self._console.is_terminal and not self._quiet
         self._interval = REFRESH_SECONDS if self._live else config.line_seconds
         self._bar: Bar | None = None
         self._task: TaskID
@@ -67,7 +68,7 @@ class ProgressDisplay:
     @hookimpl
     def step_finished(self, trainer: TrainingRun, terms: Mapping[str, Tensor]) -> None:
         now = time.perf_counter()
-        if now - self._last >= self._interval:
+        if now - self._last >= self._interval and not self._quiet:
             self._last = now
             self._show(trainer, self._text(trainer, terms, now))
         if self._measured_from is None and trainer.step - self._first_step >= WARM_UP_STEPS:
@@ -89,7 +90,8 @@ class ProgressDisplay:
             shown.append(f"PSNR {row['val_psnr_db']:.2f} dB")
         shown += [f"{row['images_per_second']:.0f} img/s", f"{row['seconds']:.0f} s"]
         mark = "  best" if trainer.best.improved else ""
-        self._console.print(f"{_epoch(trainer)}  {'  '.join(shown)}{mark}", soft_wrap=True)
+        if not self._quiet:
+            self._console.print(f"{_epoch(trainer)}  {'  '.join(shown)}{mark}", soft_wrap=True)
         self._last = time.perf_counter()
 
     @hookimpl

@@ -22,6 +22,7 @@ from imginav.manifest.winners import touches
 from imginav.model.autoencoder import Autoencoder, check_sizes
 from imginav.plugin.components import Dataset, LayoutSource, Sample
 from imginav.plugin.data_spec import DataSpec
+from imginav.plugin.plugin_faults import plugin_fault, plugin_faults_named
 from imginav.plugin.registry import Registry
 from imginav.plugin.selector import Selector
 from imginav.study.phases import Options, phases_in_order
@@ -58,6 +59,11 @@ class Checked:
         state = f"{len(self.faults)} {'fault' if len(self.faults) == 1 else 'faults'}" if self.faults else "right"
         return [f"{self.path}: {state}{': ' if self.summary else ''}{self.summary}", *(f"  {n}" for n in self.notes)]
 
+    def as_json(self) -> dict[str, object]:
+        """The same for programs."""
+        faults, notes = list(self.faults), list(self.notes)
+        return {"path": self.path, "right": not faults, "summary": self.summary, "faults": faults, "notes": notes}
+
 
 def report_faults(checked: Sequence[Checked]) -> None:
     """Raise UserError with all faults of all phases, if there are any."""
@@ -79,7 +85,8 @@ class Faults:
     def of(self, experiment: str = "") -> Iterator[None]:
         """Keep the faults that something inside finds; without an experiment, they are the whole phase's."""
         try:
-            yield
+            with plugin_faults_named():
+                yield
         except UserError as error:
             for fault in _within(self.path, error):
                 self.add(fault, experiment)
@@ -111,11 +118,11 @@ def check_phases(paths: Sequence[Path], registry: Registry, options: Options) ->
             found += _check_folder(path, registry, options)
             continue
         try:
-            phase = options.load(path, registry)
+            with plugin_faults_named():
+                phase = options.load(path, registry)
+                found.append(_check_phase(phase, _beside(phase, registry, options), in_study=False))
         except UserError as error:
             found.append(Checked(path, _within(path, error)))
-        else:
-            found.append(_check_phase(phase, _beside(phase, registry, options), in_study=False))
     return found
 
 
@@ -128,11 +135,13 @@ def _check_folder(folder: Path, registry: Registry, options: Options) -> Iterato
     before: dict[str, ResolvedPhase] = {}
     for file in files:
         try:
-            phase = options.load(file, registry)
+            with plugin_faults_named():
+                phase = options.load(file, registry)
+                checked = _check_phase(phase, before, in_study=True)
         except UserError as error:
             yield Checked(file, _within(file, error))
         else:
-            yield _check_phase(phase, before, in_study=True)
+            yield checked
             before[phase.id] = phase
 
 
@@ -318,7 +327,7 @@ def _try_loss(name: str, loss: Objective, outputs: Mapping[str, Tensor], batch: 
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    return plugin_fault(error) or " ".join(str(error).split())[:300]
 
 
 def _check_winners(phase: ResolvedPhase, before: Mapping[str, ResolvedPhase], faults: Faults) -> None:

@@ -12,6 +12,7 @@ from imginav.plugin.commands import Commands, OptionGroup
 from imginav.plugin.hookspecs import hookimpl
 from imginav.study.command_options import add_only, study_options
 from imginav.study.phase_files import phase_file, phase_or_folder, study_folder
+from imginav_inspect.json_output import add_json
 
 
 def submit(options: argparse.Namespace) -> int:
@@ -36,7 +37,7 @@ def status(options: argparse.Namespace) -> int:
     from imginav.plugin.registry import installed
     from imginav_jobs.job_status import show_status
 
-    show_status(options.paths or [study_folder()], installed(), study_options(options))
+    show_status(options.paths or [study_folder()], installed(), study_options(options), as_json=options.json)
     return 0
 
 
@@ -86,6 +87,7 @@ def _add_status(command: argparse.ArgumentParser) -> None:
         metavar="PHASE|FOLDER",
         help="phases, or folders of them (default: phases/, or else imginav's own)",
     )
+    add_json(command)
 
 
 def _add_cancel(command: argparse.ArgumentParser) -> None:
