@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from imginav import __version__
 from imginav.cli import main
 from imginav.processes.stop_request import SIGNALS
 from imginav.study import phases
@@ -133,7 +135,13 @@ def test_plugins_lists_every_component_on_a_line(capsys: pytest.CaptureFixture[s
 
 def test_the_module_can_be_run() -> None:
     done = subprocess.run([sys.executable, "-m", "imginav", "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("imginav 0.")
+    assert done.stdout == f"imginav {__version__}\n"
+
+
+def test_the_version_is_known_without_importing_torch() -> None:
+    code = "import imginav, sys; print(imginav.__version__, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{version('imginav')} False\n"
 
 
 def test_a_study_of_no_folder_is_one_sentence(
