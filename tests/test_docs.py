@@ -85,7 +85,12 @@ def commands(program: str) -> list[str]:
 def test_commands_are_understood(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The runs themselves are tested elsewhere; here, that each documented line is one that imginav takes."""
     monkeypatch.chdir(ROOT)
-    options = cli._parser(cli._commands()).parse_args(shlex.split(command, comments=True)[1:])
+    arguments = shlex.split(command, comments=True)[1:]
+    if arguments in (["--version"], ["--help"]):
+        with pytest.raises(SystemExit, match="0"):
+            cli.main(arguments)
+        return
+    options = cli._parser(cli._commands()).parse_args(arguments)
     if "phase" in options:
         phase = loading.load_phase(options.phase, installed(), settings=options.settings, scale=options.scale)
         assert phase.id.replace(".", "_") == options.phase.stem

@@ -39,7 +39,7 @@ experiment = "examples"
 group = "group"
 
 [data]
-type = "folder"
+type = "pictures"
 folder = "pictures"
 image_size = 32
 

@@ -35,10 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     saved.
     """
     options = argparse.Namespace(stop_request=StopRequest(), resume="auto", debug=False, quiet=False)
+    given = sys.argv[1:] if arguments is None else arguments
+    options.debug = "--debug" in given  # also where the rest of the line is wrong
     try:
         with plugin_faults_named():
             commands = _commands()
-            _parse(commands, sys.argv[1:] if arguments is None else arguments, options)
+            _parse(commands, given, options)
             with _environment(options):
                 status: int = options.command.run(options)
     except UserError as error:

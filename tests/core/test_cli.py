@@ -74,11 +74,11 @@ def test_a_command_that_would_begin_again_is_not_the_one_to_give_again(
     [
         ("rnu x.toml", "there is no command 'rnu', did you mean 'run'?; imginav --help lists all"),
         ("--quiet zzz", "there is no command 'zzz'; imginav --help lists all"),
-        ("run --ful x.toml --zzz", "run: unknown option '--zzz'; imginav help run shows what there is"),
-        ("run x.toml --reusme=never", "run: unknown option '--reusme', did you mean '--resume'?; imginav help run"),
-        ("run x.toml y.toml", "run: unexpected argument 'y.toml'; imginav help run shows what there is"),
-        ("run", "run: the following arguments are required: phase; imginav help run shows what there is"),
-        ("run x.toml --jobs 0", "run: argument --jobs: expected a number of at least 1, found 0; imginav help run"),
+        ("run --ful 1.5 --zzz", "run: unknown option '--zzz'; imginav help run shows what there is"),
+        ("run 1.5 --reusme=never", "run: unknown option '--reusme', did you mean '--resume'?; imginav help run"),
+        ("run 1.5 y.toml", "run: unexpected argument 'y.toml'; imginav help run shows what there is"),
+        ("run", "run: the following arguments are required: PHASE; imginav help run shows what there is"),
+        ("run 1.5 --jobs 0", "run: argument --jobs: expected a number of at least 1, found 0; imginav help run"),
         ("", "the following arguments are required: COMMAND; imginav --help shows what there is"),
     ],
 )

@@ -13,8 +13,11 @@ from pathlib import Path
 from imginav.plugin.commands import Commands
 from imginav.plugin.hookspecs import hookimpl
 from imginav.study.command_options import add_name, add_only, add_phase, seconds, study_options
-from imginav.study.phase_files import phase_or_folder, study_folder
+from imginav.study.phase_files import phase_file, phase_or_folder, study_folder, study_path
 from imginav_inspect.json_output import add_json, print_json
+
+PHASE_TYPES = (phase_file, phase_or_folder, study_path)
+"""Types of arguments that are paths, or names that stand for one."""
 
 
 def check(options: argparse.Namespace) -> int:
@@ -49,6 +52,19 @@ def explain(options: argparse.Namespace) -> int:
     from imginav_inspect.explanation import explain as explanation_of
 
     print("\n".join(explanation_of(options.run, installed()).lines))
+    return 0
+
+
+def diff(options: argparse.Namespace) -> int:
+    """Show what two runs differ in: values, layouts, metrics."""
+    from imginav.manifest.site import SITE_FILE, experiments_folder
+    from imginav_inspect.run_difference import difference, show
+
+    found = difference(options.first, options.second, experiments_folder(options.site or SITE_FILE))
+    if options.json:
+        print_json(found.as_json())
+    else:
+        show(found)
     return 0
 
 
@@ -113,7 +129,7 @@ def completable(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
                 completable(command)
-        elif action.type is Path:
+        elif action.type in (Path, *PHASE_TYPES):
             action.complete = shtab.FILE  # type: ignore[attr-defined]  # as shtab asks for it
     return parser
 
@@ -150,6 +166,13 @@ def _add_explain(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", type=Path, help="a run folder, its manifest.toml, or a checkpoint")
 
 
+def _add_diff(command: argparse.ArgumentParser) -> None:
+    command.add_argument("first", metavar="RUN", help="a run: its folder, or its name in the experiments' folder")
+    command.add_argument("second", metavar="RUN", help="the run to compare it with")
+    command.add_argument("--site", type=Path, metavar="FILE", help="the site file (default: imginav.toml, if there)")
+    add_json(command)
+
+
 def _add_watch(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "run", type=Path, nargs="?", metavar="RUN", help="a run folder, or one of several (default: the site's)"
@@ -166,6 +189,7 @@ def imginav_commands(commands: Commands) -> None:
     commands.add("check", check, _add_check, options=("scale", "loading"))
     commands.add("plan", plan, _add_plan, options=("scale", "loading"))
     commands.add("explain", explain, _add_explain)
+    commands.add("diff", diff, _add_diff)
     commands.add("watch", watch, _add_watch)
     commands.add("plugins", plugins, add_json)
     commands.add("schema", schema)

@@ -52,6 +52,7 @@ ALLOWED_IMPORTS = {
     ("discovery.py", "importlib.metadata"),  # the entry points of installed plugins, which a manifest cannot add to
     ("__init__.py", "importlib"),  # what imginav and imginav.plugin import late, by names that stand there
     ("cli.py", "importlib.metadata"),  # the version, for --version
+    ("environment.py", "importlib.metadata"),  # the versions of what was installed, for people
     ("commands.py", "importlib.metadata"),  # the version of imginav, which provides the core's own commands
     ("plugin_package.py", "importlib.metadata"),  # the version that a new plugin needs
     ("plugin_package.py", "importlib.util"),  # whether a module of this name is installed; it is not imported

@@ -130,7 +130,7 @@ def test_status_and_watch_for_programs_tell_of_a_finished_run(
     (row,) = status["experiments"]
     assert row["run"] == run
     assert row["job"] is None
-    assert status["winners"] == {"9": "shared"}
+    assert status["winners"] == {"9": None}
 
 
 def test_what_json_has_no_word_for_is_null(capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,6 +149,6 @@ def test_quiet_leaves_the_result_and_drops_progress_and_log_lines(
     assert any(line.startswith("epoch 1/1") for line in loud)
     assert [line for line in quiet if line.startswith("epoch ")] == []
     report = "outputs/shared/report.html"  # which the summary names
-    assert report in loud[-1]
-    assert report in quiet[-1]
+    assert any(report in line for line in loud)
+    assert any(report in line for line in quiet)
     assert len(quiet) < len(loud) - 2

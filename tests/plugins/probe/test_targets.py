@@ -55,7 +55,7 @@ mse = {}
 epochs = 1
 batch_size = 4
 split = 0.7
-optimizer = { type = "adamw", learning_rate = 1e-3 }
+optimizer = { type = "adamw", learning_rate = 2e-2 }
 
 [callbacks]
 checkpoint = {}
