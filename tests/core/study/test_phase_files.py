@@ -113,7 +113,7 @@ def test_an_unknown_phase_is_one_sentence_with_what_there_is(capsys: pytest.Capt
     assert main(["run", "1.6"]) == 2
     assert capsys.readouterr().err == (
         "imginav: 1.6: no such file or phase, did you mean '1.5'?; there are 1.1, 1.2, 1.3, 1.4, 1.5, "
-        f"baseline/1_5_original in {PACKAGED}; imginav init copies these into a folder of yours\n"
+        f"baseline/1_5_original, rgb/1_5 in {PACKAGED}; imginav init copies these into a folder of yours\n"
     )
     write("phases/9.toml", "9")
     with pytest.raises(UserError, match=r"^8: no such file or phase; there are 9 in phases and 1\.1, .* in \S+$"):
@@ -169,7 +169,7 @@ def test_commands_take_numbers_and_folders(capsys: pytest.CaptureFixture[str]) -
     assert main(["probe", "1.5"]) == 2
     assert "phases/1_5.toml: none of its experiments has finished" in capsys.readouterr().err
     assert main(["probe", "handoff"]) == 2
-    assert capsys.readouterr().err.startswith("imginav: handoff: does not exist; name a checkpoint")
+    assert capsys.readouterr().err.startswith("imginav: handoff: is neither a file or folder here nor a run in outputs")
     assert main(["logs", "1.5"]) == 2
     assert "has had no job; submit it by imginav submit phases/1_5.toml" in capsys.readouterr().err
     for command in (["submit", "--dry-run"], ["submit", "1.5", "--dry-run"]):

@@ -31,7 +31,7 @@ def runs(resolve: Resolve, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_values_and_metrics_that_differ_are_shown_by_name(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["diff", "own", "own2"]) == 0
+    assert main(["diff", str(runs / "own"), str(runs / "own2")]) == 0
     out = capsys.readouterr().out
     lines = {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
     assert lines["train.epochs"] == ["train.epochs", "1", "4"]
@@ -47,9 +47,9 @@ def test_values_and_metrics_that_differ_are_shown_by_name(runs: Path, capsys: py
 
 
 def test_it_is_json_for_programs(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["diff", "own2", "own", "--json"]) == 0
+    assert main(["diff", str(runs / "own2"), str(runs / "own"), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert shown["runs"] == ["outputs/own2", "outputs/own"]
+    assert shown["runs"] == ["experiments/own2", "experiments/own"]
     assert shown["values"] == {"train.epochs": [4, 1]}
     assert shown["metrics"]["val_mse"]["better"] == "first"
     assert shown["same_data"] is True
@@ -59,7 +59,7 @@ def test_metrics_of_other_layouts_are_not_said_to_be_better(
     runs: Path, resolve: Resolve, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_experiment(resolve("phase.experiment=other", "data.count=12"), log=lambda _: None)
-    assert main(["diff", "own", "other"]) == 0
+    assert main(["diff", str(runs / "own"), str(runs / "other")]) == 0
     out = capsys.readouterr().out
     assert "trained on other layouts or another split (16 layouts; 12 layouts): their metrics cannot be compared" in out
     assert "better" not in out
@@ -67,10 +67,10 @@ def test_metrics_of_other_layouts_are_not_said_to_be_better(
 
 def test_what_is_no_run_is_one_sentence_with_those_that_there_are(runs: Path) -> None:
     with pytest.raises(
-        UserError, match=r"^own3: is neither a run .* did you mean 'own'\?|'own2'\?; the runs in outputs a"
+        UserError, match=r"^own3: is neither a run folder .* did you mean 'own.*; the runs in experiments"
     ):
         difference("own", "own3", runs)
-    with pytest.raises(UserError, match=r"^outputs: is not a run folder: it holds no manifest.toml"):
+    with pytest.raises(UserError, match=r"^experiments: is not a run folder: it holds no manifest.toml"):
         difference(str(runs), "own", runs)
 
 
