@@ -46,6 +46,7 @@ early_stopping = { patience = 30 }
 ema = { decay = 0.9 }
 samples = { every = 2, count = 2, tile = 32 }
 metrics_csv = {}
+step_log = { rows = 7 }
 checkpoint = { every = 4, keep = 2 }
 progress = {}
 
@@ -72,6 +73,7 @@ IN_EVALUATION = (
     "evaluation.json",
     "evaluation_layouts.csv",
     "curves.png",
+    "environment.json",
     "interpolation.png",
     "worst.png",
     "report.html",
@@ -141,7 +143,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def moments() -> list[tuple[str, int]]:
-    """Return 23 random moments, those in training in any order: which one, and how often it comes before."""
+    """Return 24 random moments, those in training in any order: which one, and how often it comes before."""
     draw = random.Random(3)  # noqa: S311  # the same ones each time
 
     def at(name: str) -> tuple[str, int]:
@@ -158,7 +160,7 @@ def moments() -> list[tuple[str, int]]:
 
 def test_the_moments_are_many_and_of_every_kind() -> None:
     found = moments()
-    assert len(found) == 23
+    assert len(found) == 24
     assert all(any(moment.startswith(kind) for moment, _ in found) for kind in (HALF_WRITTEN, BEFORE, AFTER))
 
 

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from imginav.processes.children import end_with_parent, living_process
     from imginav.processes.stop_request import block_signals, ignore_signals_in_worker
     from imginav.terminal import show_progress
+    from imginav.verbosity import is_quiet
     from imginav_evaluation.csv_files import write_rows
     from imginav_evaluation.pictures import Pixels, grid, write_png
     from imginav_jobs.cluster import answer, ask, ranges
@@ -102,6 +103,7 @@ __all__ = [
     "ignore_signals_in_worker",
     "in_one_line",
     "installed",
+    "is_quiet",
     "living_process",
     "load_checkpoint",
     "one_line",
@@ -142,6 +144,7 @@ _MODULES = {
     "imginav.processes.children": "end_with_parent living_process",
     "imginav.processes.stop_request": "block_signals ignore_signals_in_worker",
     "imginav.terminal": "show_progress",
+    "imginav.verbosity": "is_quiet",
     "imginav_jobs.cluster": "answer ask ranges",
 }
 """The names by the module that has them."""

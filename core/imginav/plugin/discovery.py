@@ -30,6 +30,11 @@ class Provider:
         plugin = f"plugin {self.entry_point!r} of " if self.entry_point else ""
         return f"{plugin}{self.distribution} {self.version}"
 
+    @property
+    def remedy(self) -> str:
+        """What a user can do about a faulty plugin."""
+        return f"repair or uninstall it, or leave it out with {DISABLE}={self.entry_point}"
+
 
 def load_plugins(group: str, specs: type) -> Iterator[tuple[Provider, pluggy.PluginManager, object]]:
     """Import the plugins of an entry-point group one after the other, those that are left out by `DISABLE` excepted.
@@ -52,8 +57,7 @@ def load_plugins(group: str, specs: type) -> Iterator[tuple[Provider, pluggy.Plu
             plugin = entry_point.load()
         except Exception as error:  # a plugin may fail in any way while it is imported
             raise UserError(
-                f"{provider} cannot be loaded: {type(error).__name__}: {_reason(error)}; "
-                f"repair or uninstall it, or leave it out with {DISABLE}={entry_point.name}"
+                f"{provider} cannot be loaded: {type(error).__name__}: {_reason(error)}; {provider.remedy}"
             ) from error
         _register(manager, plugin, provider, specs, group)
         yield provider, manager, plugin
@@ -96,6 +100,12 @@ def _entry_points(group: str) -> list[tuple[Provider, EntryPoint]]:
         if not disabled & {entry_point.name, provider.distribution}:
             found[provider.distribution, entry_point.name] = provider, entry_point
     return [found[key] for key in sorted(found)]
+
+
+def third_parties() -> dict[str, Provider]:
+    """Return the providers of all plugins but imginav's own, by the top-level package of their modules."""
+    found = [item for group in (PROJECT, f"{PROJECT}.commands") for item in _entry_points(group)]
+    return {point.module.partition(".")[0]: provider for provider, point in found if provider.distribution != PROJECT}
 
 
 def _provider(entry_point: EntryPoint, versions: dict[Distribution, tuple[str, str]]) -> Provider:

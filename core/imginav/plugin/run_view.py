@@ -129,6 +129,17 @@ class TrainingRun(Protocol):
         """Optimizer steps taken so far, over all epochs and attempts."""
 
     @property
+    def gradient_norm(self) -> Tensor | None:
+        """The Euclidean norm of all gradients of the last step, before callbacks changed them: a scalar on the device.
+
+        None before the first step of this attempt. Reading its value makes a GPU wait.
+        """
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the last step."""
+
+    @property
     def totals(self) -> EpochTotals | None:
         """The running totals of the current epoch; None between two epochs."""
 
@@ -176,6 +187,10 @@ class RunFiles(Protocol):
     @property
     def metrics(self) -> Path:
         """The CSV file with one row of metrics for each epoch."""
+
+    @property
+    def steps(self) -> Path:
+        """The CSV file with the losses, gradient norm and learning rate of the steps."""
 
     @property
     def evaluation(self) -> Path:

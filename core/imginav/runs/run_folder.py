@@ -51,6 +51,10 @@ class RunFolder:
         return self.root / f"{self.experiment}_metrics.csv"
 
     @property
+    def steps(self) -> Path:
+        return self.root / f"{self.experiment}_steps.csv"
+
+    @property
     def best_checkpoint(self) -> Path:
         return self.root / f"{self.experiment}_checkpoint_best.pt"
 

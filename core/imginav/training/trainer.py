@@ -61,6 +61,8 @@ class Trainer:
         self.epoch = 0  # the epoch that runs, or was finished last; they count from 1
         self.totals: EpochTotals | None = None  # of the epoch that runs; none: between two epochs
         self.step = 0  # optimizer steps so far
+        self.gradient_norm: Tensor | None = None  # of the last step, before a callback has changed the gradients
+        self.learning_rate = 0.0  # of the last step
         self.best = BestEpoch(
             settings.monitor, settings.monitor_mode, metric_columns(self.objective.weights, self.model.output_names)
         )
@@ -203,7 +205,7 @@ class Trainer:
             means = {name: means.get(name, 0.0) + term.detach() * share for name, term in terms.items()}
         means = self.world.all_reduce(means)
         self.optimization.unscale()
-        norm = self.optimization.gradient_norm()
+        self.gradient_norm = norm = self.optimization.gradient_norm()
         if self._steps_per_check > 1:
             self._pending.append(PendingCheck(self.step + 1, self._batch_number, means, norm))
             if len(self._pending) == self._steps_per_check:
@@ -212,6 +214,7 @@ class Trainer:
             self._leave_batch_out(wrong)
             return None
         self.hooks.gradients_ready(self)
+        self.learning_rate = self.optimization.learning_rate
         self.optimization.step()
         self.step += 1
         return means

@@ -9,6 +9,7 @@ from imginav_callbacks.gradient_clipping import GradientClipping
 from imginav_callbacks.metrics_csv import MetricsCsv
 from imginav_callbacks.progress import Progress
 from imginav_callbacks.samples import Samples
+from imginav_callbacks.step_log import StepLog
 from imginav_callbacks.tensorboard import TensorBoard
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "MetricsCsv",
     "Progress",
     "Samples",
+    "StepLog",
     "TensorBoard",
     "imginav_components",
 ]
@@ -34,4 +36,5 @@ def imginav_components(registry: Registry) -> None:
     registry.add("callback", "metrics_csv", MetricsCsv)
     registry.add("callback", "progress", Progress)
     registry.add("callback", "samples", Samples)
+    registry.add("callback", "step_log", StepLog)
     registry.add("callback", "tensorboard", TensorBoard)

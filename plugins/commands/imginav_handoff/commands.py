@@ -118,7 +118,10 @@ def _add_embed(command: argparse.ArgumentParser) -> None:
         help="a run, by name or folder, a checkpoint (.pt), or a folder that export wrote",
     )
     command.add_argument(
-        "--data", type=Path, metavar="LIST", help="a CSV file of layouts (default: those it was trained and judged on)"
+        "--data",
+        type=Path,
+        metavar="LIST",
+        help="a CSV file of layouts, or a folder of them (default: those it was trained and judged on)",
     )
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
     command.add_argument(

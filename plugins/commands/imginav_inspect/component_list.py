@@ -24,6 +24,21 @@ def print_components(registry: Registry) -> None:
     Console(width=console.width if console.is_terminal else 400).print(table)
 
 
+def components_as_json(registry: Registry) -> list[dict[str, str]]:
+    """Return the same for programs."""
+    return [
+        {
+            "kind": r.kind,
+            "name": r.name,
+            "distribution": r.provider.distribution,
+            "version": r.provider.version,
+            "file": r.file,
+            "description": r.description,
+        }
+        for r in registry
+    ]
+
+
 def _short(file: str) -> str:
     """Return a path as seen from the working folder, where it lies below it."""
     path = Path(file)

@@ -24,6 +24,12 @@ Colour = tuple[int, int, int]
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 """What layouts are drawn, exported or scanned as. Of Pillow's other formats some run programs on what they read."""
 
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+)
+"""Of their files, in small letters."""
+
 MOST_PIXELS = 2**26
 """Of an image file, 8192 × 8192: they take 200 MB, and a file of a hundred bytes can claim as many as it likes."""
 

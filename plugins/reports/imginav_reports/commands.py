@@ -37,7 +37,10 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
         "checkpoint", type=Path, metavar="RUN|CHECKPOINT", help="a run, by name or folder, or a checkpoint (.pt)"
     )
     command.add_argument(
-        "--data", type=Path, metavar="LIST", help="a CSV file of other layouts, to evaluate all of them"
+        "--data",
+        type=Path,
+        metavar="LIST",
+        help="a CSV file of other layouts, or a folder of them, to evaluate all of them",
     )
     command.add_argument(
         "--to", type=Path, metavar="FOLDER", help="where to write (default: CHECKPOINT without .pt, with _evaluation)"

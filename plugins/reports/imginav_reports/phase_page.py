@@ -42,6 +42,7 @@ from imginav_reports.comparison_table import deciding_metric
 from imginav_reports.html import page
 from imginav_reports.inline_images import Picture, embedded
 from imginav_reports.metrics_file import read_metrics
+from imginav_reports.phase_runs import run_table
 from imginav_reports.run_page import PAGE, PICTURE_BYTES, PROBE_BYTES, probe_pictures
 from imginav_reports.side_by_side import columns_of
 
@@ -105,6 +106,8 @@ def write(phase: ResolvedPhase, evidence: Sequence[RunResult], winner: Winner | 
         layouts=embedded([layouts], 2 * PICTURE_BYTES).get(layouts),
         samples=_samples(phase, evidence),
         lineage=[earlier.summary for earlier in phase.lineage.values()],
+        single=len(phase.experiments) == 1,
+        all_runs=run_table(phase),
     )
     write_text(shared / PAGE, html)
 

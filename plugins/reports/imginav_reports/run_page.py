@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,12 @@ from imginav_evaluation.error_maps import LARGEST_ERROR
 from imginav_evaluation.evaluate import BEST, INTERPOLATION, WORST
 from imginav_reports.charts import History, drawings, write_curves
 from imginav_reports.deliverables import files_of, phase_2_block, weights_of
+from imginav_reports.environment import FILE as ENVIRONMENT
+from imginav_reports.environment import load_environment
 from imginav_reports.html import figure, fixed, page, with_spread
 from imginav_reports.inline_images import Picture, embedded, evenly
+from imginav_reports.saved_runs import run_if_any
+from imginav_reports.verdict import BLANK, times_better, verdict_on
 
 PAGE = "report.html"
 CURVES = "curves.png"
@@ -93,6 +96,7 @@ def write(evaluation: EvaluationResult, folder: Path, resolved: ResolvedManifest
         "report.html.j2",
         evaluation=evaluation,
         folder=folder,
+        verdict=verdict_on(evaluation, folder, run_if_any(folder)),
         tiles=_tiles(evaluation),
         probed=probed(evaluation),
         notes=evaluation.notes[:NOTES_SHOWN],
@@ -107,6 +111,7 @@ def write(evaluation: EvaluationResult, folder: Path, resolved: ResolvedManifest
         classes=_classes(evaluation),
         chosen=_values(resolved, chosen=True),
         defaults=_values(resolved, chosen=False),
+        environment=load_environment(folder / ENVIRONMENT),
         lineage=[winner.summary for winner in resolved.lineage.values()],
         phase_2=phase_2_block(evaluation, resolved.tables, weights_of(evaluation, resolved, folder, files)),
         files=files,
@@ -165,8 +170,8 @@ def _tiles_of_quality(evaluation: EvaluationResult) -> list[Tile]:
     metrics, tiles = evaluation.metrics, []
     if "val_mse" in metrics:
         flat = evaluation.flat_background_mse
-        times = flat / metrics["val_mse"] if metrics["val_mse"] else math.inf
-        below = f"in [-1, 1]; {figure(times, 3)} times below a flat background's {figure(flat, 4)}"
+        better = times_better(metrics["val_mse"], flat, BLANK)
+        below = f"in [-1, 1]; {better} ({figure(flat, 4)})" if better else "in [-1, 1]"
         tiles.append(Tile("validation MSE", figure(metrics["val_mse"]), below))
     if "val_psnr_db" in metrics:
         tiles.append(Tile("PSNR", f"{fixed(metrics['val_psnr_db'], 2)} dB", "of the mean MSE"))

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from imginav.runs.evaluation_result import EvaluationResult
 from imginav.runs.run_folder import REPORT
 from imginav_reports.html import with_spread
+from imginav_reports.saved_runs import run_if_any
+from imginav_reports.verdict import BLANK, times_better, verdict_on
 
 NOTES_SHOWN = 20
 """Upper bound on the notes that are printed; a data set may have thousands of unreadable layouts."""
 
 
 def summary(evaluation: EvaluationResult, folder: Path) -> str:
-    """Return the title, the most important values and the files of a run as lines of text."""
-    rows = [*facts(evaluation), ("files", str(folder)), ("look at", str(folder / REPORT))]
+    """Return the title, the verdict, the most important values, the files and the next command as lines of text."""
+    verdict = verdict_on(evaluation, folder, run_if_any(folder))
+    rows = [
+        *facts(evaluation),
+        ("files", str(folder)),
+        ("look at", str(folder / REPORT)),
+        *(("next", f"{step.command}  ({step.purpose})") for step in verdict.next_steps[:1]),
+    ]
     width = max(len(name) for name, _ in rows)
-    return "\n".join(["", evaluation.title, *(f"  {name:<{width}}  {value}" for name, value in rows)])
+    lines = (f"  {name:<{width}}  {value}" for name, value in rows)
+    return "\n".join(["", evaluation.title, *(f"  {text}" for text in verdict.sentences), *lines])
 
 
 def facts(evaluation: EvaluationResult) -> list[tuple[str, str]]:
@@ -50,9 +58,9 @@ def _quality(evaluation: EvaluationResult) -> list[tuple[str, str]]:
     if "val_mse" in evaluation.metrics:
         mse = evaluation.metrics["val_mse"]
         flat = evaluation.flat_background_mse
-        times = flat / mse if mse else math.inf
+        beside = f", {better} ({flat:.4g})" if (better := times_better(mse, flat, BLANK)) else ""
         facts += [
-            ("val MSE", f"{mse:.5g} in [-1, 1], {times:.3g} times below a flat background's {flat:.4g}"),
+            ("val MSE", f"{mse:.5g} in [-1, 1]{beside}"),
             ("PSNR of it", f"{evaluation.metrics['val_psnr_db']:.2f} dB"),
         ]
     if probe := evaluation.probes.get("probe_fdd"):

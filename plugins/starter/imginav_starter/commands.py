@@ -84,7 +84,10 @@ def _add_pairs(command: argparse.ArgumentParser) -> None:
         help="classes that conditioning images show in white on black; none: no such images (default: wall)",
     )
     command.add_argument(
-        "--data", type=Path, metavar="LIST", help="a CSV file of layouts (default: those it was trained and judged on)"
+        "--data",
+        type=Path,
+        metavar="LIST",
+        help="a CSV file of layouts, or a folder of them (default: those it was trained and judged on)",
     )
     command.add_argument("--limit", type=_count, metavar="N", help="the first N layouts of each part (default: all)")
 

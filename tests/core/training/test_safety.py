@@ -53,6 +53,9 @@ ALLOWED_IMPORTS = {
     ("__init__.py", "importlib"),  # what imginav and imginav.plugin import late, by names that stand there
     ("cli.py", "importlib.metadata"),  # the version, for --version
     ("commands.py", "importlib.metadata"),  # the version of imginav, which provides the core's own commands
+    ("plugin_package.py", "importlib.metadata"),  # the version that a new plugin needs
+    ("plugin_package.py", "importlib.util"),  # whether a module of this name is installed; it is not imported
+    ("working_folder.py", "importlib"),  # resources: a file of the package
     ("lpips.py", "importlib.util"),  # the place of a package that comes with files of weights
     ("original.py", "pickle"),  # as for checkpoint.py
     ("__main__.py", "runpy"),  # runs the script that its user names on the command line

@@ -26,7 +26,9 @@ from imginav.runs.evaluation_result import (
     load_evaluation,
 )
 from imginav.training.metric_definitions import DEFINITIONS
+from imginav.training.trainer import Trainer
 from imginav_reports import run_page
+from imginav_reports.environment import current_environment
 from imginav_tests import evaluations
 
 Resolve = Callable[..., ResolvedManifest]
@@ -316,6 +318,19 @@ def test_files_have_the_sha256_that_they_have(folder: Path, resolve: Resolve) ->
             assert digest == "changes after this page is written"
         else:
             assert digest == hashlib.sha256(there[name].read_bytes()).hexdigest()
+
+
+def test_the_environment_is_folded_and_only_there_where_it_is_known(
+    folder: Path, resolve: Resolve, make_trainer: Callable[..., Trainer]
+) -> None:
+    assert not write(folder, resolve()).all("h2", id="environment")
+    found = current_environment(make_trainer().device, None)
+    attrs.evolve(found, command="imginav run '<b>'").save(folder / "environment.json")
+    page = write(folder, resolve())
+    (details,) = section(page, "environment")
+    assert details.tag == "details"
+    assert ["command", "imginav run '<b>'"] in details.rows()
+    assert "#environment" in [a.attributes["href"] for a in page.all("nav")[0].all("a")]
 
 
 def test_the_architecture_is_toml_and_agrees_with_the_evaluation(folder: Path, resolve: Resolve) -> None:
