@@ -18,6 +18,7 @@ from typing import NoReturn
 from imginav.errors import UserError, did_you_mean
 from imginav.exit_status import INTERRUPTED, REQUEUE, USER_ERROR
 from imginav.plugin.commands import Commands, add_installed
+from imginav.plugin.file_plugins import use_files
 from imginav.plugin.plugin_faults import plugin_faults_named
 from imginav.processes.launcher import are_several
 from imginav.processes.stop_request import Interrupted, StopRequest
@@ -77,6 +78,7 @@ def _environment(options: argparse.Namespace) -> Iterator[None]:
     before = dict(os.environ)
     os.environ.update({name: "1" for name, given in ((DEBUG, options.debug), (QUIET, options.quiet)) if given})
     try:
+        use_files(getattr(options, "plugin_files", ()))
         yield
     finally:
         os.environ.clear()

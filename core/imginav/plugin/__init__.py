@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from imginav.plugin.checkpoint import Checkpoint, load_checkpoint
     from imginav.plugin.commands import Commands
     from imginav.plugin.components import MOST_LAYOUTS, LossFunction, Sample
+    from imginav.plugin.file_plugins import use_files
     from imginav.plugin.heads import Heads
     from imginav.plugin.palette import UNMATCHED, Palette
     from imginav.plugin.registry import Registry, installed
@@ -115,6 +116,7 @@ __all__ = [
     "to_bytes",
     "to_floats",
     "umask",
+    "use_files",
     "write_bytes",
     "write_png",
     "write_rows",
@@ -131,6 +133,7 @@ _MODULES = {
     "imginav.plugin.checkpoint": "Checkpoint load_checkpoint",
     "imginav.plugin.commands": "Commands",
     "imginav.plugin.components": "MOST_LAYOUTS LossFunction Sample",
+    "imginav.plugin.file_plugins": "use_files",
     "imginav.plugin.heads": "Heads",
     "imginav.plugin.palette": "UNMATCHED Palette",
     "imginav.plugin.registry": "Registry installed",

@@ -7,10 +7,10 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import CodeType, FrameType
 
 from imginav.errors import UserError
+from imginav.formatting import format_path
 from imginav.plugin.discovery import Provider, third_parties
 
 MOST_CHARACTERS = 300
@@ -41,15 +41,16 @@ def plugin_fault(error: Exception) -> str:
     Of several plugins on the way, the one nearest to the fault is named. Errors that imginav defines, and a lack of
     memory, are no faults of a plugin.
     """
-    if type(error).__module__.startswith("imginav.") or type(error).__name__ in ("OutOfMemoryError", "MemoryError"):
+    owners, defined_in = third_parties(), type(error).__module__
+    is_own = defined_in.startswith("imginav.") and not _owner(defined_in, owners)
+    if is_own or type(error).__name__ in ("OutOfMemoryError", "MemoryError"):
         return ""
-    owners = third_parties()
     found = _in_worker(error, owners) if OF_WORKER.match(str(error)) else _in_traceback(error, owners)
     if found is None:
         return ""
     provider, method, file, line, reason = found
     return (
-        f"{provider} failed in {method} ({_short(file)}, line {line}): {reason}; {provider.remedy}; "
+        f"{provider} failed in {method} ({format_path(file)}, line {line}): {reason}; {provider.remedy}; "
         "--debug shows the traceback"
     )
 
@@ -63,7 +64,7 @@ def _in_traceback(error: Exception, owners: dict[str, Provider]) -> Found | None
     for frame, line in traceback.walk_tb(error.__traceback__):
         if provider := _owner(frame.f_globals.get("__name__", ""), owners):
             found = provider, _method(frame, frame.f_code), frame.f_code.co_filename, line
-    return (*found, f"{type(error).__name__}: {_in_short(str(error))}") if found else None
+    return (*found, f"{type(error).__name__}: {_informat_path(str(error))}") if found else None
 
 
 def _in_worker(error: Exception, owners: dict[str, Provider]) -> Found | None:
@@ -73,7 +74,7 @@ def _in_worker(error: Exception, owners: dict[str, Provider]) -> Found | None:
     for file, line, method in re.findall(r'^ +File "(.+)", line (\d+), in (\S+)$', str(error), re.MULTILINE):
         if provider := files.get(file):
             found = provider, method, file, int(line)
-    return (*found, _in_short(str(error).rstrip().rpartition("\n")[2])) if found else None
+    return (*found, _informat_path(str(error).rstrip().rpartition("\n")[2])) if found else None
 
 
 def _owner(module: str, owners: dict[str, Provider]) -> Provider | None:
@@ -90,11 +91,5 @@ def _method(frame: FrameType, code: CodeType) -> str:
     return f"{type(own).__name__}.{code.co_name}" if is_method else code.co_qualname
 
 
-def _in_short(text: str) -> str:
+def _informat_path(text: str) -> str:
     return " ".join(text.split())[:MOST_CHARACTERS] or "without a text"
-
-
-def _short(file: str) -> str:
-    """Return a path as seen from the working folder, if it lies below it."""
-    path = Path(file)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file

@@ -22,6 +22,7 @@ def study_options(options: argparse.Namespace) -> phases.Options:
     return phases.Options(
         site=options.site,
         settings=(*options.settings, *_named(options)),
+        plugin_files=tuple(path.resolve() for path in options.plugin_files),
         scale=options.scale,
         require_winners=getattr(options, "require_winners", False),
         jobs=getattr(options, "jobs", 1),
@@ -75,7 +76,7 @@ def scale_options() -> argparse.ArgumentParser:
 
 def loading_options() -> argparse.ArgumentParser:
     """Return the options of every command that reads manifests."""
-    options = argparse.ArgumentParser(add_help=False)
+    options = plugin_options()
     options.add_argument("--site", type=Path, metavar="FILE", help="the site file (default: imginav.toml, if there)")
     options.add_argument(
         "--set",
@@ -84,6 +85,21 @@ def loading_options() -> argparse.ArgumentParser:
         default=[],
         metavar="KEY=VALUE",
         help="set any value of the manifest, such as train.epochs=20; may be repeated",
+    )
+    return options
+
+
+def plugin_options() -> argparse.ArgumentParser:
+    """Return the option of every command that loads components."""
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument(
+        "--plugin",
+        dest="plugin_files",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a Python file with components of your own; may be repeated",
     )
     return options
 
@@ -103,7 +119,12 @@ def running_options() -> argparse.ArgumentParser:
 
 def shared_options() -> dict[str, argparse.ArgumentParser]:
     """Return the groups of options that commands share, by the name under which a command asks for them."""
-    return {"scale": scale_options(), "loading": loading_options(), "running": running_options()}
+    return {
+        "scale": scale_options(),
+        "loading": loading_options(),
+        "running": running_options(),
+        "plugins": plugin_options(),
+    }
 
 
 def add_name(command: argparse._ActionsContainer) -> None:

@@ -50,6 +50,7 @@ class Options:
 
     site: Path | None = None
     settings: tuple[str, ...] = ()
+    plugin_files: tuple[Path, ...] = ()  # that are in use already; for the commands of other processes
     scale: Scale = "auto"
     require_winners: bool = False
     jobs: int = 1  # experiments at a time
@@ -89,6 +90,7 @@ class Options:
         return (
             *(("--site", str(self.site)) if self.site else ()),
             *(part for setting in self.settings for part in ("--set", setting)),
+            *(part for file in self.plugin_files for part in ("--plugin", str(file))),
             *(() if self.scale == "auto" else (f"--{self.scale}",)),
             *(("--require-winners",) if self.require_winners else ()),
         )

@@ -166,11 +166,11 @@ def _add_reconstruct(command: argparse.ArgumentParser) -> None:
 def imginav_commands(commands: Commands) -> None:
     """Add the commands that hand an autoencoder on."""
     commands.add("export", export, _add_export, options=("loading",))
-    commands.add("verify", verify, _add_verify)
+    commands.add("verify", verify, _add_verify, options=("plugins",))
     commands.add("embed", embed, _add_embed, options=("loading",))
-    commands.add("encode", encode, _add_encode)
-    commands.add("decode", decode, _add_decode)
-    commands.add("reconstruct", reconstruct, _add_reconstruct)
+    commands.add("encode", encode, _add_encode, options=("plugins",))
+    commands.add("decode", decode, _add_decode, options=("plugins",))
+    commands.add("reconstruct", reconstruct, _add_reconstruct, options=("plugins",))
 
 
 def _add_model(command: argparse.ArgumentParser) -> None:

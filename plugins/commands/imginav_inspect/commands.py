@@ -188,10 +188,10 @@ def imginav_commands(commands: Commands) -> None:
     """Add the commands that look and change nothing."""
     commands.add("check", check, _add_check, options=("scale", "loading"))
     commands.add("plan", plan, _add_plan, options=("scale", "loading"))
-    commands.add("explain", explain, _add_explain)
+    commands.add("explain", explain, _add_explain, options=("plugins",))
     commands.add("diff", diff, _add_diff)
     commands.add("watch", watch, _add_watch)
-    commands.add("plugins", plugins, add_json)
-    commands.add("schema", schema)
+    commands.add("plugins", plugins, add_json, options=("plugins",))
+    commands.add("schema", schema, options=("plugins",))
     commands.add("help", show_help, _add_help)
     commands.add("completion", completion, _add_completion)
