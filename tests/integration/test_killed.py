@@ -159,7 +159,7 @@ def moments() -> list[tuple[str, int]]:
 
 def test_the_moments_are_many_and_of_every_kind() -> None:
     found = moments()
-    assert len(found) == 24
+    assert len(found) == 23
     assert all(any(moment.startswith(kind) for moment, _ in found) for kind in (HALF_WRITTEN, BEFORE, AFTER))
 
 
