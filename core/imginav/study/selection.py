@@ -212,12 +212,14 @@ def notes_on_winners(phase: ResolvedPhase, to_come: Collection[str] = ()) -> lis
 
     Of the phases `to_come`, which run before it, no winner is missed yet.
     """
-    notes = [
-        f"phase {earlier} has no recorded winner: {', '.join(phase.winners[earlier])} stay as they are written in "
-        f"{phase.source} (--require-winners makes this an error)"
-        for earlier in phase.without_winner
-        if earlier not in to_come
-    ]
+    notes = []
+    if missing := [earlier for earlier in phase.without_winner if earlier not in to_come]:
+        which = f"phase {missing[0]} has" if len(missing) == 1 else f"phases {', '.join(missing)} have"
+        keys = ", ".join(key for earlier in missing for key in phase.winners[earlier])
+        notes.append(
+            f"{which} no recorded winner: {keys} stay as they are written in {phase.source} (--require-winners makes "
+            "this an error)"
+        )
     for earlier, winner in phase.lineage.items():
         for before, name in winner.lineage.items():
             now = phase.lineage.get(before)
