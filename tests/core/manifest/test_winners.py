@@ -265,6 +265,14 @@ def test_without_a_recorded_winner_the_written_value_stands_or_is_refused(load_t
         load_text(TAKES, require_winners=True, number="1.2")
 
 
+def test_several_missing_winners_are_one_note(load_text: Load) -> None:
+    text = '[winners]\n"1.1" = ["encoder.latent_channels"]\n"1.3" = ["encoder.variational"]\n'
+    assert notes_on_winners(load_text(text, number="1.4")) == [
+        "phases 1.1, 1.3 have no recorded winner: encoder.latent_channels, encoder.variational stay as they are "
+        "written in phase.toml (--require-winners makes this an error)"
+    ]
+
+
 @pytest.fixture
 def later(load_text: Load) -> ResolvedPhase:
     """A phase that takes the winner of an earlier one."""
