@@ -129,7 +129,7 @@ def test_two_distributions_with_one_entry_point_name_are_both_named(install_comm
         ("from attrs import nothing", "cannot be loaded: ImportError: cannot import name 'nothing' from 'attrs'"),
         (
             PLUGIN.replace("def imginav_commands", "def imginav_command"),
-            "does not know .*'imginav_command'.*; the hooks of .* imginav.commands are imginav_commands, command_started$",
+            "does not know .*'imginav_command'.*; the hooks of .*commands are imginav_commands, command_started$",
         ),
         (
             PLUGIN.replace("def imginav_commands(commands)", "def imginav_components(registry)"),
