@@ -221,6 +221,13 @@ def test_the_list_of_plugins_in_the_readme_is_what_is_printed() -> None:
     assert printed == shown
 
 
+def test_no_table_is_broken_in_two() -> None:
+    for path in DOCUMENTS:
+        lines = ["", *path.read_text().splitlines(), ""]
+        first_rows = [n for n, line in enumerate(lines) if line.startswith("| ") and not lines[n - 1].startswith("|")]
+        assert [lines[n] for n in first_rows if not lines[n + 1].startswith("|-")] == [], path.name
+
+
 def test_links_between_documents_lead_somewhere() -> None:
     for path in DOCUMENTS:
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):

@@ -85,7 +85,7 @@ def read_arms(path: Path) -> Contest:
     try:
         said = Structurer(Registry()).structure(tables, _ArmsFile)
     except StructuringError as error:
-        faults = ", and ".join(f"{fault.text} @ {'.'.join(fault.path) or 'the file'}" for fault in error.faults)
+        faults = ", and ".join(fault.at(".".join(fault.path) or "the file") for fault in error.faults)
         raise UserError(f"{path}: {faults}") from None
     return Contest(
         arms=_distinct(

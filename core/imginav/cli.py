@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             commands = _commands()
             _parse(commands, given, options)
             with _environment(options):
+                commands.started(options)
                 status: int = options.command.run(options)
     except UserError as error:
         if options.debug or shows_traceback(error):
@@ -77,6 +78,7 @@ def _environment(options: argparse.Namespace) -> Iterator[None]:
         raise UserError("torchrun has started several processes, and only imginav run trains in several; leave it out")
     before = dict(os.environ)
     os.environ.update({name: "1" for name, given in ((DEBUG, options.debug), (QUIET, options.quiet)) if given})
+    os.environ["PYTHONSAFEPATH"] = "1"  # or they would import a module that lies in the working folder as Python's own
     try:
         use_files(getattr(options, "plugin_files", ()))
         yield

@@ -352,7 +352,7 @@ TWO = ONE + '[arms.two]\nmanifest = "tiny.toml"\n'
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("", "expected a value, found nothing @ arms"),
+        ("", "arms is required"),
         (ONE, "expected at least two arms to compare, found 1"),
         (ONE + '[arms.One]\nmanifest = "tiny.toml"\n', "two arms are called one"),
         (ONE + '[arms."a b"]\nmanifest = "tiny.toml"\n', "arm 'a b': expected a name of letters"),

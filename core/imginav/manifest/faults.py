@@ -32,7 +32,10 @@ class Faults:
                 keys = (*within, *fault.path)
                 origin = ", ".join(origins_within.get(keys, ())) or str(self._path)
                 place = in_one_line(".".join(keys)) or "the manifest"
-                self._lines[f"{fault.text} @ {place} ({in_one_line(origin)})"] = keys
+                where = f" ({in_one_line(origin)})"
+                if fault.is_missing:
+                    where = f"; give it in {in_one_line(str(self._path))}, or with --set {place}=VALUE"
+                self._lines[fault.at(place) + where] = keys
 
     @property
     def enough(self) -> bool:

@@ -147,7 +147,7 @@ def _read(
             resolution_of("", {key: file.tables.pop(key) for key in (RESOLVED,) if key in file.tables})
     with faults.gathered({}, (LINEAGE,)):
         inherited = structurer.structure(files[-1].tables.pop(LINEAGE, {}), dict[str, Winner])
-    return [*files, *_site_layer(site)], inherited
+    return [*files, *_site_layer(site, files[-1].origin)], inherited
 
 
 def _installed_metrics(registry: Registry) -> ConfigLayer:

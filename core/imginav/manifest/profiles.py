@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from imginav.errors import shown
 from imginav.manifest.structuring import Fault, Structurer, StructuringError
@@ -57,7 +57,7 @@ def profiles_of(cluster: BaseCluster | None, table: Mapping[str, Any], structure
         try:
             changed_cluster = structurer.structure({"cluster": {**common, **own}}, Plan).cluster
         except StructuringError as error:
-            faults += [Fault((*within, *fault.path[1:]), fault.text) for fault in error.faults]
+            faults += [evolve(fault, path=(*within, *fault.path[1:])) for fault in error.faults]
             continue
         if changed_cluster is not None:
             profiles.append(Profile(name=name, experiments=tuple(patterns), cluster=changed_cluster))

@@ -51,6 +51,14 @@ _LONG_KEY = re.compile(
 def read_text(path: Path, remedy: str = PHASE_WANTED) -> str:
     """Return what stands in a file of UTF-8 text; raises UserError where it is none, or is too large to be meant."""
     try:
+        return read_bytes(path, remedy).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+
+
+def read_bytes(path: Path, remedy: str) -> bytes:
+    """Return the content of a small file; raises UserError where there is none, or it is too large to be meant."""
+    try:
         # A pipe or a device might never end, or never begin.
         if not stat.S_ISREG(mode := path.stat().st_mode) and not stat.S_ISDIR(mode):
             raise UserError(f"{path}: is no file but a device, a pipe or a socket; {remedy}")
@@ -58,13 +66,11 @@ def read_text(path: Path, remedy: str = PHASE_WANTED) -> str:
             content = stream.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
             raise UserError(f"{path}: is larger than {MOST_BYTES:,} bytes, which no manifest is; {remedy}")
-        return content.decode("utf-8-sig")
+        return content
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; {remedy}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}; {remedy}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     except ValueError:
         raise UserError(f"{str(path)!r} can be no path; {remedy}") from None
 

@@ -58,14 +58,18 @@ class Fault:
 
     path: tuple[str, ...]
     text: str
+    is_missing: bool = False  # the text follows the key
+
+    def at(self, place: str) -> str:
+        """Return the fault with its place."""
+        return f"{place} {self.text}" if self.is_missing else f"{self.text} @ {place}" if place else self.text
 
 
 class StructuringError(Exception):
     """Everything that is wrong in a manifest; its text has the first ten faults."""
 
     def __init__(self, faults: list[Fault]) -> None:
-        places = [f" @ {in_one_line('.'.join(fault.path))}" if fault.path else "" for fault in faults[:MOST_FAULTS]]
-        super().__init__("; ".join(fault.text + place for fault, place in zip(faults, places, strict=False)))
+        super().__init__("; ".join(fault.at(in_one_line(".".join(fault.path))) for fault in faults[:MOST_FAULTS]))
         self.faults = faults
 
 
@@ -265,15 +269,27 @@ def _faults(error: BaseException, path: tuple[str, ...]) -> list[Fault]:
     if isinstance(error, ForbiddenExtraKeysError):
         known = [*_keys(error.cl), *getattr(error.cl, "beside", ())]
         faults = [
-            Fault((*path, key), f"unknown key {key!r}{did_you_mean(key, known)}; known are: {', '.join(known)}")
-            for key in sorted(error.extra_fields)[:MOST_UNKNOWN_KEYS]
+            Fault((*path, key), _unknown(key, known, path)) for key in sorted(error.extra_fields)[:MOST_UNKNOWN_KEYS]
         ]
         if more := len(error.extra_fields) - len(faults):
             faults.append(Fault(path, f"{more:,} more unknown keys; known are: {', '.join(known)}"))
         return faults
     if type(error) is KeyError:
-        return [Fault(path, "expected a value, found nothing")]
+        return [Fault(path, _required(error), is_missing=True)]
     return [Fault(path, str(error))]
+
+
+def _required(error: BaseException) -> str:
+    """Return that a key is required, and what it takes where that is a plain value."""
+    types = [note.type for note in getattr(error, "__notes__", ()) if isinstance(note, AttributeValidationNote)]
+    expected = f" ({_describe(types[0])})" if types and _is_plain(types[0]) else ""
+    return f"is required{expected}"
+
+
+def _unknown(key: str, known: list[str], path: tuple[str, ...]) -> str:
+    if (*path, key) == ("plugins",):
+        return "a manifest names no plugin files; name them with --plugin FILE, or in the site file"
+    return f"unknown key {key!r}{did_you_mean(key, known)}; known are: {', '.join(known)}"
 
 
 def _step(error: BaseException) -> tuple[str, ...]:

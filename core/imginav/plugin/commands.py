@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Literal
 
 import attrs
+import pluggy
 
 from imginav.errors import UserError
 from imginav.plugin.discovery import DISABLE, Provider, load_plugins
@@ -60,6 +61,7 @@ class Commands:
     def __init__(self) -> None:
         self._commands: dict[str, Command] = {}
         self.provider = Provider("imginav", version("imginav"), "")  # of what is added next
+        self.plugins: pluggy.PluginManager | None = None  # who is told that a command runs
 
     def add(
         self,
@@ -87,6 +89,11 @@ class Commands:
             )
         self._commands[name] = Command(name, run, add_arguments, tuple(options), several_processes, self.provider)
 
+    def started(self, options: argparse.Namespace) -> None:
+        """Tell the installed plugins that a command is about to run."""
+        if self.plugins:
+            self.plugins.hook.command_started(options=options)
+
     def __iter__(self) -> Iterator[Command]:
         """The commands: those of imginav first, in the order in which they were added."""
         own = [command for command in self._commands.values() if command.provider.distribution == "imginav"]
@@ -100,6 +107,10 @@ class CommandSpecs:
     def imginav_commands(self, commands: Commands) -> None:
         """Fires once at start, for each plugin: add commands with `commands.add(name, function, arguments)`."""
 
+    @hookspec
+    def command_started(self, options: argparse.Namespace) -> None:
+        """Fires before each command runs, with its options; UserError prevents it."""
+
 
 def add_installed(commands: Commands) -> None:
     """Add the commands of all installed plugins that are not left out."""
@@ -107,3 +118,4 @@ def add_installed(commands: Commands) -> None:
         commands.provider = provider
         others = [other for other in plugins.get_plugins() if other is not plugin]
         plugins.subset_hook_caller("imginav_commands", others)(commands=commands)
+        commands.plugins = plugins

@@ -12,12 +12,12 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import spec_from_file_location
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType, MappingProxyType, ModuleType
 from typing import Any
 
 from imginav.errors import UserError
@@ -35,10 +35,11 @@ def files_in_use() -> dict[str, tuple[str, str]]:
     return {f"{__name__}.{name}": (path, sha256) for name, (path, sha256) in found.items()}
 
 
-def use_files(paths: Sequence[Path]) -> None:
+def use_files(paths: Sequence[Path], digests: Mapping[str, str] = MappingProxyType({})) -> None:
     """Make Python files plugins of this process, and of those that it starts from now on.
 
-    Raises UserError where one is missing, is no Python file, or has the name of another.
+    Where `digests` has the SHA-256 of a file, by its resolved path, the file is imported with that content or not at
+    all. Raises UserError where one is missing, is no Python file, or has the name of another.
     """
     used = json.loads(os.environ.get(FILES) or "{}")
     for path in paths:
@@ -49,7 +50,7 @@ def use_files(paths: Sequence[Path]) -> None:
         if used.get(name, (place,))[0] != place:
             raise UserError(f"--plugin {path}: {used[name][0]} has the same name; rename one of them")
         try:
-            used[name] = place, hashlib.sha256(path.read_bytes()).hexdigest()
+            used[name] = place, digests.get(place) or hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError as error:
             raise UserError(f"--plugin {path}: cannot be read: {error.strerror}") from None
         sys.modules.pop(f"{__name__}.{name}", None)

@@ -64,7 +64,7 @@ def _in_traceback(error: Exception, owners: dict[str, Provider]) -> Found | None
     for frame, line in traceback.walk_tb(error.__traceback__):
         if provider := _owner(frame.f_globals.get("__name__", ""), owners):
             found = provider, _method(frame, frame.f_code), frame.f_code.co_filename, line
-    return (*found, f"{type(error).__name__}: {_informat_path(str(error))}") if found else None
+    return (*found, f"{type(error).__name__}: {_shortened(str(error))}") if found else None
 
 
 def _in_worker(error: Exception, owners: dict[str, Provider]) -> Found | None:
@@ -74,7 +74,7 @@ def _in_worker(error: Exception, owners: dict[str, Provider]) -> Found | None:
     for file, line, method in re.findall(r'^ +File "(.+)", line (\d+), in (\S+)$', str(error), re.MULTILINE):
         if provider := files.get(file):
             found = provider, method, file, int(line)
-    return (*found, _informat_path(str(error).rstrip().rpartition("\n")[2])) if found else None
+    return (*found, _shortened(str(error).rstrip().rpartition("\n")[2])) if found else None
 
 
 def _owner(module: str, owners: dict[str, Provider]) -> Provider | None:
@@ -91,5 +91,5 @@ def _method(frame: FrameType, code: CodeType) -> str:
     return f"{type(own).__name__}.{code.co_name}" if is_method else code.co_qualname
 
 
-def _informat_path(text: str) -> str:
+def _shortened(text: str) -> str:
     return " ".join(text.split())[:MOST_CHARACTERS] or "without a text"

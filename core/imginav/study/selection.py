@@ -223,12 +223,13 @@ def notes_on_winners(phase: ResolvedPhase, to_come: Collection[str] = ()) -> lis
         found_on = "embedded layouts" if any(w.embedded for w in phase.not_taken.values()) else "other layouts"
         named = ", ".join(f"{winner.winner} of phase {earlier}" for earlier, winner in phase.not_taken.items())
         notes.append(f"winners that were found on {found_on} are not taken: {named}")
-    notes += [
-        f"phase {earlier} has no recorded winner: {', '.join(phase.winners[earlier])} stay as they are written in "
-        f"{phase.source} (--require-winners makes this an error)"
-        for earlier in phase.without_winner
-        if earlier not in to_come
-    ]
+    if missing := [earlier for earlier in phase.without_winner if earlier not in to_come]:
+        which = f"phase {missing[0]} has" if len(missing) == 1 else f"phases {', '.join(missing)} have"
+        keys = ", ".join(key for earlier in missing for key in phase.winners[earlier])
+        notes.append(
+            f"{which} no recorded winner: {keys} stay as they are written in {phase.source} (--require-winners makes "
+            "this an error)"
+        )
     for earlier, winner in phase.lineage.items():
         for before, name in winner.lineage.items():
             now = phase.lineage.get(before)

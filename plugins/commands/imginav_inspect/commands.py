@@ -1,4 +1,4 @@
-"""The commands that look and change nothing: check, plan, explain, watch, plugins, schema, help, completion; no logic.
+"""The commands that look: check, plan, explain, watch, plugins, schema, trust, help, completion; no logic.
 
 What a command needs is imported inside of its function, because torch takes seconds to import and `--help` must not
 wait for it.
@@ -104,6 +104,19 @@ def schema(_: argparse.Namespace) -> int:
     return 0
 
 
+def trust(options: argparse.Namespace) -> int:
+    """Show the plugin files that a site file names, and trust them as they are; nothing of them is run."""
+    from imginav_inspect.trust import forget_site, listing, trust_site
+
+    if options.list:
+        print("\n".join(listing()))
+    elif options.remove:
+        forget_site(options.site_file)
+    else:
+        trust_site(options.site_file, yes=options.yes)
+    return 0
+
+
 def show_help(options: argparse.Namespace) -> int:
     """Show the commands, or the options of one."""
     from imginav.cli import main
@@ -136,6 +149,16 @@ def completable(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 def _add_help(command: argparse.ArgumentParser) -> None:
     command.add_argument("name", nargs="?", metavar="COMMAND", help="the command (default: a list of all)")
+
+
+def _add_trust(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "site_file", type=Path, nargs="?", default=Path("imginav.toml"), metavar="FILE", help="default: imginav.toml"
+    )
+    how = command.add_mutually_exclusive_group()
+    how.add_argument("--yes", action="store_true", help="trust them without a question")
+    how.add_argument("--list", action="store_true", help="show all that is trusted")
+    how.add_argument("--remove", action="store_true", help="trust it no longer")
 
 
 def _add_completion(command: argparse.ArgumentParser) -> None:
@@ -185,7 +208,7 @@ def _add_watch(command: argparse.ArgumentParser) -> None:
 
 @hookimpl
 def imginav_commands(commands: Commands) -> None:
-    """Add the commands that look and change nothing."""
+    """Add the commands that look, and train nothing."""
     commands.add("check", check, _add_check, options=("scale", "loading"))
     commands.add("plan", plan, _add_plan, options=("scale", "loading"))
     commands.add("explain", explain, _add_explain, options=("plugins",))
@@ -193,5 +216,14 @@ def imginav_commands(commands: Commands) -> None:
     commands.add("watch", watch, _add_watch)
     commands.add("plugins", plugins, add_json, options=("plugins",))
     commands.add("schema", schema, options=("plugins",))
+    commands.add("trust", trust, _add_trust)
     commands.add("help", show_help, _add_help)
     commands.add("completion", completion, _add_completion)
+
+
+@hookimpl
+def command_started(options: argparse.Namespace) -> None:
+    """Use the plugin files that the site file names, where the user trusts it."""
+    from imginav_inspect.site_plugins import use_site_plugins
+
+    use_site_plugins(options)

@@ -389,7 +389,7 @@ def test_the_number_of_an_earlier_phase_finds_nothing_outside_the_output(load: L
 
 
 def test_a_hostile_lineage_is_refused(load: Load, registry: Registry) -> None:
-    with refused(r"expected a value, found nothing @ lineage.\.\./up\\x00"):
+    with refused(r"lineage.\.\./up\\x00[.\w]* is required"):
         load('[lineage."../up\\u0000"]\nphase = "1"')
     Path("phase.toml").write_text(f"lineage = 3\n{PHASE}")
     with refused("expected a table, found 3 @ lineage"):

@@ -62,7 +62,7 @@ def test_what_is_not_finite_is_null_in_the_file_and_nan_again(tmp_path: Path) ->
         ("[]", "it holds no table"),
         ("{}", "it is of another version than 3"),
         ('{"version": 2, "name": "a"}', "it is of another version than 3"),
-        ('{"version": 3}', "expected a value, found nothing @ name"),
+        ('{"version": 3}', "name is required"),
         ('{"version": 3, "name": null}', "expected text in quotes, found None @ name"),
         ('{"version": 3, "name": "a", "count": 1.0}', "expected a whole number, found 1.0 @ count"),
         ('{"version": 3, "name": "a", "count": 0}', "'count' must be >= 1: 0 @ count"),

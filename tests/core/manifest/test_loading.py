@@ -247,7 +247,8 @@ def test_a_wrong_setting_is_refused_with_what_was_expected_and_found(
 
 def test_a_missing_value_is_named(phase: Path, registry: Registry) -> None:
     phase.write_text(PHASE.replace("epochs = 50", "").replace('"train.epochs" = 2', ""))
-    with pytest.raises(UserError, match=r"expected a value, found nothing @ train.epochs \(phase.toml\)"):
+    message = r"  train\.epochs is required \(a whole number\); give it in phase\.toml, or with --set train\.epochs="
+    with pytest.raises(UserError, match=message):
         load(phase, registry)
 
 
@@ -353,3 +354,20 @@ def test_a_manifest_survives_a_round_trip(phase: Path, registry: Registry, **val
     second = load(written, registry)
     assert second.manifest == first.manifest
     assert not second.trial
+
+
+def test_what_a_site_file_must_not_say_is_shown_as_a_phase_of_ones_own(phase: Path, registry: Registry) -> None:
+    Path("site.toml").write_text('[train]\nepochs = 7\ntime_limit = "1h"\n[encoder]\n"odd key" = [1, 2]\n')
+    with pytest.raises(UserError, match=r"in a site file, found encoder, train\.epochs; ") as caught:
+        load(phase, registry, site=Path("site.toml"))
+    own = [line.removeprefix("  ") for line in str(caught.value).splitlines() if line.startswith("  ")]
+    assert own == [
+        'extends = "phase.toml"',
+        'phase.experiment = "own"',
+        'phase.group = "own_runs"',
+        "train.epochs = 7",
+        'encoder."odd key" = [1, 2]',
+    ]
+    assert str(caught.value).splitlines()[-1] == "phase.id and all else come from phase.toml: imginav run own.toml"
+    Path("own.toml").write_text("\n".join(own[:-1]))
+    assert load(Path("own.toml"), registry, scale="full").manifest.train.epochs == 7

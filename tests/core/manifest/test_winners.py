@@ -306,6 +306,14 @@ def test_what_won_on_embedded_layouts_is_not_taken_for_others_nor_the_other_way_
     assert load_text(TAKES, embedded, number="1.2").manifest.encoder.latent_channels == 16
 
 
+def test_several_missing_winners_are_one_note(load_text: Load) -> None:
+    text = '[winners]\n"1.1" = ["encoder.latent_channels"]\n"1.3" = ["encoder.variational"]\n'
+    assert notes_on_winners(load_text(text, number="1.4")) == [
+        "phases 1.1, 1.3 have no recorded winner: encoder.latent_channels, encoder.variational stay as they are "
+        "written in phase.toml (--require-winners makes this an error)"
+    ]
+
+
 @pytest.fixture
 def later(load_text: Load) -> ResolvedPhase:
     """A phase that takes the winner of an earlier one."""

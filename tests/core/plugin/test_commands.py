@@ -129,14 +129,14 @@ def test_two_distributions_with_one_entry_point_name_are_both_named(install_comm
         ("from attrs import nothing", "cannot be loaded: ImportError: cannot import name 'nothing' from 'attrs'"),
         (
             PLUGIN.replace("def imginav_commands", "def imginav_command"),
-            "does not know .*'imginav_command'.*; the hooks of .* imginav.commands are imginav_commands$",
+            "does not know .*'imginav_command'.*; the hooks of .*commands are imginav_commands, command_started$",
         ),
         (
             PLUGIN.replace("def imginav_commands(commands)", "def imginav_components(registry)"),
             "does not know .*'imginav_components'",  # it is of the other group
         ),
         (PLUGIN.replace("(commands)", "(commands, more)"), "does not know or cannot call.*more"),
-        ("", "offers nothing: its module has none of the functions imginav_commands marked @hookimpl"),
+        ("", "offers nothing: its module has none of the functions imginav_commands, command_started marked @hookimpl"),
         (PLUGIN.replace("@hookimpl", ""), "offers nothing"),
         (PLUGIN.replace('"greet"', '"Greet"'), "adds the command 'Greet'; take a name of small letters and dashes"),
         (PLUGIN.replace('"greet"', '"greet me"'), "adds the command 'greet me'; take a name of small letters"),
