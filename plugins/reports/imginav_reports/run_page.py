@@ -22,6 +22,8 @@ from imginav_reports.environment import FILE as ENVIRONMENT
 from imginav_reports.environment import load_environment
 from imginav_reports.html import figure, fixed, page, with_spread
 from imginav_reports.inline_images import Picture, embedded, evenly
+from imginav_reports.interactive_curves import library, plots_of_epochs, plots_of_steps
+from imginav_reports.metrics_file import read_metrics
 from imginav_reports.saved_runs import run_if_any
 from imginav_reports.verdict import BLANK, times_better, verdict_on
 
@@ -103,6 +105,9 @@ def write(evaluation: EvaluationResult, folder: Path, resolved: ResolvedManifest
         more_notes=evaluation.notes[NOTES_SHOWN:NOTES_LISTED],
         notes_left_out=max(0, len(evaluation.notes) - NOTES_LISTED),
         curves=drawings(history, evaluation.weights_epoch, evaluation.best_epoch),
+        plots=plots_of_epochs(history, evaluation.weights_epoch, evaluation.best_epoch),
+        step_plots=plots_of_steps(read_metrics(folder / f"{evaluation.experiment}_steps.csv")),
+        library=library(),
         pictures=_pictures(folder, evaluation.weights_epoch),
         heads=[output for output in resolved.manifest.decoder.output_names if output != "classification"],
         has_classes="val_unmatched_share" in evaluation.metrics,
