@@ -39,7 +39,7 @@ experiment = "examples"
 group = "group"
 
 [data]
-type = "folder"
+type = "pictures"
 folder = "pictures"
 image_size = 32
 
@@ -80,7 +80,7 @@ def page(site_packages: Path, install: Callable[..., None]) -> Registry:
             (site_packages / path).write_text(text)
             module = path.removesuffix(".py").removesuffix("/__init__")
             group = "imginav.commands" if "def imginav_commands" in text else "imginav"
-            if "/" not in module:
+            if "/" not in module and "hookimpl" in text:  # a plugin in one file has none, and is not installed
                 install(f"page-{module}".replace("_", "-"), module, module=module, group=group)
     return installed()
 
@@ -121,6 +121,13 @@ def test_every_python_block_is_a_file_and_an_entry_point_names_its_module() -> N
     project = tomli.loads(FILES["pyproject.toml"])["project"]
     assert f"{project['entry-points']['imginav']['huber']}/__init__.py" in FILES
     assert len([line for line in FILES["imginav_huber/huber.py"].splitlines() if line.strip()]) <= 15
+
+
+def test_the_plugin_in_one_file_is_listed(
+    page: Registry, site_packages: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plugins", "--plugin", str(site_packages / "mine.py")]) == 0
+    assert "smooth_l2" in capsys.readouterr().out
 
 
 def test_there_is_an_example_of_each_kind(page: Registry) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from imginav.errors import refuse_old_name
 
 if TYPE_CHECKING:
+    __version__: str
     from imginav.errors import UserError
     from imginav.plugin.cluster import JobId
     from imginav.plugin.components import (
@@ -94,6 +95,8 @@ _RENAMED = {"Arm": "Candidate", "Place": "JobId", "Work": "JobSpec"}
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("imginav")
     refuse_old_name("imginav", name, _RENAMED)
     if name not in __all__:
         raise AttributeError(f"module 'imginav' has no attribute {name!r}")

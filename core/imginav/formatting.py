@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 MOST_DIGITS = 17
 """Significant digits that tell any two floats apart."""
 
@@ -13,6 +15,12 @@ def apart(first: float, second: float, digits: int = 3) -> tuple[str, str]:
         if texts[0] != texts[1] or first == second or digits >= MOST_DIGITS:
             return texts[0].removesuffix("."), texts[1].removesuffix(".")
         digits += 1
+
+
+def format_path(file: str) -> str:
+    """Return a path as seen from the working folder, if it lies below it."""
+    path = Path(file)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
 
 
 def format_duration(seconds: float) -> str:

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from imginav.verbosity import is_quiet
+
 T = TypeVar("T")
 
 
@@ -28,7 +30,7 @@ def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str
 
 def show_progress(items: Iterable[T], what: str, total: int) -> Iterable[T]:
     """Return the items; on a terminal, a bar shows how many of `total` are done while they are taken."""
-    console = Console()
+    console = Console(quiet=is_quiet())
     return track(items, what, total=total, console=console, transient=True, disable=not console.is_terminal)
 
 

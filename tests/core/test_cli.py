@@ -6,10 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from imginav import __version__
 from imginav.cli import main
 from imginav.processes.stop_request import SIGNALS
 from imginav.study import phases
@@ -34,9 +37,8 @@ def test_what_a_user_can_mend_is_one_message_and_status_2(
     monkeypatch.chdir(tmp_path)
     assert main(["run", "phases/1_6.toml"]) == 2
     captured = capsys.readouterr()
-    assert captured.err == (
-        "imginav: phases/1_6.toml: no such file; name a phase's manifest, such as phases/1_5.toml\n"
-    )
+    assert captured.err.startswith("imginav: phases/1_6.toml: no such file or phase, did you mean '1.5'?; there are ")
+    assert len(captured.err.splitlines()) == 1
     assert captured.out == ""
 
 
@@ -67,11 +69,57 @@ def test_a_command_that_would_begin_again_is_not_the_one_to_give_again(
     )
 
 
-def test_an_unknown_option_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(["run", "--ful", "x.toml", "--bogus"])
-    assert caught.value.code == 2
-    assert "--bogus" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("rnu x.toml", "there is no command 'rnu', did you mean 'run'?; imginav --help lists all"),
+        ("--quiet zzz", "there is no command 'zzz'; imginav --help lists all"),
+        ("run --ful 1.5 --zzz", "run: unknown option '--zzz'; imginav help run shows what there is"),
+        ("run 1.5 --reusme=never", "run: unknown option '--reusme', did you mean '--resume'?; imginav help run"),
+        ("run 1.5 y.toml", "run: unexpected argument 'y.toml'; imginav help run shows what there is"),
+        ("run", "run: the following arguments are required: PHASE; imginav help run shows what there is"),
+        ("run 1.5 --jobs 0", "run: argument --jobs: expected a number of at least 1, found 0; imginav help run"),
+        ("", "the following arguments are required: COMMAND; imginav --help shows what there is"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence_and_status_2(
+    arguments: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments.split()) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"imginav: {message}")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "run", "nowhere.toml"], ["run", "nowhere.toml", "--debug"]])
+def test_debug_shows_the_traceback_of_any_error_before_its_sentence(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[-1].startswith("imginav: nowhere.toml: no such file")
+    assert "IMGINAV_DEBUG" not in os.environ  # it is for the processes of this command
+
+
+def test_an_option_of_a_command_goes_before_one_of_all_commands(
+    install: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = (
+        "from imginav import hookimpl\n"
+        "def shout(options):\n"
+        "    print(options.quiet, options.debug)\n"
+        "    return 0\n"
+        "def add_arguments(command):\n"
+        "    command.add_argument('--quiet', default='a little')\n"
+        "@hookimpl\n"
+        "def imginav_commands(commands):\n"
+        "    commands.add('shout', shout, add_arguments)\n"
+    )
+    install("shouts", "shouts", source, group="imginav.commands")
+    assert main(["shout"]) == 0
+    assert main(["shout", "--quiet", "much", "--debug"]) == 0
+    assert capsys.readouterr().out == "a little False\nmuch True\n"
 
 
 def test_plugins_lists_every_component_on_a_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,7 +135,13 @@ def test_plugins_lists_every_component_on_a_line(capsys: pytest.CaptureFixture[s
 
 def test_the_module_can_be_run() -> None:
     done = subprocess.run([sys.executable, "-m", "imginav", "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("imginav 0.")
+    assert done.stdout == f"imginav {__version__}\n"
+
+
+def test_the_version_is_known_without_importing_torch() -> None:
+    code = "import imginav, sys; print(imginav.__version__, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{version('imginav')} False\n"
 
 
 def test_a_study_of_no_folder_is_one_sentence(

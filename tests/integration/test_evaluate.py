@@ -88,6 +88,15 @@ def test_a_setting_changes_what_is_measured_and_no_weights(imginav: Run, trained
     assert less["metrics"] == whole["metrics"]
 
 
+def test_a_run_is_evaluated_by_its_name(imginav: Run, trained: Path, tmp_path: Path) -> None:
+    done = imginav("evaluate", RUN.name, "--to", "again")
+    assert done.returncode == 0, done.stderr
+    assert f"with {BEST}" in done.stdout
+    assert (
+        read(tmp_path / "again" / "evaluation.json")["metrics"] == read(tmp_path / RUN / "evaluation.json")["metrics"]
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

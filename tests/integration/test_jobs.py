@@ -40,7 +40,7 @@ experiments.two = { "encoder.latent_channels" = 4 }
 selector = { type = "best" }
 """
 
-SHORT = PHASE.replace("epochs = 2", "epochs = 1")
+SHORT = PHASE.replace("epochs = 2", "epochs = 1").replace("learning_rate = 0.05", "learning_rate = 0.3")
 
 FOLLOWER = (
     SHORT.replace('"9"', '"9.2"').replace('"shared"', '"follower"').replace('"shares"', '"followers"')

@@ -77,7 +77,6 @@ IN_EVALUATION = (
     "interpolation.png",
     "worst.png",
     "report.html",
-    "winner.toml",
     "comparison.csv",
 )
 """And at which files when it has trained."""

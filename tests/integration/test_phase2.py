@@ -70,11 +70,14 @@ def test_every_block_about_the_hand_off_runs(workplace: Path) -> None:
         shutil.copy(checkpoint if name == "best.pt" else checkpoint.with_name(name), workplace / name)
     shutil.copy(workplace / "0.png", workplace / "layout.png")
     shutil.copy(workplace / "1.png", workplace / "other.png")
+    for name in ("plans/2.png", "more/floor 1/3.png"):
+        (workplace / name).parent.mkdir(parents=True)
+        shutil.copy(workplace / Path(name).name, workplace / name)
     found = lines("handoff.md")
     for program, *arguments in found:
         assert program == "imginav"
         ended(commands.run(arguments, cwd=workplace))
-    assert (len(found), run_python("handoff.md", workplace, "-W", "error")) == (13, 5)
+    assert (len(found), run_python("handoff.md", workplace, "-W", "error")) == (15, 6)
 
 
 def test_the_tutorial_gets_from_an_autoencoder_to_controlnet_samples(workplace: Path) -> None:

@@ -143,7 +143,8 @@ def test_processes_leave_where_the_one_that_has_started_them_is_gone(phase: Path
 def test_a_sweep_trains_each_experiment_in_two_processes(phase: Path) -> None:
     folder = phase.parent
     phase.write_text(PHASE + SWEEP)
-    command = ["run", "shared.toml", "--gpus", "2", "--set", "train.epochs=1"]
+    settings = ["--set", "train.epochs=1", "--set", "train.optimizer.learning_rate=0.3"]
+    command = ["run", "shared.toml", "--gpus", "2", *settings]
     done = commands.run(command, cwd=folder, timeout=200)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("2 processes: each global batch") == 2

@@ -33,7 +33,7 @@ BASE = tiny.changed(
 data = { type = "procedural", count = 12 }
 decoder.heads.segmentation = false
 losses.segmentation = false
-train.optimizer.learning_rate = 2e-3
+train.optimizer.learning_rate = 1e-2
 
 [callbacks]
 metrics_csv = {}

@@ -63,7 +63,7 @@ class TrainingBatches:
     batch_size: int
     whole_batch_size: int  # of whole layouts in place of crops
     crop: int | None  # side in pixels; none: whole layouts
-    crops: int  # of each layout in an epoch
+    crops: int  # of each layout in an epoch, or times that it is seen whole
     crop_epochs: float  # how many epochs crop; those after them show whole layouts
     augment: bool
 

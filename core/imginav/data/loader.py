@@ -72,17 +72,25 @@ def fingerprint(source: LayoutSource, image_size: int, split: Split) -> DataFing
     )
 
 
+def passes_per_epoch(layouts: int, dataset: Dataset, train: Train) -> int:
+    """Return how many times an epoch passes over so many training layouts: once, unless that is too few steps."""
+    steps_of_one = math.ceil(layouts * dataset.crops / train.batch_size)
+    return max(1, math.ceil((train.min_epoch_steps or 1) / steps_of_one))
+
+
 def steps_per_epoch(layouts: int, dataset: Dataset, train: Train) -> int:
-    """Return the optimizer steps in which each of so many training layouts, or each crop of it, is seen once.
+    """Return the optimizer steps in which each of so many training layouts, or each crop of it, is seen in each pass.
 
     Raises UserError where these are more than memory holds the order of.
     """
-    if layouts * dataset.crops > MOST_DRAWS:
+    passes = passes_per_epoch(layouts, dataset, train)
+    if (draws := layouts * dataset.crops * passes) > MOST_DRAWS:
+        key = f"train.min_epoch_steps = {train.min_epoch_steps}" if passes > 1 else f"data.crops = {dataset.crops}"
         raise UserError(
-            f"data.crops = {dataset.crops} makes {layouts * dataset.crops:,} crops of {layouts:,} training layouts, in "
-            f"each epoch; {MOST_DRAWS:,} are the most: lower data.crops, and raise train.epochs"
+            f"{key} makes {draws:,} crops of {layouts:,} training layouts, in each epoch; {MOST_DRAWS:,} are the most: "
+            f"lower {key.partition(' ')[0]}, and raise train.epochs"
         )
-    return math.ceil(layouts * dataset.crops / train.batch_size)
+    return math.ceil(draws / train.batch_size)
 
 
 def open_fingerprint(dataset: Dataset, train: Train) -> DataFingerprint:
@@ -128,7 +136,7 @@ class Data:
             batch_size=train.batch_size,
             whole_batch_size=whole_batch_size,
             crop=dataset.crop,
-            crops=dataset.crops,
+            crops=dataset.crops * passes_per_epoch(len(self.split.train), dataset, train),
             crop_epochs=train.epochs - dataset.whole_epochs,
             augment=dataset.augment,
         )
@@ -143,7 +151,7 @@ class Data:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps in which every training layout, or a crop of it, is seen once.
+        """Optimizer steps in which every training layout, or a crop of it, is seen once, or in each of several passes.
 
         An epoch of whole layouts in place of crops takes as many, with about as many pixels, and sees a part of them.
         """

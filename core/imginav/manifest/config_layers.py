@@ -29,6 +29,10 @@ MOST_FILES = 32
 Keys = tuple[str, ...]
 
 
+class Replacement(dict[str, Any]):
+    """A table that takes the place of the one in the layers below, where others add to it."""
+
+
 @frozen
 class ConfigLayer:
     """The values of one origin; a later layer goes before an earlier one."""
@@ -130,8 +134,13 @@ def expand(flat: Any, origin: str) -> dict[str, Any]:
 
 
 def setting(text: str) -> ConfigLayer:
-    """Return `a.b=value` of the command line as a layer; the value is TOML, and text where it is none."""
+    """Return `a.b=value` of the command line as a layer; the value is TOML, and text where it is none.
+
+    A table adds to the one that is there, and `a.b:={…}` takes its place.
+    """
     key, equals, value = text.partition("=")
+    replaces = key.endswith(":")
+    key = key.removesuffix(":")
     where = f"--set {shown(text)}" if len(text) > MOST_KEY_CHARACTERS else f"--set {text}"
     try:
         text.encode()
@@ -146,7 +155,12 @@ def setting(text: str) -> ConfigLayer:
     place = tables
     while isinstance(below := next(iter(place.values())), dict):
         place = below
-    place[next(iter(place))] = _value_of(value, where)
+    last = next(iter(place))
+    place[last] = _value_of(value, where)
+    if replaces:
+        if not isinstance(place[last], dict):
+            raise UserError(f"{where}: := puts a table in the place of another; write {key}={value} for a value")
+        place[last] = Replacement(place[last])
     return ConfigLayer("--set", tables)
 
 
@@ -168,7 +182,7 @@ def _merge_table(under: Mapping[str, Any], over: Mapping[str, Any]) -> Table:
     if "type" in over and over["type"] != under.get("type"):
         inherited |= set(under)
     for key, value in over.items():
-        below = under.get(key)
+        below = {} if isinstance(value, Replacement) else under.get(key)
         merged[key] = (
             _merge_table(below if isinstance(below, dict) else {}, value) if isinstance(value, dict) else value
         )

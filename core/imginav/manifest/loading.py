@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from imginav.errors import UserError
-from imginav.manifest.config_layers import ConfigLayer, expand, leaves, merge, read_chain, setting, value_at
+from imginav.manifest.config_layers import ConfigLayer, Keys, expand, leaves, merge, read_chain, setting, value_at
 from imginav.manifest.faults import Faults
 from imginav.manifest.profiles import Profile, profiles_of
 from imginav.manifest.reading import MOST_VALUES
 from imginav.manifest.resolution import RESOLVED, resolution_of
 from imginav.manifest.resolved import LINEAGE, ResolvedManifest, ResolvedPhase
 from imginav.manifest.site import SITE_FILE, _site_layer
-from imginav.manifest.structuring import Fault, Structurer, StructuringError
+from imginav.manifest.structuring import Fault, Structurer, StructuringError, Table
 from imginav.manifest.sweeps import changes_of, values_of
 from imginav.manifest.tables import PLAN_TABLES, Manifest, Output, Plan
 from imginav.manifest.winners import Winner, find_winner, take
-from imginav.plugin.components import Dataset, Metric
+from imginav.plugin.components import Dataset, LRSchedule, Metric, Optimizer
 from imginav.plugin.registry import Registry
 
-Scale = Literal["auto", "full", "trial"]
+Scale = Literal["auto", "full", "trial", "quick"]
+
+TRIAL_TABLES = ("trial", "quick")
+"""What a phase changes at trial scale, and in a trial that is to be quick beside."""
 
 
 def load(
@@ -68,10 +71,11 @@ def load_phase(
     below, inherited = _read(files, site, structurer, faults)
     below.insert(0, _installed_metrics(registry))
     command_line = [setting(text) for text in settings]
-    below, in_trial = _with_trial(below, command_line, scale, registry, path)
+    embedded = _is_embedded([*below, *command_line], registry)
+    below, in_trial = _with_trial(below, scale, path, embedded=embedded)
     plan, output, profiles = _plan([*below, *command_line], structurer, faults)
     below, command_line = _without_plan(below), _without_plan(command_line)
-    lineage = _lineage(path, plan, output, structurer, require_winners=require_winners)
+    lineage, not_taken = _lineage(path, plan, output, structurer, embedded=embedded, require_winners=require_winners)
     below += [
         ConfigLayer(winner.summary, expand(take(winner, plan.winners[phase], str(path)), f"{path} [winners]"))
         for phase, winner in lineage.items()
@@ -87,9 +91,11 @@ def load_phase(
     varied = _shortest(dict.fromkeys(key for change in changes for key in change.varied))
     seeds = ["train.seed"] if plan.sweep and plan.sweep.seeds else []
     _refuse_settings_of([*varied, *seeds], command_line, path)
-    experiments = []
+    experiments: list[ResolvedManifest] = []
+    notes: dict[str, None] = {}
     for change in changes:
         merged, origins = merge([*below, *change.layers, *command_line])
+        notes |= dict.fromkeys(_drop_tuned(merged, origins))
         with faults.gathered(origins):
             manifest = structurer.structure(merged, Manifest)
             resolved = structurer.unstructure(manifest)
@@ -118,6 +124,8 @@ def load_phase(
         varied=varied,
         winners=plan.winners,
         lineage=lineage,
+        not_taken=not_taken,
+        notes=tuple(notes),
         profiles=profiles,
         structurer=structurer,
     )
@@ -149,28 +157,43 @@ def _installed_metrics(registry: Registry) -> ConfigLayer:
 
 
 def _with_trial(
-    layers: Sequence[ConfigLayer], command_line: Sequence[ConfigLayer], scale: Scale, registry: Registry, path: Path
+    layers: Sequence[ConfigLayer], scale: Scale, path: Path, *, embedded: bool
 ) -> tuple[list[ConfigLayer], bool]:
-    """Return the layers, with their [trial] tables over them where these are in force, and whether they are."""
-    trial = [
-        ConfigLayer(f"{layer.origin} [trial]", expand(layer.tables.pop("trial"), f"{layer.origin} [trial]"))
-        for layer in layers
-        if "trial" in layer.tables
-    ]
-    in_trial = _wants_trial(scale, bool(trial), [*layers, *command_line], registry, path)
-    return [*layers, *(trial if in_trial else ())], in_trial
+    """Return the layers, with their [trial] tables over them at trial scale, and whether that is the scale.
+
+    A quick trial has their [quick] tables over all of them.
+    """
+    over = {
+        table: [
+            ConfigLayer(f"{layer.origin} [{table}]", expand(layer.tables.pop(table), f"{layer.origin} [{table}]"))
+            for layer in layers
+            if table in layer.tables
+        ]
+        for table in TRIAL_TABLES
+    }
+    if scale in over and not over[scale]:
+        raise UserError(
+            f"--{scale}: {path} has no [{scale}] table to say what a trial changes; run it without --{scale}"
+        )
+    in_trial = scale in over or (scale == "auto" and embedded and bool(over["trial"]))
+    shown = [*(over["trial"] if in_trial else ()), *(over["quick"] if scale == "quick" else ())]
+    return [*layers, *shown], in_trial
 
 
 def _lineage(
-    path: Path, plan: Plan, output: Output, structurer: Structurer, *, require_winners: bool
-) -> dict[str, Winner]:
-    """Return the recorded winners of the phases that a phase takes values from."""
-    found = {phase: winner for phase in plan.winners if (winner := find_winner(phase, output.shared, structurer))}
+    path: Path, plan: Plan, output: Output, structurer: Structurer, *, embedded: bool, require_winners: bool
+) -> tuple[dict[str, Winner], dict[str, Winner]]:
+    """Return the recorded winners of the phases that a phase takes values from, and those that it does not take.
+
+    What won on embedded layouts says nothing about a user's own, nor the other way round.
+    """
+    known = {phase: winner for phase in plan.winners if (winner := find_winner(phase, output.shared, structurer))}
+    found = {phase: winner for phase, winner in known.items() if winner.embedded in (None, embedded)}
     if require_winners and (missing := [phase for phase in plan.winners if phase not in found]):
         raise UserError(
             f"{path}: --require-winners: {output.shared} holds no winner of phase {', '.join(missing)}; run it first"
         )
-    return found
+    return found, {phase: winner for phase, winner in known.items() if phase not in found}
 
 
 def _plan(
@@ -202,17 +225,25 @@ def _without_plan(layers: Sequence[ConfigLayer]) -> list[ConfigLayer]:
     ]
 
 
-def _wants_trial(scale: Scale, there: bool, layers: Sequence[ConfigLayer], registry: Registry, path: Path) -> bool:
-    if scale == "trial" and not there:
-        raise UserError(f"--trial: {path} has no [trial] table to say what a trial changes; run it without --trial")
-    if scale != "auto" or not there:
-        return scale == "trial"
+def _is_embedded(layers: Sequence[ConfigLayer], registry: Registry) -> bool:
+    """Whether the layouts are embedded, which need no files."""
     data = merge(layers)[0].get("data")
     try:
         dataset = registry.find(Dataset.kind, data["type"]) if isinstance(data, dict) else None
     except (LookupError, TypeError):
         return False  # what is wrong with the table is said when it is structured
     return bool(dataset and issubclass(dataset, Dataset) and dataset.embedded)
+
+
+def _drop_tuned(tables: Table, origins: dict[Keys, str]) -> Iterator[str]:
+    """Take out what was tuned for another type of optimizer or schedule than a later layer names, and say so."""
+    for kind in (Optimizer.kind, LRSchedule.kind):
+        table = value_at(tables, ("train", kind))
+        if isinstance(table, Table) and (dropped := [key for key in table if key in table.inherited]):
+            values = ", ".join(f"{key} = {table.pop(key)!r}" for key in dropped)
+            for key in dropped:
+                origins.pop(("train", kind, key), None)
+            yield f"train.{kind}.type = {table['type']!r}: without {values}, which another type was tuned with"
 
 
 def _shortest(keys: Iterable[str]) -> tuple[str, ...]:

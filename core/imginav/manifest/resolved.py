@@ -87,6 +87,8 @@ class ResolvedPhase:
     varied: tuple[str, ...]  # the dotted keys in which the experiments differ
     winners: dict[str, tuple[str, ...]]  # the dotted keys that it takes from which phase
     lineage: dict[str, Winner]  # the recorded ones of these
+    not_taken: dict[str, Winner]  # those that it does not take: one side has embedded layouts, and the other has not
+    notes: tuple[str, ...]  # what a person should know of the values: those of its files that do not count
     profiles: tuple[Profile, ...]  # where its jobs run, the cluster as it is last; empty: they can run nowhere
     structurer: Structurer
 
@@ -121,7 +123,7 @@ class ResolvedPhase:
     @property
     def without_winner(self) -> list[str]:
         """The phases that it takes values from and that have no recorded winner: the written values stand."""
-        return [phase for phase in self.winners if phase not in self.lineage]
+        return [phase for phase in self.winners if phase not in {*self.lineage, *self.not_taken}]
 
     @property
     def sha256(self) -> str:

@@ -22,7 +22,13 @@ from imginav.plugin.components import (
 from imginav.plugin.selector import Selector
 from imginav.plugin.validators import FILE_NAME, at_least, between, duration, entry_names, file_name, from_to, one_line
 
-FAULT_POLICY_KEYS = ("train.time_limit", "train.on_non_finite", "train.non_finite_limit", "data.on_bad")
+FAULT_POLICY_KEYS = (
+    "train.time_limit",
+    "train.on_non_finite",
+    "train.non_finite_limit",
+    "data.on_bad",
+    "data.unmatched_limit",
+)
 """What a manifest says of troubles that a run may have: nothing that the result of one without any depends on."""
 
 PLAN_TABLES = ("sweep", "winners", "cluster")
@@ -63,6 +69,9 @@ class Train:
 
     epochs: int = field(validator=from_to(1, 1_000_000))  # passes over the training layouts, at most
     batch_size: int = field(default=16, validator=from_to(1, MOST_OF_A_BATCH))  # layouts per optimizer step
+    min_epoch_steps: int | None = field(
+        default=None, validator=from_to(1, 1_000_000)
+    )  # optimizer steps of an epoch, at least: few layouts are passed over several times; none: once
     seed: int = field(default=42, validator=at_least(0))  # of split, order, crops, initial weights and draws
     split_seed: int | None = field(default=None, validator=at_least(0))  # of the split alone; none: seed
     split: float = field(default=0.8, validator=between(0, 1))  # the share that is trained on; the rest validates
@@ -174,6 +183,7 @@ class Manifest:
         "winners",
         "cluster",
         "trial",
+        "quick",
         "extends",
     )  # what else a phase's file may have
 

@@ -64,6 +64,7 @@ class Winner:
     chosen_by_rule: str | None = None  # what the rule says, also where a person decided
     front: tuple[str, ...] = ()  # the experiments that no other is better than in every respect
     scale: Literal["full", "trial"]
+    embedded: bool | None = None  # whether it was found on embedded layouts; none: by a version that did not note it
     code_version: str
     manifest_sha256: str  # of the values of all experiments, and the rule
     values: dict[str, Any] = field(factory=dict)  # what the winner has where the experiments differ, by dotted key

@@ -161,6 +161,36 @@ def check_shapes(encoder: Encoder, decoder: Decoder) -> None:
                 )
 
 
+@torch.no_grad()
+def check_outputs(model: Autoencoder, encoder: Encoder, images: Tensor) -> dict[str, Tensor]:
+    """Return the outputs for images (N, 3, H, W); raises UserError where encoder or decoder give another shape.
+
+    Found later, an encoder's wrong latent would be blamed on a loss.
+    """
+    number, _, height, width = images.shape
+    factor, channels = encoder.downsampling_factor, encoder.latent_channels * (2 if encoder.variational else 1)
+    encoded = model.encoder(images)
+    latent = (number, channels, height // factor, width // factor)
+    if tuple(encoded.shape) != latent:
+        raise UserError(
+            f"the encoder ({type(model.encoder).__name__}) gives {_shape(encoded)} for images {_shape(images)}, where "
+            f"its latent_channels, downsampling_steps and variational say {latent}; mend the encoder, or these values"
+        )
+    outputs = model(images)
+    for name in {"rgb", "segmentation"} & outputs.keys():
+        if tuple(outputs[name].shape[2:]) != (height, width):
+            raise UserError(
+                f"the decoder ({type(model.decoder).__name__}) gives {name} {_shape(outputs[name])} for latents "
+                f"{_shape(outputs['latent'])} of images {_shape(images)}; mend the decoder, so that both have the same "
+                "height and width"
+            )
+    return dict(outputs)
+
+
+def _shape(tensor: Tensor) -> str:
+    return str(tuple(tensor.shape))
+
+
 def parameter_count(module: nn.Module) -> int:
     """Return the number of trainable parameters."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)

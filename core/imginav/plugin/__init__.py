@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from imginav.plugin.checkpoint import Checkpoint, load_checkpoint
     from imginav.plugin.commands import Commands
     from imginav.plugin.components import MOST_LAYOUTS, LossFunction, Sample
+    from imginav.plugin.file_plugins import use_files
     from imginav.plugin.heads import Heads
     from imginav.plugin.palette import UNMATCHED, Palette
     from imginav.plugin.registry import Registry, installed
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from imginav.processes.children import end_with_parent, living_process
     from imginav.processes.stop_request import block_signals, ignore_signals_in_worker
     from imginav.terminal import show_progress
+    from imginav.verbosity import is_quiet
     from imginav_evaluation.csv_files import write_rows
     from imginav_evaluation.pictures import Pixels, grid, write_png
     from imginav_jobs.cluster import answer, ask, ranges
@@ -102,6 +104,7 @@ __all__ = [
     "ignore_signals_in_worker",
     "in_one_line",
     "installed",
+    "is_quiet",
     "living_process",
     "load_checkpoint",
     "one_line",
@@ -113,6 +116,7 @@ __all__ = [
     "to_bytes",
     "to_floats",
     "umask",
+    "use_files",
     "write_bytes",
     "write_png",
     "write_rows",
@@ -129,6 +133,7 @@ _MODULES = {
     "imginav.plugin.checkpoint": "Checkpoint load_checkpoint",
     "imginav.plugin.commands": "Commands",
     "imginav.plugin.components": "MOST_LAYOUTS LossFunction Sample",
+    "imginav.plugin.file_plugins": "use_files",
     "imginav.plugin.heads": "Heads",
     "imginav.plugin.palette": "UNMATCHED Palette",
     "imginav.plugin.registry": "Registry installed",
@@ -142,6 +147,7 @@ _MODULES = {
     "imginav.processes.children": "end_with_parent living_process",
     "imginav.processes.stop_request": "block_signals ignore_signals_in_worker",
     "imginav.terminal": "show_progress",
+    "imginav.verbosity": "is_quiet",
     "imginav_jobs.cluster": "answer ask ranges",
 }
 """The names by the module that has them."""

@@ -24,7 +24,7 @@ AddArguments = Callable[[argparse.ArgumentParser], None]
 """Adds the arguments of a command to its parser."""
 
 
-OptionGroup = Literal["loading", "scale", "running"]
+OptionGroup = Literal["loading", "scale", "running", "plugins"]
 """Options that several commands share."""
 
 
@@ -73,9 +73,10 @@ class Commands:
         """Add a command: `imginav NAME` calls `run` with the parsed options, and exits with the status it returns.
 
         The docstring of `run` is the help of the command. `options` are groups of options that it shares with others:
-        `loading` (--site, --set), `scale` (--full, --trial), `running` (--jobs, --gpus, --require-winners). What takes
-        long to import, such as torch, is imported inside of `run`, since every call of `imginav` builds the parsers of
-        all commands. Raises UserError where the name is taken, or is no word of small letters and dashes.
+        `loading` (--site, --set, --plugin), `scale` (--full, --trial), `running` (--jobs, --gpus, --require-winners),
+        and `plugins` (--plugin) for commands that load components, and no phase. What takes long to import, such as
+        torch, is imported inside of `run`, since every call of `imginav` builds the parsers of all commands. Raises
+        UserError where the name is taken, or is no word of small letters and dashes.
         """
         if not (name.replace("-", "").isalnum() and name.islower()):
             raise UserError(f"{self.provider} adds the command {name!r}; take a name of small letters and dashes")

@@ -64,6 +64,13 @@ class LayoutSource(ABC):
         `segmentation` on the device. Nobody writes to the arrays, so that they may lie in a file.
         """
 
+    def check_pixels(self) -> str:
+        """Look at a sample of the layouts before a training, and return a sentence where something is worth knowing.
+
+        Raises UserError where the pixels are not what the spec says, such as colours of no class.
+        """
+        return ""
+
     def prepare(self, folder: Path | None, log: Callable[[str], None] = print) -> None:  # noqa: B027  # most need none
         """Get ready to be read many times, by several processes; whoever trains or evaluates calls it once, first.
 

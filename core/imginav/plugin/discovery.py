@@ -12,6 +12,8 @@ import attrs
 import pluggy
 
 from imginav.errors import UserError
+from imginav.formatting import format_path
+from imginav.plugin.file_plugins import files_in_use
 from imginav.plugin.hookspecs import PROJECT
 
 DISABLE = "IMGINAV_DISABLE_PLUGINS"
@@ -20,15 +22,23 @@ DISABLE = "IMGINAV_DISABLE_PLUGINS"
 
 @attrs.frozen
 class Provider:
-    """The distribution and the entry point that a component or a command comes from."""
+    """The distribution and the entry point, or the file, that a component or a command comes from."""
 
-    distribution: str
+    distribution: str  # or the path of a file
     version: str
-    entry_point: str  # empty for the core, which needs none
+    entry_point: str  # empty for the core, which needs none, and for a file
+    is_file: bool = False
 
     def __str__(self) -> str:
         plugin = f"plugin {self.entry_point!r} of " if self.entry_point else ""
-        return f"{plugin}{self.distribution} {self.version}"
+        return f"{plugin}{self.distribution} {self.version}".strip()
+
+    @property
+    def remedy(self) -> str:
+        """What a user can do about a faulty plugin."""
+        if self.is_file:
+            return "repair it"
+        return f"repair or uninstall it, or leave it out with {DISABLE}={self.entry_point}"
 
 
 def load_plugins(group: str, specs: type) -> Iterator[tuple[Provider, pluggy.PluginManager, object]]:
@@ -52,8 +62,7 @@ def load_plugins(group: str, specs: type) -> Iterator[tuple[Provider, pluggy.Plu
             plugin = entry_point.load()
         except Exception as error:  # a plugin may fail in any way while it is imported
             raise UserError(
-                f"{provider} cannot be loaded: {type(error).__name__}: {_reason(error)}; "
-                f"repair or uninstall it, or leave it out with {DISABLE}={entry_point.name}"
+                f"{provider} cannot be loaded: {type(error).__name__}: {_reason(error)}; {provider.remedy}"
             ) from error
         _register(manager, plugin, provider, specs, group)
         yield provider, manager, plugin
@@ -72,7 +81,7 @@ def _reason(error: Exception) -> str:
 def _register(manager: pluggy.PluginManager, plugin: object, provider: Provider, specs: type, group: str) -> None:
     hooks = ", ".join(name for name in vars(specs) if not name.startswith("_"))
     try:
-        manager.register(plugin, provider.entry_point)
+        manager.register(plugin, provider.entry_point or None)
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         raise UserError(
@@ -86,7 +95,7 @@ def _register(manager: pluggy.PluginManager, plugin: object, provider: Provider,
 
 
 def _entry_points(group: str) -> list[tuple[Provider, EntryPoint]]:
-    """Return the entry points of a group that are not left out, in the order of their names."""
+    """Return the entry points of a group that are not left out, in the order of their names, and the files in use."""
     disabled = {name.strip() for name in os.environ.get(DISABLE, "").split(",")}
     versions: dict[Distribution, tuple[str, str]] = {}  # names and versions, each of which is parsed from a file
     # A distribution that is found twice on sys.path (an editable install and its source) is one distribution.
@@ -95,7 +104,22 @@ def _entry_points(group: str) -> list[tuple[Provider, EntryPoint]]:
         provider = _provider(entry_point, versions)
         if not disabled & {entry_point.name, provider.distribution}:
             found[provider.distribution, entry_point.name] = provider, entry_point
-    return [found[key] for key in sorted(found)]
+    files = files_in_use() if group == PROJECT else {}
+    own = [
+        (Provider(format_path(path), "", "", is_file=True), EntryPoint(path, module, group))
+        for module, (path, _) in files.items()
+    ]
+    return [*(found[key] for key in sorted(found)), *own]
+
+
+def third_parties() -> dict[str, Provider]:
+    """Return the providers of all plugins but imginav's own, by the top-level package of their modules."""
+    found = [item for group in (PROJECT, f"{PROJECT}.commands") for item in _entry_points(group)]
+    return {
+        point.module if provider.is_file else point.module.partition(".")[0]: provider
+        for provider, point in found
+        if provider.distribution != PROJECT
+    }
 
 
 def _provider(entry_point: EntryPoint, versions: dict[Distribution, tuple[str, str]]) -> Provider:

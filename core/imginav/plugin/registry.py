@@ -56,10 +56,9 @@ class Registry:
         if fault := _fault_of(kind, component):
             raise UserError(f"{self.provider} registers {kind} {name!r}, but {fault}")
         if taken := self._registrations.get((kind, name)):
-            raise UserError(
-                f"{kind} {name!r} is provided twice, by {taken.provider} and by {self.provider}; "
-                f"uninstall one of them or leave it out with {DISABLE}={taken.provider.entry_point}"
-            )
+            out = f"uninstall one of them or leave it out with {DISABLE}={taken.provider.entry_point}"
+            remedy = "rename it in the file" if self.provider.is_file else out
+            raise UserError(f"{kind} {name!r} is provided twice, by {taken.provider} and by {self.provider}; {remedy}")
         self._registrations[kind, name] = Registration(kind, name, component, self.provider)
 
     def find(self, kind: str, name: str) -> type[Component]:
@@ -69,9 +68,10 @@ class Registry:
         except KeyError:
             installed = {r.name: r.provider.distribution for r in self if r.kind == kind}
             listing = ", ".join(f"{known} ({installed[known]})" for known in nearest(name, installed))
+            alike = did_you_mean(name, installed)
             raise LookupError(
-                f"no {kind} {shown(name)} is installed{did_you_mean(name, installed)}; "
-                f"installed are: {listing or 'none of this kind'}"
+                f"no {kind} {shown(name)} is installed{alike}; installed are: {listing or 'none of this kind'}"
+                + ("" if alike else "; one in a file of your own is added by --plugin FILE")
             ) from None
 
     def name_of(self, component: type[Component]) -> str:

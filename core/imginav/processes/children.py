@@ -19,6 +19,7 @@ from imginav.errors import UserError
 from imginav.exit_status import FAILED, REQUEUE, USER_ERROR
 from imginav.files import write_text
 from imginav.processes.stop_request import Interrupted, ignore_signals
+from imginav.verbosity import shows_traceback
 
 FILE = "ending.json"
 
@@ -66,7 +67,7 @@ def reporting(folder: Path) -> Iterator[None]:
     except (Exception, Interrupted) as error:  # noqa: BLE001  # the parent names it
         ignore_signals()
         ending = Ending.of(error)
-        if ending.status == FAILED:
+        if ending.status != REQUEUE and shows_traceback(error):
             traceback.print_exc()
         ending.report(folder)
         sys.exit(ending.status)

@@ -33,6 +33,7 @@ from imginav.exit_status import FAILED, REQUEUE
 from imginav.processes.children import Ending, describe_exit
 from imginav.processes.launcher import Launcher, are_several
 from imginav.processes.stop_request import Interrupted, StopRequest, ignore_signals
+from imginav.verbosity import shows_traceback, unless_quiet
 
 T = TypeVar("T")
 
@@ -78,7 +79,7 @@ class World:
     @property
     def log(self) -> Callable[[str], None]:
         """What takes lines for people."""
-        return print if self.is_first else _log_nothing
+        return unless_quiet(print) if self.is_first else _log_nothing
 
     @property
     def concludes(self) -> bool:
@@ -301,7 +302,7 @@ def _end(world: Processes, error: BaseException) -> None:
     told = world.announce(own)
     if own.status == REQUEUE:
         world.wait_for_others()
-    if told == own and own.status == FAILED:
+    if told == own and own.status != REQUEUE and shows_traceback(error):
         traceback.print_exception(error)
     # At the program's end NCCL may wait for what never comes; the system's own answer to this signal ends it.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)

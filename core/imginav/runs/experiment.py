@@ -17,6 +17,7 @@ from imginav.manifest.resolved import ResolvedManifest
 from imginav.plugin.checkpoint import on_cpu
 from imginav.plugin.discovery import DISABLE
 from imginav.plugin.hookspecs import hookimpl
+from imginav.plugin.plugin_faults import plugin_faults_named
 from imginav.plugin.registry import InstalledHooks, installed
 from imginav.plugin.validators import seconds_of
 from imginav.processes.distributed import ALONE, World
@@ -95,6 +96,7 @@ def run_experiment(
             with (
                 stop_request.deferred(),
                 recorder.until_finished(),
+                plugin_faults_named(),
                 limits_named(),
                 _saved_where_it_left(folder),
                 world.failures_named(),

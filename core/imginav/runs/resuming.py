@@ -23,8 +23,9 @@ from imginav.training.trainer import Trainer
 
 Log = Callable[[str], None]
 
-Resume: TypeAlias = Literal["auto", "never"] | Path
-"""auto: what is not finished goes on; never: it is trained anew; a path: it goes on from this checkpoint."""
+Resume: TypeAlias = Literal["auto", "never", "extend"] | Path
+"""auto: what is not finished goes on; never: it is trained anew; extend: also what is finished goes on; a path: it goes
+on from this checkpoint."""
 
 MAY_CHANGE = ("phase", "callbacks", "evaluation", "machine", "output", "train.epochs", *FAULT_POLICY_KEYS)
 """What may differ, by dotted key, where a run goes on: neither the network nor what an epoch is made of."""
@@ -56,17 +57,21 @@ def resume_run(
     Raises UserError where values or layouts are no longer those that the checkpoint was made with.
     """
     found = _named(resume) if isinstance(resume, Path) else None
-    if resume == "auto" and not (earlier and earlier.state == "finished"):
+    if resume == "extend" or (resume == "auto" and not (earlier and earlier.state == "finished")):
         found = _newest(folder, log)
     if found is None:
+        if resume == "extend":
+            raise UserError(f"--extend: {folder.root} holds no checkpoint to go on from; leave --extend out")
+        if earlier and resume == "auto":
+            _hint_at_extending(earlier, trainer, folder, log)
         _log_moved(folder.begin(), log)
         return False
     with _fitting(found.path):
         changed = _refuse_differences(found, trainer, resolved, folder.experiment, by_request=isinstance(resume, Path))
         trainer.model.load_state_dict(found.checkpoint.model)
         trainer.load_state_dict(found.training)
-    if any(_within(key, ("callbacks",)) for key in changed):
-        trainer.stop_reason = ""  # what had stopped it is another one now, or gone
+    if resume == "extend" or any(_within(key, ("callbacks",)) for key in changed):
+        trainer.stop_reason = ""  # what had stopped it is another one now, or gone, or is overruled
     if isinstance(resume, Path):
         own = resume.resolve().parent == folder.root.resolve()
         moved = folder.begin()
@@ -83,7 +88,7 @@ def resume_run(
         place = f"in epoch {trainer.epoch}{of_all}, after {trainer.totals.batches} of its batches"
         trained = f"{trainer.epoch - 1} epochs and a part of the next"
     state = f"goes on from {found.path}"
-    if earlier and resume == "auto":
+    if earlier and resume != "never" and not isinstance(resume, Path):
         state = f"{'' if earlier.state == 'failed' else 'was '}{earlier.state}: it goes on"
     log(f"{folder.experiment} {state} {place}")
     if not of_all:
@@ -91,11 +96,24 @@ def resume_run(
             f"{folder.experiment} has trained {trained} already, more than train.epochs = {trainer.epochs}, and stops "
             "there: nothing more is trained, and the result is that of its weights"
         )
+    if resume == "extend" and trainer.epoch <= trainer.epochs:
+        rate = trainer.optimization.learning_rate
+        log(f"the learning rate goes on at {rate:.3g}, where a schedule of {trainer.epochs} epochs has it by now")
     if changed:
         note = f"went on {place} with other values: {_shown(changed)}"
         trainer.notes.append(note)
         log(note)
     return True
+
+
+def _hint_at_extending(earlier: RunRecord, trainer: Trainer, folder: RunFolder, log: Log) -> None:
+    """Say how a finished run goes on, where it is trained anew for more epochs than it had."""
+    if earlier.state == "finished" and trainer.epochs > earlier.epochs and folder.latest_checkpoint.is_file():
+        more = trainer.epochs - earlier.epoch
+        log(
+            f"{folder.experiment} was finished after epoch {earlier.epoch}, and is trained anew for {trainer.epochs} "
+            f"epochs; --extend {more} in place of train.epochs would have gone on from there"
+        )
 
 
 def _named(path: Path) -> Found:

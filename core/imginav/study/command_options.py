@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imginav.study.phase_files import phase_file
+
 if TYPE_CHECKING:
     from imginav.plugin.run_view import LoadedPhase
     from imginav.runs.resuming import Resume
@@ -19,7 +21,8 @@ def study_options(options: argparse.Namespace) -> phases.Options:
 
     return phases.Options(
         site=options.site,
-        settings=tuple(options.settings),
+        settings=(*options.settings, *_named(options)),
+        plugin_files=tuple(path.resolve() for path in options.plugin_files),
         scale=options.scale,
         require_winners=getattr(options, "require_winners", False),
         jobs=getattr(options, "jobs", 1),
@@ -33,18 +36,25 @@ def study_options(options: argparse.Namespace) -> phases.Options:
     )
 
 
-def load_phase(path: Path, options: argparse.Namespace) -> LoadedPhase:
+def load_phase(phase: Path | str, options: argparse.Namespace) -> LoadedPhase:
     """Return a resolved phase, as a command with the options `loading` and `scale` was asked to load it.
 
-    Raises UserError where the phase cannot be loaded.
+    `phase` is its file, or its number or name as `imginav run` takes it. Raises UserError where it cannot be loaded.
     """
     from imginav.plugin.registry import installed
 
-    return study_options(options).load(path, installed())
+    return study_options(options).load(phase_file(str(phase)), installed())
+
+
+def _named(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return the setting by which `--name` renames what a phase trains; written as TOML, a number is a name as well."""
+    name = getattr(options, "name", None)
+    return () if name is None else (f'phase.experiment="{name}"',)
 
 
 def _resume(text: str) -> Resume:
-    return "auto" if text == "auto" else "never" if text == "never" else Path(text)
+    named: dict[str, Resume] = {"auto": "auto", "never": "never", "extend": "extend"}
+    return named.get(text) or Path(text)
 
 
 def scale_options() -> argparse.ArgumentParser:
@@ -57,13 +67,16 @@ def scale_options() -> argparse.ArgumentParser:
     scale.add_argument(
         "--trial", dest="scale", action="store_const", const="trial", help="trial scale, also on layouts of your own"
     )
+    scale.add_argument(
+        "--quick", dest="scale", action="store_const", const="quick", help="a trial of a minute or two, to see a page"
+    )
     options.set_defaults(scale="auto")
     return options
 
 
 def loading_options() -> argparse.ArgumentParser:
     """Return the options of every command that reads manifests."""
-    options = argparse.ArgumentParser(add_help=False)
+    options = plugin_options()
     options.add_argument("--site", type=Path, metavar="FILE", help="the site file (default: imginav.toml, if there)")
     options.add_argument(
         "--set",
@@ -72,6 +85,21 @@ def loading_options() -> argparse.ArgumentParser:
         default=[],
         metavar="KEY=VALUE",
         help="set any value of the manifest, such as train.epochs=20; may be repeated",
+    )
+    return options
+
+
+def plugin_options() -> argparse.ArgumentParser:
+    """Return the option of every command that loads components."""
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument(
+        "--plugin",
+        dest="plugin_files",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a Python file with components of your own; may be repeated",
     )
     return options
 
@@ -91,7 +119,26 @@ def running_options() -> argparse.ArgumentParser:
 
 def shared_options() -> dict[str, argparse.ArgumentParser]:
     """Return the groups of options that commands share, by the name under which a command asks for them."""
-    return {"scale": scale_options(), "loading": loading_options(), "running": running_options()}
+    return {
+        "scale": scale_options(),
+        "loading": loading_options(),
+        "running": running_options(),
+        "plugins": plugin_options(),
+    }
+
+
+def add_name(command: argparse._ActionsContainer) -> None:
+    """Add the option that names what a phase trains."""
+    command.add_argument(
+        "--name", metavar="NAME", help="of the run folder, and of its files (default: the phase's); keeps runs apart"
+    )
+
+
+def add_phase(command: argparse.ArgumentParser) -> None:
+    """Add the argument that names a phase."""
+    command.add_argument(
+        "phase", type=phase_file, metavar="PHASE", help="its number, such as 1.5, its name or its file"
+    )
 
 
 def add_only(command: argparse._ActionsContainer) -> None:

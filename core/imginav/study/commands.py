@@ -9,13 +9,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imginav.errors import UserError
 from imginav.exit_status import FAILED
 from imginav.plugin.commands import Commands, OptionGroup
-from imginav.study.command_options import add_only, positive, study_options
+from imginav.study.command_options import add_name, add_only, add_phase, positive, study_options
+from imginav.study.phase_files import study_folder, study_path
 
 if TYPE_CHECKING:
     from imginav.plugin.registry import Registry
@@ -33,6 +33,7 @@ def run(options: argparse.Namespace) -> int:
     """Train the experiments of a phase, compare them, and declare the winner."""
     failures: dict[str, str] = {}
     with options.stop_request.install_handlers():
+        from imginav.plugin.plugin_faults import plugin_faults_named
         from imginav.plugin.registry import installed
         from imginav.processes.distributed import joined
         from imginav.processes.torchrun import launch
@@ -41,11 +42,15 @@ def run(options: argparse.Namespace) -> int:
         from imginav.study.phases import chosen, open_phase
 
         how = study_options(options)
-        with joined(options.stop_request) as world:
+        with joined(options.stop_request) as world, plugin_faults_named():
             registry = installed()
             note_own_job(registry, os.environ)
             resolved = how.load(options.phase, registry)
             experiments = chosen(resolved, options.only, _index(options.index, registry))
+            if options.extend:
+                how = how.extended(experiments, options.extend)
+                resolved = how.load(options.phase, registry)
+                experiments = chosen(resolved, options.only, _index(options.index, registry))
             how.launch.check(world, resolved.manifest.machine.device)
             if how.launch.is_needed and len(experiments) == 1:
                 launch(how.launch, how.process.arguments_for(experiments[0]), how.stop_request, concludes=True)
@@ -78,10 +83,10 @@ def study(options: argparse.Namespace) -> int:
         from imginav.plugin.registry import installed
         from imginav.study.phases import phases_in_order, run_study
 
-        phases_in_order(options.folder)
+        phases_in_order(folder := options.folder or study_folder())
         registry, how = installed(), study_options(options)
-        registry.hooks.study_started(options.folder, options)
-        return 0 if run_study(options.folder, registry, how) else FAILED
+        registry.hooks.study_started(folder, options)
+        return 0 if run_study(folder, registry, how) else FAILED
 
 
 def winner(options: argparse.Namespace) -> int:
@@ -94,7 +99,7 @@ def winner(options: argparse.Namespace) -> int:
     if options.set_to:
         phase.set_winner(options.set_to, options.because)
     else:
-        phase.conclude(of_finished=options.of_finished)
+        phase.conclude(asked=True, of_finished=options.of_finished)
     return 0
 
 
@@ -109,15 +114,23 @@ def _index(text: str | None, registry: Registry) -> int | None:
 
 
 def _add_run(command: argparse.ArgumentParser) -> None:
-    command.add_argument("phase", type=Path, help="the phase's manifest, such as phases/1_5.toml")
+    add_phase(command)
     one = command.add_mutually_exclusive_group()
     add_only(one)
     one.add_argument("--index", metavar="N", help="the Nth experiment, from 1 on; auto: this element of a job array")
-    command.add_argument(
+    add_name(command)
+    start = command.add_mutually_exclusive_group()
+    start.add_argument(
         "--resume",
         default="auto",
         metavar="auto|never|PATH",
         help="auto (default): resume what is not finished; never: train from the start; or a checkpoint to resume from",
+    )
+    start.add_argument(
+        "--extend",
+        type=positive,
+        metavar="N",
+        help="train a finished run for N more epochs, by the learning-rate schedule of the longer training",
     )
     command.add_argument("--nodes", type=positive, default=1, metavar="N", help="machines; give this command on each")
     command.add_argument(
@@ -126,7 +139,9 @@ def _add_run(command: argparse.ArgumentParser) -> None:
 
 
 def _add_study(command: argparse.ArgumentParser) -> None:
-    command.add_argument("folder", type=Path, help="the folder of the phases, such as phases/")
+    command.add_argument(
+        "folder", type=study_path, nargs="?", help="the folder of the phases (default: phases/, or else imginav's own)"
+    )
     command.add_argument(
         "--resume",
         default="auto",
@@ -136,7 +151,8 @@ def _add_study(command: argparse.ArgumentParser) -> None:
 
 
 def _add_winner(command: argparse.ArgumentParser) -> None:
-    command.add_argument("phase", type=Path, help="the phase's manifest, such as phases/1_1.toml")
+    add_phase(command)
+    add_name(command)
     decision = command.add_mutually_exclusive_group()
     decision.add_argument("--of-finished", action="store_true", help="let the rule decide among the finished ones")
     decision.add_argument("--set-to", metavar="NAME", help="make this experiment the winner, whatever the rule says")

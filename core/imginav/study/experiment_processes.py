@@ -21,6 +21,7 @@ from attrs import field, frozen
 
 from imginav.exit_status import REQUEUE
 from imginav.manifest.resolved import ResolvedManifest
+from imginav.plugin.plugin_faults import plugin_faults_named
 from imginav.plugin.registry import installed
 from imginav.plugin.validators import seconds_of
 from imginav.processes.children import Ending, describe_exit, end_with_parent, reporting
@@ -29,6 +30,7 @@ from imginav.processes.torchrun import Launch, launch
 from imginav.runs.experiment import run_experiment, run_folder
 from imginav.runs.resuming import Resume
 from imginav.terminal import stream_lines
+from imginav.verbosity import QUIET, unless_quiet
 
 Log = Callable[[str], None]
 
@@ -162,16 +164,24 @@ def _train(experiment: ResolvedManifest, how: ProcessOptions, log: Path | None, 
     multiprocessing.set_start_method(None, force=True)
     if log is not None:
         _write_to(log)
+        os.environ.pop(QUIET, None)  # it is for the terminal; a log file says all
         torch.set_num_threads(max(1, torch.get_num_threads() // how.jobs))
     stop_request = StopRequest(how.began)
-    with reporting(folder), stop_request.install_handlers():
+    with reporting(folder), plugin_faults_named(), stop_request.install_handlers():
         if how.launch.is_needed:
             cores = len(os.sched_getaffinity(0))
             os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // (how.jobs * how.launch.gpus))))
             launch(how.launch, how.arguments_for(experiment), stop_request, concludes=False)
         else:
             hooks = installed().hooks
-            run_experiment(experiment, resume=how.resume, stop_request=stop_request, timed=how.jobs == 1, hooks=hooks)
+            run_experiment(
+                experiment,
+                unless_quiet(print),
+                resume=how.resume,
+                stop_request=stop_request,
+                timed=how.jobs == 1,
+                hooks=hooks,
+            )
             hooks.run_concluded(run_folder(experiment))
 
 

@@ -6,7 +6,7 @@ import graphlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from imginav.errors import UserError, did_you_mean
 from imginav.files import move_aside, remove_stale_parts
@@ -18,11 +18,13 @@ from imginav.manifest.reading import read_toml
 from imginav.manifest.resolved import ResolvedManifest, ResolvedPhase
 from imginav.manifest.site import SITE_FILE
 from imginav.manifest.winners import FILE, Winner
+from imginav.plugin.plugin_faults import plugin_faults_named
 from imginav.plugin.registry import InstalledHooks, Registry
 from imginav.processes.distributed import ALONE, World
 from imginav.processes.stop_request import StopRequest
 from imginav.processes.torchrun import Launch
-from imginav.runs.experiment import is_finished
+from imginav.runs.experiment import is_finished, run_folder
+from imginav.runs.records import load_record
 from imginav.runs.resuming import Resume
 from imginav.study import experiment_processes
 from imginav.study.selection import (
@@ -37,6 +39,7 @@ from imginav.study.selection import (
     select,
 )
 from imginav.terminal import print_table
+from imginav.verbosity import unless_quiet
 
 Log = Callable[[str], None]
 
@@ -47,6 +50,7 @@ class Options:
 
     site: Path | None = None
     settings: tuple[str, ...] = ()
+    plugin_files: tuple[Path, ...] = ()  # that are in use already; for the commands of other processes
     scale: Scale = "auto"
     require_winners: bool = False
     jobs: int = 1  # experiments at a time
@@ -65,12 +69,28 @@ class Options:
             require_winners=self.require_winners,
         )
 
+    def extended(self, experiments: Sequence[ResolvedManifest], more: int) -> Options:
+        """Return these options for a run that goes on for `more` epochs than it has trained.
+
+        One that was interrupted, while it was extended or before, goes on to the end that it had. Raises UserError
+        where there is no run, or more than one.
+        """
+        if len(experiments) > 1:
+            names = ", ".join(experiment.manifest.phase.experiment for experiment in experiments)
+            raise UserError(f"--extend {more}: extends one run, and these are {names}; name one of them with --only")
+        folder = run_folder(experiments[0])
+        if (record := load_record(folder.record)) is None:
+            raise UserError(f"--extend {more}: {folder.root} holds no run yet; leave --extend out, and it is trained")
+        epochs = record.epoch + more if record.state == "finished" else record.epochs
+        return evolve(self, settings=(*self.settings, f"train.epochs={epochs}"), resume="extend")
+
     @property
     def arguments(self) -> tuple[str, ...]:
         """The arguments by which another command loads phases in this way."""
         return (
             *(("--site", str(self.site)) if self.site else ()),
             *(part for setting in self.settings for part in ("--set", setting)),
+            *(part for file in self.plugin_files for part in ("--plugin", str(file))),
             *(() if self.scale == "auto" else (f"--{self.scale}",)),
             *(("--require-winners",) if self.require_winners else ()),
         )
@@ -121,32 +141,34 @@ class OpenPhase:
             )
         names = [experiment.manifest.phase.experiment for experiment in self.phase.experiments]
         fingerprints = dict(zip(names, self.fingerprints, strict=True))
-        open_ones = []
+        open_ones, log = [], unless_quiet(self.log)
         for experiment in experiments:
             name = experiment.manifest.phase.experiment
             if options.resume == "auto" and is_finished(experiment, fingerprints[name]):
-                self.log(f"{name} is finished already; --resume never trains it anew")
+                log(f"{name} is finished already; --resume never trains it anew")
             else:
                 open_ones.append(experiment)
         logs = self.phase.shared / "logs"
-        return experiment_processes.run_all(open_ones, options.process, options.stop_request, logs=logs, log=self.log)
+        return experiment_processes.run_all(open_ones, options.process, options.stop_request, logs=logs, log=log)
 
-    def conclude(self, *, of_finished: bool = False, anew: bool = False) -> Winner | None:
+    def conclude(self, *, asked: bool = False, of_finished: bool = False, anew: bool = False) -> Winner | None:
         """Compare what is finished, declare the winner when all is, and show both; return the winner.
 
-        With `of_finished` the winner is chosen among those that are finished, even where others are not; with `anew`
-        all is shown as if it had changed. A decision of a person stands as long as the figures do that it was made on.
+        A phase without a rule has a winner only if it is `asked` for: of a single run, it would be that run. With
+        `of_finished` the winner is chosen among those that are finished, even where others are not; with `anew` all is
+        shown as if it had changed. A decision of a person stands as long as the figures do that it was made on.
         """
         remove_stale_parts(self.phase.shared)
         evidence = gather(self.phase, self.fingerprints)
         unfinished = [e for e in evidence if e.state != "finished"]
         winner, changed = None, True
+        declares = asked or self.phase.selector is not None
         try:
-            if not unfinished or of_finished:
+            if declares and (not unfinished or of_finished):
                 winner, changed = self._declare(select(self.phase, evidence))
         finally:  # also where none can win, what there is can be looked at
             self.show(evidence, winner, changed=changed or anew)
-        if unfinished and not winner:
+        if declares and unfinished and not winner:
             self.log(
                 f"{len(evidence) - len(unfinished)} of {len(evidence)} experiments of phase {self.phase.id} are "
                 f"finished, and no winner is declared before all are: "
@@ -190,18 +212,18 @@ class OpenPhase:
 
 def open_phase(phase: ResolvedPhase, hooks: InstalledHooks, log: Log = print, world: World = ALONE) -> OpenPhase:
     """Open the layouts of a phase; raises UserError where they cannot be, or winners were found on other ones."""
-    fingerprints = tuple(data_fingerprints(phase))
+    fingerprints, note = tuple(data_fingerprints(phase)), unless_quiet(log)
     for data in dict.fromkeys(fingerprints):
         refuse_strange_winners(phase, data)
     if phase.experiments[0].trial:
-        log(
+        note(
             f"trial scale, as [trial] in {phase.source} and below says; --full trains at full scale, and [data] in "
             f"{SITE_FILE} names layouts of your own"
         )
     for winner in phase.lineage.values():
-        log(winner.summary)
-    for note in notes_on_winners(phase):
-        log(note)
+        note(winner.summary)
+    for warning in (*phase.notes, *notes_on_winners(phase)):
+        log(warning)
     return OpenPhase(phase=phase, fingerprints=fingerprints, hooks=hooks, log=log, world=world)
 
 
@@ -263,7 +285,7 @@ def run_study(folder: Path, registry: Registry, options: Options, log: Log = pri
     failed: dict[str, str] = {}
     for path in phases_in_order(folder):
         phase = options.load(path, registry)
-        log(f"\n━━ {phase.heading} ({path}) ━━")
+        unless_quiet(log)(f"\n━━ {phase.heading} ({path}) ━━")
         if blocked := [earlier for earlier in phase.winners if earlier in failed]:
             failed[phase.id] = f"waits for phase {', '.join(blocked)}"
         elif fault := _run_whole(phase, registry.hooks, options, log):
@@ -277,9 +299,10 @@ def run_study(folder: Path, registry: Registry, options: Options, log: Log = pri
 def _run_whole(phase: ResolvedPhase, hooks: InstalledHooks, options: Options, log: Log) -> str:
     """Run a phase and declare its winner; return what kept it from having one, or nothing."""
     try:
-        opened = open_phase(phase, hooks, log)
-        failures = opened.run(phase.experiments, options)
-        opened.conclude()
+        with plugin_faults_named():
+            opened = open_phase(phase, hooks, log)
+            failures = opened.run(phase.experiments, options)
+            opened.conclude()
     except UserError as error:
         return str(error)
     return "; ".join(f"{name}: {reason}" for name, reason in failures.items())

@@ -21,6 +21,9 @@ from imginav.runs.experiment import run_folder
 from imginav.runs.records import RunRecord, code_version, load_record, utc_now
 from imginav.training.metric_definitions import PART, PROBE, definitions_of, metric_definition
 
+NOT_BETTER = "no better than a blank image"
+"""The state of a finished experiment that cannot win: it has learned nothing that would be worth a diffusion model."""
+
 
 @frozen(kw_only=True)
 class RunResult:
@@ -89,8 +92,8 @@ def gather(phase: ResolvedPhase, fingerprints: Sequence[DataFingerprint] | None 
 def select(phase: ResolvedPhase, evidence: Sequence[RunResult]) -> Winner | None:
     """Return the winner among the finished experiments, or none where the phase has no rule for it.
 
-    An experiment that has not finished with every seed, or whose metric is not finite, cannot win. Raises UserError
-    where none can, or where the experiments cannot be compared.
+    An experiment that has not finished with every seed, whose metric is not finite, or that rebuilds layouts no better
+    than a blank image, cannot win. Raises UserError where none can, or where the experiments cannot be compared.
     """
     metric = _metric(phase, evidence)
     if metric is None:
@@ -102,6 +105,7 @@ def select(phase: ResolvedPhase, evidence: Sequence[RunResult]) -> Winner | None
         raise UserError(
             f"{phase.source}: none of its experiments can win: "
             + ", ".join(f"{name} is {_why_not(c, metric.name)}" for name, c in contenders.items())
+            + ("; train them for longer" if any(NOT_BETTER in c.state for c in contenders.values()) else "")
         )
     choice = _choose(phase, candidates)
     of_winner = next(e for e in evidence if e.resolved.name == choice.winner)
@@ -113,6 +117,7 @@ def select(phase: ResolvedPhase, evidence: Sequence[RunResult]) -> Winner | None
         chosen_by="rule",
         because=choice.because,
         date=utc_now(),
+        embedded=of_winner.resolved.manifest.data.embedded,
         rule=phase.selector.rule if phase.selector else "the only experiment",
         chosen_by_rule=choice.winner,
         front=choice.front,
@@ -150,7 +155,8 @@ def overrule(phase: ResolvedPhase, evidence: Sequence[RunResult], name: str, bec
         )
     if winner.experiments[name].mean is None:
         why = _why_not(winner.experiments[name], winner.metric.name)
-        raise UserError(f"--set-to {name}: {name} is {why}; run it first: imginav run {phase.source} --only {name}")
+        remedy = "" if NOT_BETTER in why else f"; run it first: imginav run {phase.source} --only {name}"
+        raise UserError(f"--set-to {name}: {name} is {why}{remedy}")
     of_name = next(e for e in evidence if e.resolved.name == name)
     return evolve(winner, winner=name, chosen_by="person", because=because, values=dict(of_name.resolved.changes))
 
@@ -212,7 +218,12 @@ def notes_on_winners(phase: ResolvedPhase, to_come: Collection[str] = ()) -> lis
 
     Of the phases `to_come`, which run before it, no winner is missed yet.
     """
-    notes = [
+    notes = []
+    if phase.not_taken:
+        found_on = "embedded layouts" if any(w.embedded for w in phase.not_taken.values()) else "other layouts"
+        named = ", ".join(f"{winner.winner} of phase {earlier}" for earlier, winner in phase.not_taken.items())
+        notes.append(f"winners that were found on {found_on} are not taken: {named}")
+    notes += [
         f"phase {earlier} has no recorded winner: {', '.join(phase.winners[earlier])} stay as they are written in "
         f"{phase.source} (--require-winners makes this an error)"
         for earlier in phase.without_winner
@@ -308,6 +319,8 @@ def _contender(name: str, evidence: Sequence[RunResult], metrics: Sequence[str])
     means = {metric: fmean(itertools.chain(*each)) for metric, each in found.items() if all(each)}
     evaluations = [e.evaluation for e in own if e.evaluation]
     first = evaluations[0] if evaluations else None
+    if states == ["finished"] and (blank := _worse_than_blank(evaluations)):
+        states = [blank]
     return CandidateRecord(
         state=", ".join(states),
         runs=tuple(e.run for e in own),
@@ -319,6 +332,15 @@ def _contender(name: str, evidence: Sequence[RunResult], metrics: Sequence[str])
         parameters=first.encoder_parameters + first.decoder_parameters if first else None,
         latency_ms=min((o.latency_ms for o in evaluations if o.latency_ms), default=None),
     )
+
+
+def _worse_than_blank(evaluations: Sequence[EvaluationResult]) -> str:
+    """Return that reconstructions are no better than a blank image, by the mean over the seeds; empty if they are."""
+    errors = [e.metrics.get("val_mse", math.nan) for e in evaluations]
+    blank = fmean(e.flat_background_mse for e in evaluations)
+    if not errors or not fmean(errors) >= blank:
+        return ""
+    return f"{NOT_BETTER} (val_mse {fmean(errors):.3g} against {blank:.3g})"
 
 
 def _why_not(candidate: CandidateRecord, metric: str) -> str:

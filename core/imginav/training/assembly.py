@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from attrs import frozen
 
-from imginav.data.loader import Data, everything, split_as, steps_per_epoch
+from imginav.data.loader import Data, everything, passes_per_epoch, split_as, steps_per_epoch
 from imginav.manifest.tables import Manifest
-from imginav.model.autoencoder import Autoencoder, build_autoencoder, check_sizes, parameter_count
+from imginav.model.autoencoder import Autoencoder, build_autoencoder, check_outputs, check_sizes, parameter_count
 from imginav.plugin.components import LayoutSource
 from imginav.plugin.data_spec import DataSpec
 from imginav.processes.distributed import ALONE, World
@@ -48,11 +49,14 @@ def assemble(
     """
     check_sizes(manifest.data, manifest.encoder)
     source = manifest.data.open()
+    noted = source.check_pixels() if trains else ""
     model = build_model(manifest, source.spec)
     objective = Objective(manifest.losses, model.output_names, source.spec.targets)
     split = everything(source) if whole else split_as(source, manifest.train)
     epochs = manifest.train.epochs if trains else 0
     steps = epochs * steps_per_epoch(len(split.train), manifest.data, manifest.train)
+    if trains:
+        _check_outputs(model, manifest)
     device = open_device(manifest.machine, steps, world)
     seeds = Seeds(manifest.train.seed)
     data = Data(source, manifest.data, manifest.train, seeds, device.workers, split=split, world=world)
@@ -61,9 +65,25 @@ def assemble(
     device.compile(model.encoder)
     device.compile(model.decoder)
     _describe(source, data, model, device, log)
+    if trains and (passes := passes_per_epoch(len(split.train), manifest.data, manifest.train)) > 1:
+        log(
+            f"each epoch passes {passes} times over the {len(split.train):,} training layouts, which makes "
+            f"{data.steps_per_epoch:,} steps: train.min_epoch_steps = {manifest.train.min_epoch_steps}"
+        )
+    if noted:
+        log(f"note: {noted}")
     if prepared:
         source.prepare(manifest.machine.cache or None, log)
     return Assembly(model=model, objective=objective, data=data, device=device, steps=steps)
+
+
+def _check_outputs(model: Autoencoder, manifest: Manifest) -> None:
+    """Put a black image through the network, which changes nothing of it, to see that the shapes are right."""
+    side = manifest.data.crop or manifest.data.image_size
+    model.eval()
+    with torch.random.fork_rng(devices=[]):
+        check_outputs(model, manifest.encoder, torch.full((1, 3, side, side), -1.0))
+    model.train()
 
 
 def build_model(manifest: Manifest, spec: DataSpec) -> Autoencoder:

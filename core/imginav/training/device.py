@@ -161,6 +161,11 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:  # whose text lists two dozen kinds of devices
         raise UserError(f"machine.device = {name!r} cannot be used: there is no such device; {remedy}") from None
+    if device.type == "mps":
+        raise UserError(
+            f"machine.device = {name!r} is not supported: imginav sums metrics in double precision, which the GPUs of "
+            "Apple do not have; take 'cpu'"
+        )
     try:
         torch.empty(1, device=device).tolist()
     except (RuntimeError, AssertionError, NotImplementedError) as error:

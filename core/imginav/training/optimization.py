@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 
 from imginav.model.autoencoder import Autoencoder
 from imginav.plugin.components import LRSchedule, Optimizer
@@ -26,14 +27,14 @@ class Optimization:
         self._schedule = (
             schedule.build(self.optimizer, total_steps)
             if schedule is not None
-            else torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda _: 1.0)
+            else LambdaLR(self.optimizer, lambda _: 1.0)
         )
         self._scaler = torch.amp.GradScaler(device.device.type, enabled=device.scales_gradients)
 
     @property
     def learning_rate(self) -> float:
         """The learning rate of the next step."""
-        return float(self._schedule.get_last_lr()[0])
+        return float(self.optimizer.param_groups[0]["lr"])
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of a loss to those that are there."""
@@ -82,3 +83,9 @@ class Optimization:
         self.optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
         self._scaler.load_state_dict(state["scaler"])
+        if isinstance(self._schedule, LambdaLR):  # the saved rate may be that of a run with fewer epochs
+            step = self._schedule.last_epoch
+            for group, peak, factor in zip(
+                self.optimizer.param_groups, self._schedule.base_lrs, self._schedule.lr_lambdas, strict=True
+            ):
+                group["lr"] = peak * factor(step)

@@ -52,6 +52,11 @@ class EarlyStopper:
         self._weights: dict[str, Tensor] | None = None
 
     @hookimpl
+    def run_started(self) -> None:
+        if self._waited >= self._config.patience:  # who goes on after a stop has asked for it, and waits anew
+            self._waited = 0
+
+    @hookimpl
     def epoch_finished(self, trainer: TrainingRun, row: Mapping[str, float]) -> None:
         best = trainer.best
         if self._config.restore_best and best.improved:

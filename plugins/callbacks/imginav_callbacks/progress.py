@@ -13,7 +13,10 @@ from rich.progress import Progress as Bar
 from torch import Tensor
 
 from imginav import Callback, hookimpl
-from imginav.plugin import TrainingRun, above, format_duration
+from imginav.plugin import TrainingRun, above, format_duration, is_quiet
+
+WARM_UP_STEPS = 10
+"""Which say nothing of those to come: they compile, start loading processes, and read what is not in memory yet."""
 
 REFRESH_SECONDS = 0.5
 """Between two readings of the loss for a live display; each reading makes a GPU wait."""
@@ -36,18 +39,21 @@ class ProgressDisplay:
 
     def __init__(self, config: Progress) -> None:
         self._console = Console(highlight=False, markup=False)
-        self._live = self._console.is_terminal
+        self._quiet = is_quiet()
+        self._live = self._console.is_terminal and not self._quiet
         self._interval = REFRESH_SECONDS if self._live else config.line_seconds
         self._bar: Bar | None = None
         self._task: TaskID
         self._last = 0.0
         self._measured_from: tuple[float, int] | None = None  # a time and the steps until then
+        self._first_step = 0  # of this attempt
         self._epoch_start = 0.0
         self._images = 0  # of the epoch, when this attempt came to it
 
     @hookimpl
     def run_started(self, trainer: TrainingRun) -> None:
         self._last = time.perf_counter()
+        self._first_step = trainer.step
         if self._live:
             columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
             self._bar = Bar(*columns, console=self._console, transient=True)
@@ -62,11 +68,10 @@ class ProgressDisplay:
     @hookimpl
     def step_finished(self, trainer: TrainingRun, terms: Mapping[str, Tensor]) -> None:
         now = time.perf_counter()
-        if now - self._last >= self._interval:
+        if now - self._last >= self._interval and not self._quiet:
             self._last = now
             self._show(trainer, self._text(trainer, terms, now))
-        if self._measured_from is None:
-            # The first step compiles and starts loading processes: it says nothing of those to come.
+        if self._measured_from is None and trainer.step - self._first_step >= WARM_UP_STEPS:
             self._measured_from = now, trainer.step
 
     @hookimpl
@@ -85,7 +90,8 @@ class ProgressDisplay:
             shown.append(f"PSNR {row['val_psnr_db']:.2f} dB")
         shown += [f"{row['images_per_second']:.0f} img/s", f"{row['seconds']:.0f} s"]
         mark = "  best" if trainer.best.improved else ""
-        self._console.print(f"{_epoch(trainer)}  {'  '.join(shown)}{mark}", soft_wrap=True)
+        if not self._quiet:
+            self._console.print(f"{_epoch(trainer)}  {'  '.join(shown)}{mark}", soft_wrap=True)
         self._last = time.perf_counter()
 
     @hookimpl
@@ -108,9 +114,9 @@ class ProgressDisplay:
         return f"step {step}/{steps}{self._left(trainer, now)}  {speed:.0f} img/s  {losses}"
 
     def _left(self, trainer: TrainingRun, now: float) -> str:
-        if self._measured_from is None:
+        start, first_step = self._measured_from or (now, trainer.step)
+        if trainer.step - first_step < WARM_UP_STEPS:
             return ""
-        start, first_step = self._measured_from
         steps_left = trainer.epochs * trainer.data.steps_per_epoch - trainer.step
         return f"  {format_duration((now - start) / (trainer.step - first_step) * steps_left)} left"
 

@@ -11,16 +11,20 @@ from pathlib import Path
 from imginav.plugin.commands import Commands
 from imginav.plugin.hookspecs import hookimpl
 
+PICTURES = "pictures of layouts: files, folders with all that is in them, or patterns in quotes, such as 'plans/*.png'"
+
 
 def export(options: argparse.Namespace) -> int:
     """Write a checkpoint as a folder that a diffusion trainer loads, and verify it."""
     from imginav.plugin.registry import installed
-    from imginav_handoff.export import ExportRequest
+    from imginav_handoff.export import ExportRequest, default_folder
     from imginav_handoff.export import export as write
+    from imginav_reports.run_weights import weights_named
 
+    checkpoint = weights_named(options.checkpoint, options.site)
     request = ExportRequest(
-        checkpoint=options.checkpoint,
-        to=options.to,
+        checkpoint=checkpoint,
+        to=options.to or default_folder(options.checkpoint, checkpoint, options.format),
         format=options.format,
         site=options.site,
         settings=tuple(options.settings),
@@ -44,9 +48,10 @@ def embed(options: argparse.Namespace) -> int:
         from imginav.plugin.registry import installed
         from imginav_handoff.latent_cache import EmbedRequest
         from imginav_handoff.latent_cache import embed as write
+        from imginav_reports.run_weights import weights_named
 
         request = EmbedRequest(
-            checkpoint=options.checkpoint,
+            checkpoint=weights_named(options.checkpoint, options.site),
             to=options.out,
             data=options.data,
             flips=options.flips,
@@ -61,12 +66,10 @@ def embed(options: argparse.Namespace) -> int:
 
 
 def encode(options: argparse.Namespace) -> int:
-    """Encode a picture, and write its scaled latents as safetensors."""
-    from imginav_handoff.single_images import encode_file, open_coding
+    """Encode pictures, and write their scaled latents as safetensors."""
+    from imginav_handoff.single_images import encode_files, open_coding
 
-    encode_file(
-        open_coding(options.model, _experiments(options), options.device), options.picture, options.to, options.size
-    )
+    encode_files(open_coding(options.model, options.site, options.device), options.pictures, options.to, options.size)
     return 0
 
 
@@ -74,7 +77,7 @@ def decode(options: argparse.Namespace) -> int:
     """Decode scaled latents, and write the picture."""
     from imginav_handoff.single_images import decode_file, open_coding
 
-    decode_file(open_coding(options.model, _experiments(options), options.device), options.latents, options.to)
+    decode_file(open_coding(options.model, options.site, options.device), options.latents, options.to)
     return 0
 
 
@@ -82,20 +85,18 @@ def reconstruct(options: argparse.Namespace) -> int:
     """Encode and decode pictures, and write what becomes of them, side by side with their errors."""
     from imginav_handoff.single_images import open_coding, reconstruct_files
 
-    coding = open_coding(options.model, _experiments(options), options.device)
+    coding = open_coding(options.model, options.site, options.device)
     reconstruct_files(coding, options.pictures, options.to, options.size)
     return 0
 
 
-def _experiments(options: argparse.Namespace) -> Path:
-    from imginav.manifest.site import SITE_FILE, experiments_folder
-
-    return experiments_folder(options.site or SITE_FILE)
-
-
 def _add_export(command: argparse.ArgumentParser) -> None:
-    command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint (.pt) of any epoch")
-    command.add_argument("--to", type=Path, required=True, metavar="OUT", help="the folder to write")
+    command.add_argument(
+        "checkpoint", type=Path, metavar="RUN|CHECKPOINT", help="a run, by name or folder, or a checkpoint (.pt)"
+    )
+    command.add_argument(
+        "--to", type=Path, metavar="OUT", help="the folder to write (default: beside RUN or CHECKPOINT, with _export)"
+    )
     command.add_argument(
         "--format",
         default="safetensors",
@@ -110,9 +111,17 @@ def _add_verify(command: argparse.ArgumentParser) -> None:
 
 
 def _add_embed(command: argparse.ArgumentParser) -> None:
-    command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint (.pt) of any epoch")
     command.add_argument(
-        "--data", type=Path, metavar="LIST", help="a CSV file of layouts (default: those it was trained and judged on)"
+        "checkpoint",
+        type=Path,
+        metavar="RUN|CHECKPOINT",
+        help="a run, by name or folder, a checkpoint (.pt), or a folder that export wrote",
+    )
+    command.add_argument(
+        "--data",
+        type=Path,
+        metavar="LIST",
+        help="a CSV file of layouts, or a folder of them (default: those it was trained and judged on)",
     )
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
     command.add_argument(
@@ -134,8 +143,8 @@ def _add_embed(command: argparse.ArgumentParser) -> None:
 
 
 def _add_encode(command: argparse.ArgumentParser) -> None:
-    command.add_argument("picture", type=Path, metavar="IN.png", help="a picture of a layout")
-    command.add_argument("to", type=Path, metavar="OUT.safetensors", help="the file to write")
+    command.add_argument("pictures", nargs="+", metavar="IN", help=PICTURES)
+    command.add_argument("to", type=Path, metavar="OUT", help="a folder, or for one picture a .safetensors file")
     _add_model(command)
     _add_size(command)
 
@@ -147,7 +156,7 @@ def _add_decode(command: argparse.ArgumentParser) -> None:
 
 
 def _add_reconstruct(command: argparse.ArgumentParser) -> None:
-    command.add_argument("pictures", type=Path, nargs="+", metavar="IN", help="pictures of layouts")
+    command.add_argument("pictures", nargs="+", metavar="IN", help=PICTURES)
     command.add_argument("to", type=Path, metavar="OUT", help="a folder, or for one picture a PNG file, to write")
     _add_model(command)
     _add_size(command)
@@ -157,11 +166,11 @@ def _add_reconstruct(command: argparse.ArgumentParser) -> None:
 def imginav_commands(commands: Commands) -> None:
     """Add the commands that hand an autoencoder on."""
     commands.add("export", export, _add_export, options=("loading",))
-    commands.add("verify", verify, _add_verify)
+    commands.add("verify", verify, _add_verify, options=("plugins",))
     commands.add("embed", embed, _add_embed, options=("loading",))
-    commands.add("encode", encode, _add_encode)
-    commands.add("decode", decode, _add_decode)
-    commands.add("reconstruct", reconstruct, _add_reconstruct)
+    commands.add("encode", encode, _add_encode, options=("plugins",))
+    commands.add("decode", decode, _add_decode, options=("plugins",))
+    commands.add("reconstruct", reconstruct, _add_reconstruct, options=("plugins",))
 
 
 def _add_model(command: argparse.ArgumentParser) -> None:
@@ -169,7 +178,8 @@ def _add_model(command: argparse.ArgumentParser) -> None:
         "--model",
         type=Path,
         metavar="MODEL",
-        help="a checkpoint (.pt), or a folder that export wrote (default: the newest best checkpoint of all runs)",
+        help="a run, by name or folder, a checkpoint (.pt), or a folder that export wrote (default: the newest "
+        "finished run, at full scale if there is one)",
     )
     command.add_argument("--site", type=Path, metavar="FILE", help="the site file (default: imginav.toml, if there)")
     _add_device(command)
@@ -177,7 +187,10 @@ def _add_model(command: argparse.ArgumentParser) -> None:
 
 def _add_size(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--size", type=_side, metavar="PIXELS", help="bring pictures to a square of this side (default: as they are)"
+        "--size",
+        type=_side,
+        metavar="PIXELS",
+        help="bring pictures to a square of this side (default: as they are, padded with background where needed)",
     )
 
 

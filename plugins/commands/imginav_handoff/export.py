@@ -46,6 +46,8 @@ from imginav_reports.deliverables import Weights, phase_2_block, sha256
 
 Log = Callable[[str], None]
 
+DEFAULT_FORMAT = "safetensors"
+
 TILE = 384
 """Side of a layout in the picture of the golden triple, in pixels."""
 
@@ -120,6 +122,17 @@ def export(request: ExportRequest, registry: Registry, log: Log = print) -> None
         log(f"  {name}  {found}")
     log((request.to / PHASE_2).read_text())
     log(f"exported {record.experiment} as {record.format}, {format_bytes(size)}, verified: {request.to}")
+    log(f"\nnext, in Python:\n\n{exporter.first_use(str(request.named or request.to)).strip()}")
+
+
+def default_folder(given: Path, checkpoint: Path, format_name: str) -> Path:
+    """Return where an export is written by default: beside the run or the checkpoint that was given.
+
+    `checkpoint` is the one that was found for it; it is `given` itself if no run was named.
+    """
+    beside = checkpoint.with_suffix("") if given == checkpoint else checkpoint.parent
+    suffix = "_export" if format_name == DEFAULT_FORMAT else f"_export_{format_name}"
+    return beside.with_name(f"{beside.name}{suffix}")
 
 
 def _refuse_taken(to: Path) -> None:

@@ -128,6 +128,20 @@ class Exporter(Component):
             "images = autoencoder.decode(latents)\n"
         )
 
+    def first_use(self, folder: str) -> str:
+        """Return a whole program that uses such a folder, which `export` prints at its end.
+
+        It takes one picture, `layout.png`, to its scaled latents and back. By default `imginav.load` does.
+        """
+        return (
+            "import imginav\n"
+            "from PIL import Image\n\n"
+            f'autoencoder = imginav.load("{folder}")\n'
+            'latents = autoencoder.encode(Image.open("layout.png"), pad=True)  # (1, C, h, w), scaled for diffusion\n'
+            "(picture,) = autoencoder.decode(latents, as_pil=True)\n"
+            'picture.save("decoded.png")\n'
+        )
+
     def check_latents(self, flips: str) -> None:
         """Raise UserError where latents cannot be written with these `--flips`; asked before anything is encoded."""
 

@@ -26,6 +26,7 @@ from imginav.plugin.registry import Registry
 from imginav_evaluation.pictures import Pixels
 from imginav_handoff.architecture import dataset_in
 from imginav_handoff.export_folder import Agreement
+from imginav_handoff.images import as_images
 from imginav_handoff.pretrained import Pretrained
 
 PIXEL_OFF = 8
@@ -191,8 +192,3 @@ def watched(module: nn.Module) -> Iterator[Seen]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def as_images(pixels: Tensor) -> Tensor:
-    """Return bytes (N, H, W, 3) as images (N, 3, H, W) in [-1, 1]."""
-    return pixels.permute(0, 3, 1, 2).float().div(127.5).sub(1.0).contiguous()

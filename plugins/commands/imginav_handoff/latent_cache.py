@@ -38,6 +38,7 @@ from imginav.plugin.registry import Registry
 from imginav.processes.stop_request import Interrupted, StopRequest
 from imginav.runs.lock import RunLock
 from imginav.training.device import Device, limits_named, open_device
+from imginav.verbosity import is_quiet
 from imginav_evaluation.csv_files import write_rows
 from imginav_handoff.export_folder import DIGESTS, LATENT, has_all_files, write_digests
 from imginav_handoff.exporter import Exporter
@@ -364,7 +365,7 @@ class Shown:
 
     def __init__(self, total: int, there: int) -> None:
         """Begin with `total` latents to make, beside those that are `there`."""
-        self._console = Console()
+        self._console = Console(quiet=is_quiet())
         self._total, self._there, self._done = total, there, 0
         self._began = self._said = time.monotonic()
         self._bar = Progress(
@@ -392,7 +393,7 @@ class Shown:
         now = time.monotonic()
         speed = self._done / max(now - self._began, 1e-9)
         self._bar.update(self._task, advance=count, speed=f"{speed:.0f} images/s")
-        if not self._console.is_terminal and now - self._said >= SAID_SECONDS:
+        if not (self._console.is_terminal or self._console.quiet) and now - self._said >= SAID_SECONDS:
             self._said = now
             left = format_duration((self._total - self._done) / speed)
             place = f"{self._there + self._done:,} of {self._there + self._total:,}"

@@ -6,10 +6,11 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast, overload
 
 import tomli
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from imginav.errors import UserError
@@ -19,8 +20,10 @@ from imginav.plugin.registry import Registry, installed
 from imginav_handoff.architecture import Architecture, dataset_in
 from imginav_handoff.export_folder import is_export, open_export
 from imginav_handoff.exporter import Exporter
+from imginav_handoff.images import Pictures, cut, images_of, padded, pictures_of
 from imginav_handoff.latent_space import LatentSpace, latent_space_of
 from imginav_handoff.whole_evaluation import evaluation_of
+from imginav_reports.run_weights import is_run, weights_named
 
 NOT_KNOWN = (
     "{path} has no export.json, as another program has saved it: whether its weights are still those that were "
@@ -98,36 +101,61 @@ class Pretrained(nn.Module):
         """Return an autoencoder with its weights as a pretrained one."""
         return cls(ScaledEncoder(autoencoder, latent), ScaledDecoder(autoencoder, latent), latent)
 
-    def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return the scaled latents (N, C, H / f, W / f) of images (N, 3, H, W) in [-1, 1]; f is
-        `latent.downsampling_factor`.
+    def encode(self, images: Pictures, generator: torch.Generator | None = None, *, pad: bool = False) -> Tensor:
+        """Return the scaled latents (N, C, H / f, W / f) of images; f is `latent.downsampling_factor`.
 
-        With a `generator` those of a variational encoder are drawn from its distribution; without one they are its
-        mean. Raises ValueError for anything but such images.
+        `images` is a tensor (N, 3, H, W) of floats in [-1, 1], a picture of Pillow or a list of pictures of one size,
+        or RGB bytes as an array of uint8 (H, W, 3) or (N, H, W, 3). H and W must be multiples of f; with `pad`, other
+        sizes are padded with the background colour, at the right and at the bottom, and `decode` cuts it off if it is
+        given the `size`. With a `generator` the latents of a variational encoder are drawn from its distribution;
+        without one they are its mean. Raises ValueError for anything but such images.
         """
-        mean, log_variance = self.distribution(images)
+        mean, log_variance = self.distribution(images, pad=pad)
         if log_variance is None or generator is None:
             return mean
         drawn = torch.randn(mean.shape, generator=generator, device=generator.device).to(mean)
         return mean + torch.exp(0.5 * log_variance) * drawn
 
-    def distribution(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return mean and log-variance (N, C, h, w) of the scaled latents of images; without variance, none."""
+    def distribution(self, images: Pictures, *, pad: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Return mean and log-variance (N, C, h, w) of the scaled latents of images, which are as `encode` takes them.
+
+        The log-variance is None if the encoder is not variational.
+        """
+        background = self.latent.spec.palette.background_colour
+        images = images_of(images, background)
+        if pad and images.dim() == 4:
+            images = padded(images, self.latent.downsampling_factor, background)
         self.latent.check_images(images)
         with torch.inference_mode(), evaluation_mode(self.encoder):
             mean, *log_variance = self.encoder(images.to(**self._place(images)))
         # Whoever trains on what an inference mode has made is told of it by autograd only when it is too late.
         return mean.clone(), log_variance[0].clone() if log_variance else None
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Return the images (N, 3, h · f, w · f) in [-1, 1] of scaled latents (N, C, h, w).
+    @overload
+    def decode(
+        self, latents: Tensor, *, size: tuple[int, int] | None = None, as_pil: Literal[False] = False
+    ) -> Tensor: ...
 
+    @overload
+    def decode(
+        self, latents: Tensor, *, size: tuple[int, int] | None = None, as_pil: Literal[True]
+    ) -> list[Image.Image]: ...
+
+    def decode(
+        self, latents: Tensor, *, size: tuple[int, int] | None = None, as_pil: bool = False
+    ) -> Tensor | list[Image.Image]:
+        """Return the images (N, 3, h · f, w · f) in [-1, 1] of scaled latents (N, C, h, w); f is
+        `latent.downsampling_factor`.
+
+        `size` (height, width) cuts off what `encode` has padded. With `as_pil` they are a list of N pictures of Pillow.
         Raises ValueError for anything but such latents.
         """
         self.latent.check_latents(latents)
         with torch.inference_mode(), evaluation_mode(self.decoder):
             images: Tensor = self.decoder(latents.to(**self._place(latents)))
-        return images.clone()
+        if size is not None:
+            images = cut(images, size)
+        return pictures_of(images) if as_pil else images.clone()
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the reconstructions (N, 3, H, W) of images, with gradients, in the mode that the module is in."""
@@ -145,19 +173,28 @@ class Pretrained(nn.Module):
 
 
 def load(path: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Pretrained:
-    """Return a trained autoencoder, from a checkpoint (.pt) or a folder that `imginav export` wrote.
+    """Return a trained autoencoder, from a run, a checkpoint (.pt) or a folder that `imginav export` wrote.
 
-    A folder may also be one of the format `diffusers` that diffusers has saved again; a warning says what is not known
-    of it then.
+    A run is given by its folder, or by its name in the experiments folder of `imginav.toml` (`outputs` without one);
+    loaded are the weights that its evaluation is of. A folder may also be one of the format `diffusers` that diffusers
+    has saved again; a warning says what is not known of it then.
 
-    `encode` takes images (N, 3, H, W) in [-1, 1] and gives scaled latents (N, C, h, w), `decode` the way back; both
-    compute on `device` in `dtype`. The scaling factor of a checkpoint is that of the evaluation which lies beside it,
-    of these very weights. Raises UserError where there is none, and where the file or folder cannot be loaded.
+    `encode` takes pictures, or images (N, 3, H, W) in [-1, 1], and gives scaled latents (N, C, h, w), `decode` the way
+    back; both compute on `device` in `dtype`. The scaling factor of a checkpoint is that of the evaluation which lies
+    beside it, of these very weights. Raises UserError where there is none, and where the file or folder cannot be
+    loaded.
     """
     path = Path(path)
     registry = installed()
-    pretrained = _of_folder(path, registry) if path.is_dir() else _of_checkpoint(path, registry)
+    if path.is_dir() and (is_export(path) or not is_run(path)):
+        pretrained = _of_folder(path, registry)
+    else:
+        pretrained = _of_checkpoint(weights_named(path, log=_silent), registry)
     return pretrained.to(device=device, dtype=dtype)
+
+
+def _silent(_: str) -> None:
+    """Leave out what a command would print."""
 
 
 def _of_folder(path: Path, registry: Registry) -> Pretrained:

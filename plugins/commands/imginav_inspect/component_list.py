@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from rich.console import Console
 from rich.table import Table
 
+from imginav.formatting import format_path
 from imginav.plugin.registry import Registry
 
 
@@ -18,13 +16,28 @@ def print_components(registry: Registry) -> None:
         table.add_column(heading, overflow="fold" if heading == "file" else "ellipsis", no_wrap=heading != "file")
     table.add_column("what it is", overflow="fold")
     for r in registry:
-        table.add_row(r.kind, r.name, f"{r.provider.distribution} {r.provider.version}", _short(r.file), r.description)
+        table.add_row(
+            r.kind,
+            r.name,
+            f"{r.provider.distribution} {r.provider.version}".strip(),
+            format_path(r.file),
+            r.description,
+        )
     console = Console()
     # Into a pipe or a file, each component takes one line, so that it can be searched.
     Console(width=console.width if console.is_terminal else 400).print(table)
 
 
-def _short(file: str) -> str:
-    """Return a path as seen from the working folder, where it lies below it."""
-    path = Path(file)
-    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else file
+def components_as_json(registry: Registry) -> list[dict[str, str]]:
+    """Return the same for programs."""
+    return [
+        {
+            "kind": r.kind,
+            "name": r.name,
+            "distribution": r.provider.distribution,
+            "version": r.provider.version,
+            "file": r.file,
+            "description": r.description,
+        }
+        for r in registry
+    ]

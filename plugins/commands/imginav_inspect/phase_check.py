@@ -22,6 +22,7 @@ from imginav.manifest.winners import touches
 from imginav.model.autoencoder import Autoencoder, check_sizes
 from imginav.plugin.components import Dataset, LayoutSource, Sample
 from imginav.plugin.data_spec import DataSpec
+from imginav.plugin.plugin_faults import plugin_fault, plugin_faults_named
 from imginav.plugin.registry import Registry
 from imginav.plugin.selector import Selector
 from imginav.study.phases import Options, phases_in_order
@@ -58,6 +59,11 @@ class Checked:
         state = f"{len(self.faults)} {'fault' if len(self.faults) == 1 else 'faults'}" if self.faults else "right"
         return [f"{self.path}: {state}{': ' if self.summary else ''}{self.summary}", *(f"  {n}" for n in self.notes)]
 
+    def as_json(self) -> dict[str, object]:
+        """The same for programs."""
+        faults, notes = list(self.faults), list(self.notes)
+        return {"path": self.path, "right": not faults, "summary": self.summary, "faults": faults, "notes": notes}
+
 
 def report_faults(checked: Sequence[Checked]) -> None:
     """Raise UserError with all faults of all phases, if there are any."""
@@ -79,7 +85,8 @@ class Faults:
     def of(self, experiment: str = "") -> Iterator[None]:
         """Keep the faults that something inside finds; without an experiment, they are the whole phase's."""
         try:
-            yield
+            with plugin_faults_named():
+                yield
         except UserError as error:
             for fault in _within(self.path, error):
                 self.add(fault, experiment)
@@ -111,11 +118,11 @@ def check_phases(paths: Sequence[Path], registry: Registry, options: Options) ->
             found += _check_folder(path, registry, options)
             continue
         try:
-            phase = options.load(path, registry)
+            with plugin_faults_named():
+                phase = options.load(path, registry)
+                found.append(_check_phase(phase, _beside(phase, registry, options), in_study=False))
         except UserError as error:
             found.append(Checked(path, _within(path, error)))
-        else:
-            found.append(_check_phase(phase, _beside(phase, registry, options), in_study=False))
     return found
 
 
@@ -128,11 +135,13 @@ def _check_folder(folder: Path, registry: Registry, options: Options) -> Iterato
     before: dict[str, ResolvedPhase] = {}
     for file in files:
         try:
-            phase = options.load(file, registry)
+            with plugin_faults_named():
+                phase = options.load(file, registry)
+                checked = _check_phase(phase, before, in_study=True)
         except UserError as error:
             yield Checked(file, _within(file, error))
         else:
-            yield _check_phase(phase, before, in_study=True)
+            yield checked
             before[phase.id] = phase
 
 
@@ -151,6 +160,7 @@ def _beside(phase: ResolvedPhase, registry: Registry, options: Options) -> dict[
 def _check_phase(phase: ResolvedPhase, before: Mapping[str, ResolvedPhase], *, in_study: bool) -> Checked:
     faults = Faults(phase.source)
     opened: dict[str, tuple[LayoutSource, DataFingerprint] | None] = {}
+    noted: dict[str, None] = {}  # of the layouts, each sentence once
     for experiment in phase.experiments:
         label = phase.label(experiment)
         key = data_key(experiment)
@@ -158,6 +168,9 @@ def _check_phase(phase: ResolvedPhase, before: Mapping[str, ResolvedPhase], *, i
             opened[key] = None
             with faults.of():
                 opened[key] = _open(experiment)
+            if opening := opened[key]:
+                with faults.of():
+                    noted |= dict.fromkeys(filter(None, [opening[0].check_pixels()]))
         data = opened[key]
         _check_experiment(experiment, data[0] if data else None, phase.selector, faults, label)
     # A study runs the earlier phases again by itself, where they need it.
@@ -179,7 +192,13 @@ def _check_phase(phase: ResolvedPhase, before: Mapping[str, ResolvedPhase], *, i
     if first and not faults.found:
         number = len(phase.experiments)
         summary = f"{number} {'experiment' if number == 1 else 'experiments'}; {first[1].layouts.description}"
-    notes = (*notes_on_winners(phase, before if in_study else ()), *(stale if in_study else ()), *to_come.found)
+    notes = (
+        *phase.notes,
+        *noted,
+        *notes_on_winners(phase, before if in_study else ()),
+        *(stale if in_study else ()),
+        *to_come.found,
+    )
     return Checked(phase.source, faults.lines(len(phase.experiments)), summary, notes)
 
 
@@ -308,7 +327,7 @@ def _try_loss(name: str, loss: Objective, outputs: Mapping[str, Tensor], batch: 
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    return plugin_fault(error) or " ".join(str(error).split())[:300]
 
 
 def _check_winners(phase: ResolvedPhase, before: Mapping[str, ResolvedPhase], faults: Faults) -> None:

@@ -10,7 +10,7 @@ from contextlib import closing
 from typing import Any
 
 import torch
-from attrs import frozen
+from attrs import asdict, frozen
 
 from imginav.data.batches import layouts_in
 from imginav.data.loader import steps_per_epoch
@@ -28,6 +28,7 @@ from imginav.training.device import open_device
 from imginav.training.validation import validate
 from imginav_evaluation.cost import META, size_of
 from imginav_inspect.explanation import value_lines
+from imginav_inspect.json_output import print_json
 from imginav_reports.varied_values import short_names, shown_value
 
 BYTES_PER_WEIGHT = 4
@@ -82,6 +83,13 @@ class Needs:
             "" if self.probe_seconds is None else format_duration(self.probe_seconds),
         ]
 
+    def as_json(self) -> dict[str, object]:
+        """The same for programs."""
+        own = asdict(self, filter=lambda attribute, _: attribute.name != "experiment")
+        manifest = self.experiment.manifest
+        run = {"run": manifest.phase.experiment, "changes": self.experiment.changes, "epochs": manifest.train.epochs}
+        return {"experiment": self.experiment.name, **run, **own}
+
 
 HEADINGS = (
     "latent",
@@ -130,14 +138,23 @@ def needs_of(resolved: ResolvedManifest, spec: DataSpec, data: DataFingerprint, 
     )
 
 
-def show_plan(opened: OpenPhase, experiments: Sequence[ResolvedManifest], *, measure: bool) -> None:
+def show_plan(
+    opened: OpenPhase, experiments: Sequence[ResolvedManifest], *, measure: bool, as_json: bool = False
+) -> None:
     """Print the values of some experiments of a phase with their origins, and what they will need."""
     phase = opened.phase
     varied = phase.varied if len(experiments) > 1 else ()
-    print("\n".join(value_lines(_shared_values(experiments, varied))))
-    spec = experiments[0].manifest.data.open().spec
+    values = _shared_values(experiments, varied)
+    if not as_json:
+        print("\n".join(value_lines(values)))
+    source = experiments[0].manifest.data.open()
+    spec, noted = source.spec, source.check_pixels()
     fingerprints = dict(zip(map(phase.label, phase.experiments), opened.fingerprints, strict=True))
     needs = [needs_of(e, spec, fingerprints[phase.label(e)], measure=measure) for e in experiments]
+    if as_json:
+        origins = {key: {"value": value, "origin": origin} for key, value, origin in values}
+        print_json({"phase": phase.id, "experiments": [n.as_json() for n in needs], "values": origins})
+        return
     headings = HEADINGS if any(n.probe_seconds is not None for n in needs) else HEADINGS[:-1]
     rows = [
         [phase.label(n.experiment), *(shown_value(n.experiment.changes, k) for k in varied), *n.cells[: len(headings)]]
@@ -150,6 +167,8 @@ def show_plan(opened: OpenPhase, experiments: Sequence[ResolvedManifest], *, mea
         + (f" and {format_duration(sum(times))}, one after the other" if times else "; --measure estimates the time")
         + "; memory and disk are estimates"
     )
+    if noted:
+        print(f"note: {noted}")
 
 
 def _shared_values(experiments: Sequence[ResolvedManifest], varied: Sequence[str]) -> list[tuple[str, Any, str]]:

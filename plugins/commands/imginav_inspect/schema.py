@@ -99,6 +99,11 @@ class _Schema:
                     "type": "object",
                     **_dotted(changed),
                 },
+                "quick": {
+                    "description": "what a quick trial changes beside, by dotted keys",
+                    "type": "object",
+                    **_dotted(changed),
+                },
             },
             "additionalProperties": False,
             # Below a file that extends another, entries may have their types there.

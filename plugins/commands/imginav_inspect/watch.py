@@ -85,6 +85,25 @@ class Watched:
         share = record.batch / record.batches if record.batches else 0.0
         return max(0.0, statistics.median(times) * (record.epochs - record.epoch - share))
 
+    def as_json(self) -> dict[str, object]:
+        """The same for programs."""
+        record, best = self.record, self.best
+        return {
+            "run": self.name,
+            "state": self.state,
+            "epoch": record.epoch if record else None,
+            "epochs": record.epochs if record else None,
+            "batch": record.batch if record else None,
+            "batches": record.batches if record else None,
+            "seconds": record.seconds if record else None,
+            "seconds_left": self.seconds_left,
+            "monitor": self.monitor,
+            "best": {"epoch": best.get("epoch"), "value": best[self.monitor]} if best else None,
+            "last": self.rows[-1] if self.rows else None,
+            "host": record.host if record else None,
+            "error": self.fault or (record.error if record else ""),
+        }
+
     @property
     def terms(self) -> list[str]:
         """The names of the losses, the sum of them first, as both parts of the metrics have them."""
@@ -102,11 +121,11 @@ def watch(place: Path, *, every: float, once: bool) -> None:
     console = Console(highlight=False, markup=False)
     if once or not console.is_terminal:
         width = console.width if console.is_terminal else PIPED
-        Console(width=width, highlight=False, markup=False).print(view(_watched(place), width, height=None))
+        Console(width=width, highlight=False, markup=False).print(view(runs_in(place), width, height=None))
         return
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
-            runs = _watched(place)
+            runs = runs_in(place)
             live.update(view(runs, console.width, console.height), refresh=True)
             if single and runs[0].state not in ("running", "unreadable"):
                 return
@@ -119,7 +138,8 @@ def _run_folder(place: Path) -> Path | None:
     return folder if (folder / RECORD).is_file() and place.exists() else None
 
 
-def _watched(place: Path) -> list[Watched]:
+def runs_in(place: Path) -> list[Watched]:
+    """Return the runs that lie in a place; raises UserError where there are none."""
     single = _run_folder(place)
     folders = (
         [single]

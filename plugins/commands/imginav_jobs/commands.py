@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import argparse
 from contextlib import suppress
-from pathlib import Path
 
 from imginav.plugin.commands import Commands, OptionGroup
 from imginav.plugin.hookspecs import hookimpl
 from imginav.study.command_options import add_only, study_options
-
-PHASES = Path("phases")
-"""Where the phases of a study lie unless they are named."""
+from imginav.study.phase_files import phase_file, phase_or_folder, study_folder
+from imginav_inspect.json_output import add_json
 
 
 def submit(options: argparse.Namespace) -> int:
@@ -24,7 +22,7 @@ def submit(options: argparse.Namespace) -> int:
     from imginav_jobs.submission import submit as submit_phases
 
     request = Request(
-        paths=tuple(options.paths),
+        paths=tuple(options.paths or [study_folder()]),
         only=tuple(options.only),
         profile=options.profile,
         require_winners=options.winners_required,
@@ -39,7 +37,7 @@ def status(options: argparse.Namespace) -> int:
     from imginav.plugin.registry import installed
     from imginav_jobs.job_status import show_status
 
-    show_status(options.paths or [PHASES], installed(), study_options(options))
+    show_status(options.paths or [study_folder()], installed(), study_options(options), as_json=options.json)
     return 0
 
 
@@ -63,7 +61,13 @@ def logs(options: argparse.Namespace) -> int:
 
 
 def _add_submit(command: argparse.ArgumentParser) -> None:
-    command.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="phases, or folders of them: a chain")
+    command.add_argument(
+        "paths",
+        type=phase_or_folder,
+        nargs="*",
+        metavar="PHASE|FOLDER",
+        help="phases, or folders of them: a chain (default: phases/, or else imginav's own)",
+    )
     add_only(command)
     command.add_argument("--profile", metavar="NAME", help="of [cluster.profiles], for all of them")
     command.add_argument("--dry-run", action="store_true", help="print the scripts, and submit nothing")
@@ -76,16 +80,25 @@ def _add_submit(command: argparse.ArgumentParser) -> None:
 
 
 def _add_status(command: argparse.ArgumentParser) -> None:
-    command.add_argument("paths", type=Path, nargs="*", metavar="PATH", help="phases, or folders (default: phases)")
+    command.add_argument(
+        "paths",
+        type=phase_or_folder,
+        nargs="*",
+        metavar="PHASE|FOLDER",
+        help="phases, or folders of them (default: phases/, or else imginav's own)",
+    )
+    add_json(command)
 
 
 def _add_cancel(command: argparse.ArgumentParser) -> None:
-    command.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="phases, or folders of them")
+    command.add_argument(
+        "paths", type=phase_or_folder, nargs="+", metavar="PHASE|FOLDER", help="phases, or folders of them"
+    )
     add_only(command)
 
 
 def _add_logs(command: argparse.ArgumentParser) -> None:
-    command.add_argument("path", type=Path, metavar="PHASE", help="the phase's manifest, such as phases/1_5.toml")
+    command.add_argument("path", type=phase_file, metavar="PHASE", help="its number, such as 1.5, its name or its file")
     add_only(command)
     command.add_argument("-f", "--follow", action="store_true", help="go on until the job has ended")
 

@@ -17,7 +17,9 @@ from imginav.manifest.resolved import ResolvedManifest, ResolvedPhase
 from imginav.plugin.registry import Registry
 from imginav.runs.experiment import run_folder
 from imginav.study.phases import Options, chosen, phases_in_order, show_phases
+from imginav.study.selection import recorded
 from imginav.terminal import print_table
+from imginav_inspect.json_output import print_json
 from imginav_inspect.watch import best_so_far, progress, read_run
 from imginav_jobs.job_records import RunJob, cancel, jobs_of, newest_job
 
@@ -61,10 +63,24 @@ def _submitted_values(phase: ResolvedPhase, options: Options) -> dict[str, Any]:
     }
 
 
-def show_status(paths: Sequence[Path], registry: Registry, options: Options) -> None:
+def show_status(paths: Sequence[Path], registry: Registry, options: Options, *, as_json: bool = False) -> None:
     """Show a row for each experiment: its job, what the scheduler and its files say of it, and where its log is."""
-    phases = load_as_submitted(paths, registry, options, print)
+    log = functools.partial(print, file=sys.stderr) if as_json else print
+    phases = load_as_submitted(paths, registry, options, log)
     jobs, faults = jobs_of(phases, registry)
+    if as_json:
+        print_json(
+            {
+                "experiments": [
+                    _as_json(phase, experiment, jobs.get(experiment.manifest.phase.experiment))
+                    for phase in phases
+                    for experiment in phase.experiments
+                ],
+                "winners": {phase.id: winner.winner if (winner := recorded(phase)) else None for phase in phases},
+                "faults": faults,
+            }
+        )
+        return
     rows = [
         [phase.id, *_row(phase, experiment, jobs.get(experiment.manifest.phase.experiment))]
         for phase in phases
@@ -92,6 +108,22 @@ def _row(phase: ResolvedPhase, experiment: ResolvedManifest, job: RunJob | None)
         node,
         str(job.log) if job and job.log.is_file() else "-",
     ]
+
+
+def _as_json(phase: ResolvedPhase, experiment: ResolvedManifest, job: RunJob | None) -> dict[str, object]:
+    """Return the same row for programs."""
+    folder = run_folder(experiment)
+    run = read_run(folder.root) if folder.record.is_file() else None
+    state = job.state if job else None
+    return {
+        "phase": phase.id,
+        "experiment": phase.label(experiment),
+        "job": {"cluster": job.cluster, "id": job.name, "log": job.log} if job else None,
+        "scheduler": {"status": state.status, "active": state.is_active, "stuck": state.is_stuck, "node": state.node}
+        if state
+        else None,
+        "run": run.as_json() if run else None,
+    }
 
 
 def cancel_jobs(

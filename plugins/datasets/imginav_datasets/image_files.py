@@ -24,6 +24,12 @@ Colour = tuple[int, int, int]
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 """What layouts are drawn, exported or scanned as. Of Pillow's other formats some run programs on what they read."""
 
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+)
+"""Of their files, in small letters."""
+
 MOST_PIXELS = 2**26
 """Of an image file, 8192 × 8192: they take 200 MB, and a file of a hundred bytes can claim as many as it likes."""
 
@@ -109,6 +115,15 @@ def read_image_with_digest(path: Path, size: int | None, background: Colour) -> 
             raise UnusableImageError("too large to be held")
         content = stream.read()
         return _decoded(BytesIO(content), size, background), hashlib.sha256(content).digest()
+
+
+def pixels_of(image: Image.Image, background: Colour) -> NDArray[np.uint8]:
+    """Return an image that Pillow has opened as RGB bytes (H, W, 3), as `read_image` does with its file.
+
+    Raises UnusableImageError.
+    """
+    with _explained():
+        return np.array(_flattened(ImageOps.exif_transpose(image), background))
 
 
 def digest_of(path: Path) -> bytes:

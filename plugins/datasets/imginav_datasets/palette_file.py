@@ -11,13 +11,15 @@ The classes have their indices in the order in which they stand there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import tomli
+import tomlkit
 
 from imginav import UserError
-from imginav.plugin import UNMATCHED, Palette, did_you_mean
+from imginav.plugin import UNMATCHED, Palette, did_you_mean, write_text
 
 KEYS = ("background", "classes")
 
@@ -52,6 +54,22 @@ def read_palette(path: Path) -> Palette:
         raise UserError("\n".join(f"data.palette = {str(path)!r}: {fault}" for fault in faults), faults)
     colours = tuple((red, green, blue) for red, green, blue in classes.values())
     return Palette(names=tuple(classes), colours=colours, background=str(background))
+
+
+def write_palette(path: Path, palette: Palette, heading: str = "", comments: Sequence[str] = ()) -> None:
+    """Write the file of a palette, whole or not at all: with a heading, and a comment behind each class."""
+    document = tomlkit.document()
+    for line in heading.splitlines():
+        document.add(tomlkit.comment(line))
+    document.add("background", tomlkit.item(palette.background))
+    classes = tomlkit.table()
+    for number, (name, colour) in enumerate(zip(palette.names, palette.colours, strict=True)):
+        item = tomlkit.item(list(colour))
+        if comments:
+            item.comment(f"# {comments[number]}")  # one that begins with # needs another
+        classes.add(name, item)
+    document.add("classes", classes)
+    write_text(path, tomlkit.dumps(document))
 
 
 def _tables(path: Path) -> dict[str, Any]:

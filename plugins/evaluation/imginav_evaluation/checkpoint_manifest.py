@@ -18,7 +18,10 @@ KEPT_OF_DATA = ("image_size", "crop")
 """What still holds where other layouts are taken; the crop says how many whole ones fit into memory."""
 
 KEPT_OF_LAYOUTS = ("palette",)
-"""The same where they were listed, too: what the decoder's classes are."""
+"""The same where they were image files, too: what the decoder's classes are."""
+
+IMAGE_FILES = ("layouts", "folder")
+"""The data sets of image files."""
 
 
 def resolve(
@@ -32,8 +35,9 @@ def resolve(
 ) -> ResolvedManifest:
     """Return the manifest of the checkpoint that was read from `path`, with what is asked for over it.
 
-    `data` is a list of other layouts, `settings` are those of `--set`. Of the site file in the working folder, what
-    mattered is in the checkpoint; one that is named counts. Raises UserError where it does not fit what is installed.
+    `data` is a list of other layouts, or a folder of them; `settings` are those of `--set`. Of the site file in the
+    working folder, what mattered is in the checkpoint; one that is named counts. Raises UserError where it does not fit
+    what is installed.
     """
     tables = parse_toml(checkpoint.manifest, str(path))
     trial = checkpoint.trial
@@ -41,14 +45,15 @@ def resolve(
         resolution = resolution_of(checkpoint.manifest, tables)
         trial = resolution is not None and resolution.scale == "trial"
     if data is not None:
-        kept_keys = KEPT_OF_DATA + (KEPT_OF_LAYOUTS if tables["data"]["type"] == "layouts" else ())
+        kept_keys = KEPT_OF_DATA + (KEPT_OF_LAYOUTS if tables["data"]["type"] in IMAGE_FILES else ())
         kept = {key: value for key, value in tables["data"].items() if key in kept_keys}
-        tables["data"] = {"type": "layouts", "manifest": str(data), **kept}
+        kind, place = ("folder", "folder") if data.is_dir() else ("layouts", "manifest")
+        tables["data"] = {"type": kind, place: str(data), **kept}
     resolved = load(path, registry, site=site, settings=settings, use_site=False, tables=tables)
     origins = {
         key: checkpoint.origins.get(key, origin) if origin == str(path) else origin
         for key, origin in resolved.origins.items()
     }
     if data is not None:
-        origins |= {"data.type": f"--data {data}", "data.manifest": f"--data {data}"}
+        origins |= {"data.type": f"--data {data}", f"data.{place}": f"--data {data}"}
     return evolve(resolved, origins=origins, trial=trial)

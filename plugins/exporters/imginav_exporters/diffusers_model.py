@@ -73,6 +73,27 @@ class DiffusersExporter(Exporter):
             "images = vae.decode(scaled / vae.config.scaling_factor + vae.config.shift_factor).sample\n"
         )
 
+    def first_use(self, folder: str) -> str:
+        return (
+            "import torch\n"
+            "from diffusers import DDPMScheduler, UNet2DModel\n"
+            "from imginav_diffusers import ImginavAutoencoder\n\n"
+            f'vae = ImginavAutoencoder.from_pretrained("{folder}")\n'
+            "images = torch.zeros(1, 3, vae.config.sample_size, vae.config.sample_size)  # RGB in [-1, 1]\n"
+            "with torch.no_grad():\n"
+            "    latents = vae.encode(images).latent_dist.sample() * vae.config.scaling_factor\n"
+            "unet = UNet2DModel(\n"
+            "    in_channels=latents.shape[1],\n"
+            "    out_channels=latents.shape[1],\n"
+            "    block_out_channels=(64, 128),\n"
+            '    down_block_types=("DownBlock2D", "AttnDownBlock2D"),\n'
+            '    up_block_types=("AttnUpBlock2D", "UpBlock2D"),\n'
+            ")\n"
+            "noise, timesteps = torch.randn_like(latents), torch.randint(0, 1000, (len(latents),))\n"
+            "noisy = DDPMScheduler().add_noise(latents, noise, timesteps)\n"
+            "loss = torch.nn.functional.mse_loss(unet(noisy, timesteps).sample, noise)\n"
+        )
+
 
 def _is_own(folder: Path) -> bool:
     """Whether the config of a model of diffusers names this class."""

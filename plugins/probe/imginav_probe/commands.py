@@ -11,6 +11,7 @@ from pathlib import Path
 from imginav.plugin.commands import Commands
 from imginav.plugin.hookspecs import hookimpl
 from imginav.study.command_options import positive
+from imginav.study.phase_files import find_phase
 
 
 def probe(options: argparse.Namespace) -> int:
@@ -35,13 +36,19 @@ def probe(options: argparse.Namespace) -> int:
     return 0
 
 
+def _subject(text: str) -> Path:
+    """Return the path that is named, or the file of the phase that is."""
+    return find_phase(text) or Path(text)
+
+
 def _add_probe(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "paths",
-        type=Path,
+        type=_subject,
         nargs="+",
-        metavar="CHECKPOINT|EXPORT|PHASE",
-        help="a checkpoint (.pt), a folder that export wrote, or a phase (.toml): its finished experiments",
+        metavar="RUN|CHECKPOINT|EXPORT|PHASE",
+        help="a run, by name or folder, a checkpoint (.pt), a folder that export wrote, or a phase (1.1, or its file): "
+        "its finished experiments",
     )
     command.add_argument("--steps", type=positive, metavar="N", help="optimizer steps of the small model")
     command.add_argument("--seeds", type=positive, metavar="K", help="trainings, whose spread is shown")

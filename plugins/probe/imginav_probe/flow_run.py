@@ -20,6 +20,7 @@ from imginav.runs.evaluation_result import ProbeMetric
 from imginav.seeds import Seeds
 from imginav.terminal import show_progress
 from imginav.training.device import Device
+from imginav.verbosity import unless_quiet
 from imginav_probe.flow_model import FlowTransformer
 from imginav_probe.flow_settings import Settings
 from imginav_probe.flow_training import FlowTraining, sample, shift_of
@@ -62,7 +63,7 @@ def measure_flow(
             run.conditional(state.pop("walls", None))
         done.append(run.found)
         run.save({}, found={})
-        workplace.log(f"seed {len(done)} of {settings.seeds}: FDD {run.found['fdd']:.3g}")
+        unless_quiet(workplace.log)(f"seed {len(done)} of {settings.seeds}: FDD {run.found['fdd']:.3g}")
     return {
         name: ProbeMetric(
             values=tuple(found[name] for found in done),

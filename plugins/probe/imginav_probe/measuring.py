@@ -20,6 +20,7 @@ from imginav.runs.lock import RunLock
 from imginav.runs.records import code_version, utc_now
 from imginav.training.device import limits_named, open_device
 from imginav.training.metric_definitions import PROBE
+from imginav.verbosity import unless_quiet
 from imginav_handoff.sources import resolve_source, weights_of
 from imginav_probe.probe import Log, Probe, Workplace
 from imginav_probe.result import ProbeResult, load_result
@@ -60,7 +61,7 @@ def measure(
     with RunLock(request.to, stop_request.abort, log), limits_named():
         before = _earlier(request.to, result)
         if before is not None and before.finished:
-            log(f"{request.to}: is measured already, with the same weights, layouts and settings")
+            unless_quiet(log)(f"{request.to}: is measured already, with the same weights, layouts and settings")
             return before
         began = time.monotonic()
         if before is None:
@@ -68,7 +69,7 @@ def measure(
         wanted = SubjectRequest(
             path=request.path, latents=request.to / LATENTS, site=request.site, settings=request.settings
         )
-        log(f"probes {result.experiment}, latent {'×'.join(map(str, result.latent))}, on {result.device}")
+        unless_quiet(log)(f"probes {result.experiment}, latent {'×'.join(map(str, result.latent))}, on {result.device}")
         subject = open_subject(wanted, registry, stop_request, log)
         result = evolve(result, seconds=before.seconds if before else 0.0)
         result.save(request.to)

@@ -26,6 +26,7 @@ from imginav_probe.result import ProbeResult, load_result
 from imginav_probe.run_probes import probe_run
 from imginav_reports import run_page
 from imginav_reports.metrics_file import read_metrics
+from imginav_reports.run_weights import weights_named
 
 T = TypeVar("T")
 
@@ -52,11 +53,12 @@ def probe_all(options: ProbeOptions, registry: Registry, stop_request: StopReque
     Raises UserError for what cannot be probed, before anything is, and Interrupted where it is asked to stop.
     """
     probe = _probe_of(options, registry)
-    for path in options.paths:
+    paths = [path if path.suffix == PHASE_SUFFIX else weights_named(path, options.study.site) for path in options.paths]
+    for path in paths:
         _refuse_strange(path, options)
     results: list[ProbeResult] = []
     with stop_request.deferred():
-        for path in options.paths:
+        for path in paths:
             if path.suffix == PHASE_SUFFIX:
                 results += _probe_phase(path, options, registry, stop_request)
                 continue
@@ -123,9 +125,11 @@ def _with_values(probe: Probe, options: ProbeOptions) -> Probe:
 
 def _refuse_strange(path: Path, options: ProbeOptions) -> None:
     if not path.exists():
-        raise UserError(f"{path}: does not exist; name a checkpoint (.pt), an export or a phase (.toml)")
+        raise UserError(f"{path}: does not exist; name a run, a checkpoint (.pt), an export or a phase (.toml)")
     if path.is_dir() and not is_export(path):
-        raise UserError(f"{path}: is a folder that export did not write; name a checkpoint in it, or the phase's file")
+        raise UserError(
+            f"{path}: is a folder that neither a run nor export wrote; name a checkpoint (.pt), or the phase's file"
+        )
     if options.to is not None and (path.suffix == PHASE_SUFFIX or len(options.paths) > 1):
         raise UserError(f"--to {options.to}: is for a single checkpoint or export; a phase's results go to its runs")
 

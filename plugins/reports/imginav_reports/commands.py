@@ -18,9 +18,10 @@ def evaluate(options: argparse.Namespace) -> int:
     from imginav.plugin.registry import installed
     from imginav_reports.evaluate_checkpoint import Request, evaluate_checkpoint
     from imginav_reports.run_summary import summary
+    from imginav_reports.run_weights import weights_named
 
     request = Request(
-        checkpoint=options.checkpoint,
+        checkpoint=weights_named(options.checkpoint, options.site),
         data=options.data,
         to=options.to,
         site=options.site,
@@ -32,9 +33,14 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def _add_evaluate(command: argparse.ArgumentParser) -> None:
-    command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint (.pt) of any epoch")
     command.add_argument(
-        "--data", type=Path, metavar="LIST", help="a CSV file of other layouts, to evaluate all of them"
+        "checkpoint", type=Path, metavar="RUN|CHECKPOINT", help="a run, by name or folder, or a checkpoint (.pt)"
+    )
+    command.add_argument(
+        "--data",
+        type=Path,
+        metavar="LIST",
+        help="a CSV file of other layouts, or a folder of them, to evaluate all of them",
     )
     command.add_argument(
         "--to", type=Path, metavar="FOLDER", help="where to write (default: CHECKPOINT without .pt, with _evaluation)"

@@ -53,14 +53,9 @@ def pairs(options: argparse.Namespace) -> int:
 
 
 def _model(options: argparse.Namespace) -> Path:
-    from imginav.manifest.site import SITE_FILE, experiments_folder
-    from imginav_handoff.single_images import newest_checkpoint
+    from imginav_reports.run_weights import weights_named
 
-    if options.model is not None:
-        return Path(options.model)
-    found = newest_checkpoint(experiments_folder(options.site or SITE_FILE))
-    print(f"with {found}")
-    return found
+    return weights_named(options.model, options.site)
 
 
 def _add_starter(command: argparse.ArgumentParser) -> None:
@@ -89,7 +84,10 @@ def _add_pairs(command: argparse.ArgumentParser) -> None:
         help="classes that conditioning images show in white on black; none: no such images (default: wall)",
     )
     command.add_argument(
-        "--data", type=Path, metavar="LIST", help="a CSV file of layouts (default: those it was trained and judged on)"
+        "--data",
+        type=Path,
+        metavar="LIST",
+        help="a CSV file of layouts, or a folder of them (default: those it was trained and judged on)",
     )
     command.add_argument("--limit", type=_count, metavar="N", help="the first N layouts of each part (default: all)")
 
@@ -99,7 +97,8 @@ def _add_model(command: argparse.ArgumentParser) -> None:
         "--model",
         type=Path,
         metavar="MODEL",
-        help="a checkpoint (.pt), or an export to diffusers (default: the newest best checkpoint of all runs)",
+        help="a run, by name or folder, a checkpoint (.pt), or an export to diffusers (default: the newest finished "
+        "run, at full scale if there is one)",
     )
 
 

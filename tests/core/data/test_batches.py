@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -180,6 +181,17 @@ def test_an_epoch_has_a_step_for_each_batch_of_crops(make_trainer: MakeTrainer, 
     trainer.fit()
     assert trainer.step == steps
     assert sum(len(batch["rgb"]) for batch in trainer.data.train_batches(1)) == layouts * crops
+
+
+def test_few_layouts_are_passed_over_as_often_as_an_epoch_needs_steps(make_trainer: MakeTrainer) -> None:
+    """Twelve training layouts are three batches of four: ten steps take four passes."""
+    data = make_trainer("train.min_epoch_steps=10").data
+    assert data.steps_per_epoch == 12
+    seen = torch.cat([batch["rgb"] for batch in data.train_batches(1)])
+    times = Counter(bytes(layout.numpy().tobytes()) for layout in seen)
+    assert sorted(times.values()) == [4] * len(times)
+    assert make_trainer("train.min_epoch_steps=3").data.steps_per_epoch == 3
+    assert make_trainer("train.min_epoch_steps=7", "data.crop=16", "data.crops=2").data.steps_per_epoch == 12
 
 
 def test_several_crops_need_a_crop(make_trainer: MakeTrainer) -> None:

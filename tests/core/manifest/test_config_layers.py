@@ -89,6 +89,17 @@ def test_a_setting_is_a_dotted_key_with_a_value_in_toml_or_text(text: str, table
     assert setting(text).tables == tables
 
 
+def test_a_setting_with_a_colon_puts_a_table_in_the_place_of_another() -> None:
+    below = ConfigLayer("file", {"losses": {"mse": {"weight": 2.0}, "kld": {}}, "train": {"epochs": 3}})
+    assert merge([below, setting("losses={l1={}}")])[0]["losses"] == {"mse": {"weight": 2.0}, "kld": {}, "l1": {}}
+    merged, origins = merge([below, setting("losses:={mse={}}")])
+    assert merged == {"losses": {"mse": {}}, "train": {"epochs": 3}}
+    assert origins == {("losses", "mse"): "--set", ("train", "epochs"): "file"}
+    assert merge([below, setting("losses.mse:={}")])[0]["losses"] == {"mse": {}, "kld": {}}
+    with pytest.raises(UserError, match=r"--set train.epochs:=3: := puts a table .*; write train.epochs=3 for a value"):
+        setting("train.epochs:=3")
+
+
 @pytest.mark.parametrize("text", ["train.epochs", "=3", "train..epochs=3", "a b=3", ".=1", "a\nb=1"])
 def test_a_setting_without_key_or_value_is_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"expected key=value, such as train.epochs=20"):

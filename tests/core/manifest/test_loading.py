@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imginav import UserError
-from imginav.manifest.loading import load
+from imginav.manifest.loading import load, load_phase
+from imginav.manifest.resolved import ResolvedPhase
 from imginav.plugin.registry import Registry, installed
 from imginav.plugin.validators import seconds_of
 from imginav_tests.examples import examples
@@ -71,6 +72,40 @@ def test_the_trial_is_in_force_where_no_layouts_are_configured(phase: Path, regi
     assert resolved.trial
     assert (resolved.manifest.train.epochs, resolved.manifest.data.count) == (2, 6)
     assert resolved.origins["train.epochs"] == "phase.toml [trial]"
+
+
+def test_a_quick_trial_changes_more_than_a_trial(phase: Path, registry: Registry) -> None:
+    phase.write_text(PHASE + '\n[quick]\n"train.epochs" = 1\n')
+    resolved = load(phase, registry, scale="quick")
+    assert resolved.trial
+    assert resolved.origins["train.epochs"] == "phase.toml [quick]"
+    assert (resolved.manifest.train.epochs, resolved.manifest.train.batch_size) == (
+        1,
+        load(phase, registry).manifest.train.batch_size,
+    )
+    assert load(phase, registry).manifest.train.epochs == 2
+    phase.write_text(PHASE)
+    with pytest.raises(UserError, match=r"--quick: phase.toml has no \[quick\] table to say what a trial changes"):
+        load(phase, registry, scale="quick")
+
+
+def test_what_was_tuned_for_one_optimizer_passes_to_no_other(phase: Path, registry: Registry) -> None:
+    phase.write_text(PHASE.replace('{ type = "adamw" }', '{ type = "adamw", learning_rate = 1e-3 }'))
+
+    def other(*settings: str) -> tuple[ResolvedPhase, float]:
+        loaded = load_phase(phase, registry, settings=[f"train.optimizer.{setting}" for setting in settings])
+        return loaded, loaded.manifest.train.optimizer.learning_rate
+
+    muon, rate = other("type=muon")
+    assert rate == type(muon.manifest.train.optimizer)().learning_rate
+    assert muon.experiments[0].origins["train.optimizer.learning_rate"] == "default"
+    assert muon.notes == (
+        "train.optimizer.type = 'muon': without learning_rate = 0.001, which another type was tuned with",
+    )
+    own, rate = other("type=muon", "learning_rate=0.5")
+    assert (rate, own.notes) == (0.5, ())
+    same, rate = other("type=adamw")
+    assert (rate, same.notes) == (1e-3, ())
 
 
 def test_full_scale_can_be_forced(phase: Path, registry: Registry) -> None:

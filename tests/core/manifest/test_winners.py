@@ -102,6 +102,27 @@ def test_where_none_can_win_each_has_its_reason(load_text: Load) -> None:
     )
 
 
+def blanks(found: list[RunResult], mse: float) -> list[RunResult]:
+    """Return what runs have shown where a blank image has this MSE."""
+    return [evolve(e, evaluation=e.evaluation and evolve(e.evaluation, flat_background_mse=mse)) for e in found]
+
+
+def test_what_is_no_better_than_a_blank_image_never_wins(load_text: Load) -> None:
+    phase = load_text(SWEEP)
+    winner = select(phase, blanks(evidence(phase, L1=0.602, L2=0.2, L3=0.602), 0.292))
+    assert winner is not None
+    assert winner.winner == "L2"
+    assert winner.experiments["L1"].mean is None
+    with pytest.raises(UserError) as caught:
+        select(phase, blanks(evidence(phase, L1=0.602, L2=0.292, L3="failed"), 0.292))
+    assert str(caught.value) == (
+        "phase.toml: none of its experiments can win: L1 is no better than a blank image (val_mse 0.602 against "
+        "0.292), L2 is no better than a blank image (val_mse 0.292 against 0.292), L3 is failed; train them for longer"
+    )
+    with pytest.raises(UserError, match=r"--set-to L1: L1 is no better than a blank image \(val_mse 0.602 .* 0.292\)$"):
+        overrule(phase, blanks(evidence(phase, L1=0.602, L2=0.2, L3=0.1), 0.292), "L1", "I like it")
+
+
 def test_a_metric_that_means_different_things_is_refused(load_text: Load) -> None:
     text = """
     [sweep]
@@ -263,6 +284,26 @@ def test_without_a_recorded_winner_the_written_value_stands_or_is_refused(load_t
     ]
     with pytest.raises(UserError, match=r"--require-winners: outputs holds no winner of phase 1.1; run it first"):
         load_text(TAKES, require_winners=True, number="1.2")
+
+
+def test_what_won_on_embedded_layouts_is_not_taken_for_others_nor_the_other_way_round(load_text: Load) -> None:
+    phase = load_text(SWEEP)
+    winner = decide(phase, L1=0.3, L2=0.2, L3=0.1)
+    assert winner.embedded is False
+    record(phase, evolve(winner, embedded=True))
+    own = load_text(TAKES, number="1.2")
+    assert (own.lineage, own.manifest.encoder.latent_channels) == ({}, 2)
+    assert notes_on_winners(own) == ["winners that were found on embedded layouts are not taken: L3 of phase 1.1"]
+    with pytest.raises(UserError, match=r"--require-winners: outputs holds no winner of phase 1.1"):
+        load_text(TAKES, number="1.2", require_winners=True)
+    embedded = "data={ type = 'procedural', count = 12 }"
+    assert load_text(TAKES, embedded, number="1.2").manifest.encoder.latent_channels == 16
+    record(phase, winner)
+    assert notes_on_winners(load_text(TAKES, embedded, number="1.2")) == [
+        "winners that were found on other layouts are not taken: L3 of phase 1.1"
+    ]
+    record(phase, evolve(winner, embedded=None))  # by an earlier version, which did not note it
+    assert load_text(TAKES, embedded, number="1.2").manifest.encoder.latent_channels == 16
 
 
 @pytest.fixture

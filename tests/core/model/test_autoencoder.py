@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from imginav import DataSpec, Head, UserError
 from imginav.plugin.heads import Heads
 from imginav.training.trainer import Trainer
+from imginav_decoders.conv import ConvDecoder
+from imginav_encoders.conv import ConvEncoder
 
 MakeTrainer = Callable[..., Trainer]
 
@@ -139,3 +141,52 @@ def test_two_heads_of_one_output_are_refused_by_both_names(make_trainer: MakeTra
     )
     with pytest.raises(UserError, match=refused):
         make_trainer("decoder.heads.p.type=palette")
+
+
+class Pools(nn.Module):
+    """A network of one convolution, whose output has another size than it should."""
+
+    def __init__(self, channels_in: int, channels_out: int, factor: float) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(channels_in, channels_out, 1)
+        self.factor = factor
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.convolution(nn.functional.interpolate(images, scale_factor=self.factor))
+
+
+def test_an_encoder_of_another_shape_is_named_and_no_loss_is_blamed(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ConvEncoder, "build", lambda self: Pools(3, 2, 1 / 8))
+    with pytest.raises(UserError) as caught:
+        make_trainer()
+    assert str(caught.value) == (
+        "the encoder (Pools) gives (1, 2, 4, 4) for images (1, 3, 32, 32), where its latent_channels, "
+        "downsampling_steps and variational say (1, 2, 8, 8); mend the encoder, or these values"
+    )
+    monkeypatch.setattr(ConvEncoder, "build", lambda self: Pools(3, 2, 1 / 4))
+    with pytest.raises(UserError, match=r"gives \(1, 2, 8, 8\) for .* say \(1, 4, 8, 8\); mend the encoder"):
+        make_trainer("encoder.variational=true")
+
+
+def test_a_decoder_of_another_shape_is_named(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Half(Pools):
+        def forward(self, latents: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+            image = super().forward(latents)
+            return {"rgb": image, "segmentation": image[:, :2]}
+
+    monkeypatch.setattr(ConvDecoder, "build", lambda self, encoder, spec: Half(2, 3, 2))
+    with pytest.raises(UserError) as caught:
+        make_trainer("decoder.heads.segmentation=false", "losses.segmentation=false")
+    assert str(caught.value) == (
+        "the decoder (Half) gives rgb (1, 3, 16, 16) for latents (1, 2, 8, 8) of images (1, 3, 32, 32); mend the "
+        "decoder, so that both have the same height and width"
+    )
+
+
+def test_a_look_at_the_shapes_changes_nothing(make_trainer: MakeTrainer) -> None:
+    before = torch.random.get_rng_state()
+    trainer = make_trainer()
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert trainer.model.training

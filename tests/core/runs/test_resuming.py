@@ -520,6 +520,56 @@ def test_with_more_patience_a_run_that_had_stopped_early_goes_on(resolve: Resolv
     assert evaluation.stop_reason.endswith("in 4 epochs")
 
 
+COSINE = "train.lr_schedule={ type = 'cosine' }"
+
+
+def test_a_finished_run_is_extended_by_the_schedule_of_the_longer_training(
+    resolve: Resolve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_experiment(resolve(COSINE, "train.epochs=2", "callbacks.checkpoint={}"))
+    capsys.readouterr()
+    longer = resolve(COSINE, "train.epochs=4", "callbacks.checkpoint={}")
+    evaluation = run_experiment(longer, resume="extend")
+    said = capsys.readouterr().out
+    assert evaluation.epochs == 4
+    folder = run_folder(longer)
+    checkpoint = load_checkpoint(folder.latest_checkpoint)
+    assert checkpoint.training is not None
+    rates = [row["learning_rate"] for row in checkpoint.training["history"]]
+    whole = [1e-3 * (1 + math.cos(math.pi * step / 12)) / 2 for step in (0, 3, 6, 9)]
+    assert rates[2:] == pytest.approx(whole[2:], rel=0.1)  # but for the warm-up, which shifts it a little
+    assert rates[2] > 3e-4
+    assert f"the learning rate goes on at {rates[2]:.3g}, where a schedule of 4 epochs has it by now" in said
+    assert "finished: it goes on after epoch 2 of 4" in said
+    assert not list(folder.root.parent.glob("tiny.*"))  # nothing was moved aside
+
+
+def test_a_run_that_had_stopped_early_is_extended_with_all_its_patience(resolve: Resolve) -> None:
+    resolved = resolve(
+        "train.epochs=9", "callbacks.early_stopping={ patience = 2, min_delta = 1e9 }", "callbacks.checkpoint={}"
+    )
+    assert run_experiment(resolved).epochs == 3
+    assert run_experiment(resolved, resume="extend").epochs == 5
+
+
+def test_where_there_is_nothing_to_extend_it_is_said(resolve: Resolve) -> None:
+    resolved = resolve("callbacks.checkpoint={}")
+    with pytest.raises(UserError, match=r"--extend: .*tiny holds no checkpoint to go on from; leave --extend out"):
+        run_experiment(resolved, resume="extend")
+
+
+def test_more_epochs_train_anew_and_the_way_to_extend_is_said(
+    resolve: Resolve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_experiment(resolve("train.epochs=1", "callbacks.checkpoint={}"))
+    capsys.readouterr()
+    run_experiment(resolve("train.epochs=3", "callbacks.checkpoint={}"))
+    assert (
+        "tiny was finished after epoch 1, and is trained anew for 3 epochs; --extend 2 in place of train.epochs would "
+        "have gone on from there"
+    ) in capsys.readouterr().out
+
+
 def test_weights_that_are_no_longer_to_be_restored_are_not(resolve: Resolve) -> None:
     resolved = resolve(*ALL)
     leave(resolved, 6)

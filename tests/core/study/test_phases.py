@@ -12,7 +12,9 @@ from attrs import evolve
 from imginav import UserError
 from imginav.manifest.resolved import ResolvedPhase
 from imginav.plugin.registry import InstalledHooks, installed
-from imginav.study.phases import OpenPhase, chosen, phases_in_order
+from imginav.runs.experiment import run_folder
+from imginav.runs.records import load_record
+from imginav.study.phases import OpenPhase, Options, chosen, phases_in_order
 from imginav.study.selection import data_fingerprints
 
 Load = Callable[..., ResolvedPhase]
@@ -155,6 +157,27 @@ def test_no_winner_is_declared_before_all_are_finished_unless_it_is_asked_for(
     assert winner.experiments["L1"].state == "not started"
 
 
+def test_a_run_is_extended_by_more_epochs_and_an_interrupted_one_to_its_end(
+    load_text: Load, finish: Callable[..., None]
+) -> None:
+    phase = load_text("")
+    how = Options(settings=("train.seed=3",))
+    with pytest.raises(UserError, match=r"--extend 5: outputs/p1_tiny holds no run yet; leave --extend out"):
+        how.extended(phase.experiments, 5)
+    finish(phase, data_fingerprints(phase), p1_tiny=0.1)
+    record = load_record(run_folder(phase.experiments[0]).record)
+    assert record is not None
+    assert how.extended(phase.experiments, 5).settings == ("train.seed=3", f"train.epochs={record.epoch + 5}")
+    assert how.extended(phase.experiments, 5).resume == "extend"
+    evolve(record, state="interrupted", epoch=1, epochs=7).save(run_folder(phase.experiments[0]).record)
+    assert how.extended(phase.experiments, 5).settings == ("train.seed=3", "train.epochs=7")
+    sweep = load_text(SWEEP)
+    with pytest.raises(
+        UserError, match=r"--extend 5: extends one run, and these are p1_tiny_L1_seed1, .*; name one of"
+    ):
+        how.extended(sweep.experiments, 5)
+
+
 class Listener(InstalledHooks):
     """Keeps what it is told of concluded phases."""
 
@@ -184,11 +207,14 @@ def test_plugins_are_told_of_a_concluded_phase_and_whether_anything_is_new(
 
 
 def test_runs_of_other_values_or_other_layouts_are_no_evidence(load_text: Load, finish: Callable[..., None]) -> None:
+    """A winner is asked for: a phase of one experiment has none by itself."""
     phase = load_text("")
     (data,) = data_fingerprints(phase)
     finish(phase, [data], p1_tiny=0.1)
-    assert OpenPhase(phase=phase, hooks=installed().hooks, fingerprints=(data,)).conclude() is not None
+    assert OpenPhase(phase=phase, hooks=installed().hooks, fingerprints=(data,)).conclude() is None
+    assert not (phase.shared / "winner.toml").exists()
+    assert OpenPhase(phase=phase, hooks=installed().hooks, fingerprints=(data,)).conclude(asked=True) is not None
     other = load_text("", "train.epochs=3")
-    assert OpenPhase(phase=other, hooks=installed().hooks, fingerprints=(data,)).conclude() is None
+    assert OpenPhase(phase=other, hooks=installed().hooks, fingerprints=(data,)).conclude(asked=True) is None
     moved = evolve(data, layouts=evolve(data.layouts, sha256="0"))
-    assert OpenPhase(phase=phase, hooks=installed().hooks, fingerprints=(moved,)).conclude() is None
+    assert OpenPhase(phase=phase, hooks=installed().hooks, fingerprints=(moved,)).conclude(asked=True) is None

@@ -87,6 +87,14 @@ def test_a_device_that_is_not_there_is_refused(name: str) -> None:
         open_device(Machine(device=name))
 
 
+@pytest.mark.parametrize("name", ["mps", "mps:0"])
+def test_the_gpus_of_apple_are_refused_with_the_reason(name: str) -> None:
+    with pytest.raises(
+        UserError, match=rf"machine.device = '{name}' is not supported: .*double precision.*; take 'cpu'"
+    ):
+        open_device(Machine(device=name))
+
+
 def test_parts_of_a_batch_are_the_batch() -> None:
     device = open_device(Machine(device="cpu", accumulate=3))
     batch = {"rgb": torch.arange(8).reshape(8, 1), "label": torch.arange(8)}

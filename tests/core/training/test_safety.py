@@ -51,8 +51,15 @@ ALLOWED_IMPORTS = {
     ("records.py", "importlib.metadata"),  # the version of this program
     ("discovery.py", "importlib.metadata"),  # the entry points of installed plugins, which a manifest cannot add to
     ("__init__.py", "importlib"),  # what imginav and imginav.plugin import late, by names that stand there
+    ("file_plugins.py", "importlib.abc"),  # the source files that a user names as plugins, and no others
+    ("file_plugins.py", "importlib.machinery"),  # as above
+    ("file_plugins.py", "importlib.util"),  # as above
     ("cli.py", "importlib.metadata"),  # the version, for --version
+    ("environment.py", "importlib.metadata"),  # the versions of what was installed, for people
     ("commands.py", "importlib.metadata"),  # the version of imginav, which provides the core's own commands
+    ("plugin_package.py", "importlib.metadata"),  # the version that a new plugin needs
+    ("plugin_package.py", "importlib.util"),  # whether a module of this name is installed; it is not imported
+    ("working_folder.py", "importlib"),  # resources: a file of the package
     ("lpips.py", "importlib.util"),  # the place of a package that comes with files of weights
     ("original.py", "pickle"),  # as for checkpoint.py
     ("__main__.py", "runpy"),  # runs the script that its user names on the command line

@@ -18,7 +18,10 @@ from imginav_callbacks import EarlyStopping, Progress, progress
 MakeRun = Callable[..., Any]
 
 
-def test_without_a_terminal_there_are_plain_lines(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_there_are_plain_lines(
+    make_run: MakeRun, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "WARM_UP_STEPS", 1)
     make_run({"progress": Progress(line_seconds=1e-9)}, epochs=2).fit()
     lines = capsys.readouterr().out.splitlines()
     number = r"[\d.e+-]+"
@@ -27,7 +30,7 @@ def test_without_a_terminal_there_are_plain_lines(make_run: MakeRun, capsys: pyt
         for epoch in (1, 2)
         for step in (1, 2)
     ]
-    steps[0] = steps[0].replace(r"  \d+ s left", "")  # of how long the others take, the first step says nothing
+    steps[0] = steps[0].replace(r"  \d+ s left", "")  # how long the others take, a step of the warm-up does not say
     ends = [
         rf"epoch {epoch}/2  train_loss {number}  val_loss {number}  val_mse {number}  PSNR {number} dB  "
         rf"\d+ img/s  \d+ s(  best)?"

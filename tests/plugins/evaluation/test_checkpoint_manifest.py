@@ -55,6 +55,22 @@ def test_what_is_set_has_its_own_origin(resolve: Resolve, registry: Registry) ->
     assert again.origins["train.batch_size"] == "--set"
 
 
+def test_other_layouts_are_a_list_or_a_folder_with_the_classes_of_its_own(
+    resolve: Resolve, registry: Registry, tmp_path: Path
+) -> None:
+    own = resolve("data.type=folder", "data.folder=plans", "data.palette=own.toml", "data.exclude=['x*']")
+    for data, expected in (
+        (tmp_path, {"type": "folder", "folder": str(tmp_path)}),
+        (tmp_path / "others.csv", {"type": "layouts", "manifest": str(tmp_path / "others.csv")}),
+    ):
+        again = checkpoint_manifest.resolve(PATH, checkpoint(own, trial=False), registry, data=data)
+        table = again.tables["data"]
+        assert {key: table[key] for key in expected} == expected
+        assert (table["palette"], table["image_size"]) == ("own.toml", 32)
+        assert table.get("exclude", []) == []
+        assert {again.origins[f"data.{key}"] for key in expected} == {f"--data {data}"}
+
+
 def test_faults_name_the_checkpoint(resolve: Resolve, registry: Registry) -> None:
     wrong = checkpoint(resolve(), trial=False)
     wrong = evolve(wrong, manifest=wrong.manifest.replace("\nbatch_size = ", "\nbatch_sise = 1\nbatch_size = "))

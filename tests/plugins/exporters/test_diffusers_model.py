@@ -207,6 +207,17 @@ def test_the_card_says_how_to_load_it(
         assert same > 0.99
 
 
+def test_the_lines_that_export_prints_train_a_unet(make_trained: MakeTrained, tmp_path: Path) -> None:
+    DiffusersExporter().write(make_trained(), tmp_path)
+    names: dict[str, Tensor | torch.nn.Module] = {}
+    exec(DiffusersExporter().first_use(str(tmp_path)), names)  # noqa: S102  # it is what a reader would type
+    loss, unet = names["loss"], names["unet"]
+    assert isinstance(loss, Tensor)
+    assert isinstance(unet, torch.nn.Module)
+    loss.backward()
+    assert all(weight.grad is not None for weight in unet.parameters())
+
+
 def test_slicing_takes_one_image_at_a_time(make_trained: MakeTrained, layouts: Tensor) -> None:
     vae = model_of(make_trained(head="rgb", variational=True))
     sizes: list[int] = []

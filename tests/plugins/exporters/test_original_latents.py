@@ -25,7 +25,7 @@ from imginav.manifest.resolved import ResolvedManifest
 from imginav.plugin.registry import Registry
 from imginav_handoff import export as export_module
 from imginav_handoff.export import ExportRequest, export
-from imginav_handoff.golden import as_images
+from imginav_handoff.images import as_images
 from imginav_handoff.latent_cache import EmbedRequest, embed
 from imginav_handoff.latent_set import verify_latent_set
 from imginav_tests.csv_tables import read_table

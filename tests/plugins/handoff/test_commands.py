@@ -11,6 +11,7 @@ from PIL import Image
 
 from imginav import cli
 from imginav_datasets.classes import PALETTE
+from imginav_handoff.export import default_folder
 from imginav_handoff.golden import drawn_rectangles
 
 MakeCheckpoint = Callable[..., Path]
@@ -42,6 +43,31 @@ def test_an_export_is_verified_by_another_process_and_refused_when_tampered_with
     error = capsys.readouterr().err
     assert error.startswith(f"imginav: {out}: was changed: latent.json is not what was written")
     assert "Traceback" not in error
+
+
+def test_a_run_is_exported_by_its_name_and_the_lines_that_come_next_run(
+    make_checkpoint: MakeCheckpoint,
+    layout: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+) -> None:
+    checkpoint = make_checkpoint("data.type=procedural", "data.image_size=32", "data.count=8", name="outputs/own")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["export", "own"]) == 0
+    said = capsys.readouterr().out
+    assert "with outputs/own/tiny_checkpoint_best.pt" in said
+    assert "verified: outputs/own_export\n" in said
+    _, _, code = said.partition("\nnext, in Python:\n\n")
+    Image.open(layout).crop((0, 0, 31, 27)).save("layout.png")
+    exec(code, {})  # noqa: S102  # it is what a reader would type
+    with Image.open("decoded.png") as decoded:
+        assert decoded.size == (32, 28)
+    (tmp_path / "outputs" / "own_export" / "export.json").unlink()
+    assert cli.main(["export", "own"]) == 2
+    assert "outputs/own_export: is there already, and is no export" in capsys.readouterr().err
+    assert default_folder(checkpoint, checkpoint, "safetensors") == checkpoint.with_name("tiny_checkpoint_best_export")
+    assert default_folder(Path("own"), checkpoint, "onnx") == checkpoint.parents[1] / "own_export_onnx"
 
 
 def test_pictures_go_there_and_back(
@@ -89,6 +115,5 @@ def test_a_device_that_there_is_not_is_named(
 
 @pytest.mark.parametrize("size", ["0", "9000", "large"])
 def test_a_size_without_meaning_is_refused(size: str, capsys: Capture) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        cli.main(["encode", "a.png", "b.safetensors", "--size", size])
+    assert cli.main(["encode", "a.png", "b.safetensors", "--size", size]) == 2
     assert "--size" in capsys.readouterr().err

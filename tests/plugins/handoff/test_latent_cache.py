@@ -31,7 +31,7 @@ from imginav.processes.stop_request import Interrupted, StopRequest
 from imginav.runs.lock import RunLock
 from imginav_handoff import latent_cache
 from imginav_handoff.export_folder import write_digests
-from imginav_handoff.golden import as_images
+from imginav_handoff.images import as_images
 from imginav_handoff.latent_cache import EmbedRequest, embed
 from imginav_handoff.latent_set import FLIPS, load_latent_set_record, read_shard, verify_latent_set
 from imginav_tests.csv_tables import read_table

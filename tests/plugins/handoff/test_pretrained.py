@@ -7,16 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import attrs
+import numpy as np
 import pytest
 import tomli
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 import imginav
 from imginav import Pretrained, UserError
+from imginav.pixels import to_bytes
 from imginav.plugin.checkpoint import load_checkpoint
 from imginav.runs.evaluation_result import load_evaluation
 from imginav.training.trainer import Trainer
+from imginav_handoff.images import as_images
 from imginav_handoff.whole_evaluation import evaluation_of
 
 MakeCheckpoint = Callable[..., Path]
@@ -197,6 +201,49 @@ def test_weights_that_do_not_fit_are_refused(make_checkpoint: MakeCheckpoint) ->
 def test_a_folder_that_is_no_export_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is no export of imginav: it has no export\.json"):
         imginav.load(tmp_path)
+
+
+def test_a_run_is_loaded_by_its_folder_and_by_its_name(
+    make_checkpoint: MakeCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = make_checkpoint(name="outputs/own")
+    images = torch.rand(1, 3, 32, 32) * 2 - 1
+    expected = imginav.load(path).encode(images)
+    monkeypatch.chdir(tmp_path)
+    for name in ("own", "outputs/own", Path("outputs/own")):
+        assert torch.equal(imginav.load(name).encode(images), expected)
+    assert capsys.readouterr().out == ""
+    with pytest.raises(UserError, match="onw: is neither a file or folder here nor a run in outputs, did you"):
+        imginav.load("onw")
+
+
+def test_pictures_are_encoded_and_decoded_to_pictures(make_checkpoint: MakeCheckpoint) -> None:
+    pretrained = imginav.load(make_checkpoint())
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 64, 3), dtype=np.uint8)
+    images = as_images(torch.from_numpy(pixels))
+    expected = pretrained.encode(images)
+    for given in (pixels, list(pixels), [Image.fromarray(one) for one in pixels]):
+        assert torch.equal(pretrained.encode(given), expected)
+    assert torch.equal(pretrained.encode(Image.fromarray(pixels[0])), pretrained.encode(images[:1]))
+    decoded = pretrained.decode(expected)
+    shown = pretrained.decode(expected, as_pil=True)
+    assert [(type(picture), picture.size) for picture in shown] == [(Image.Image, (64, 32))] * 2
+    assert np.array_equal(np.stack([np.array(picture) for picture in shown]), to_bytes(decoded))
+
+
+def test_other_sizes_are_encoded_where_padding_is_asked_for(make_checkpoint: MakeCheckpoint) -> None:
+    pretrained = imginav.load(make_checkpoint())
+    picture = Image.new("RGB", (41, 33), (228, 26, 28))
+    with pytest.raises(ValueError, match="sides are multiples of 4"):
+        pretrained.encode(picture)
+    whole = Image.new("RGB", (44, 36), pretrained.latent.spec.palette.background_colour)
+    whole.paste(picture)
+    latents = pretrained.encode(picture, pad=True)
+    assert torch.equal(latents, pretrained.encode(whole))
+    decoded = pretrained.decode(latents, size=(33, 41))
+    assert torch.equal(decoded, pretrained.decode(latents)[..., :33, :41])
+    (shown,) = pretrained.decode(latents, size=(33, 41), as_pil=True)
+    assert shown.size == picture.size
 
 
 def test_unknown_names_of_the_package_are_attribute_errors() -> None:

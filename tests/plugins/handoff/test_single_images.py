@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +18,9 @@ from imginav import UserError
 from imginav.pixels import psnr_db, to_bytes
 from imginav_datasets.image_files import read_image
 from imginav_evaluation.pictures import Pixels
-from imginav_handoff.golden import as_images, drawn_rectangles
-from imginav_handoff.single_images import Coding, decode_file, encode_file, open_coding, reconstruct_files
+from imginav_handoff.golden import drawn_rectangles
+from imginav_handoff.images import as_images
+from imginav_handoff.single_images import Coding, decode_file, encode_files, open_coding, reconstruct_files
 
 MakeCheckpoint = Callable[..., Path]
 
@@ -46,7 +46,7 @@ def pixels(path: Path) -> Pixels:
 
 def test_a_picture_is_encoded_and_decoded_as_python_users_do(coding: Coding, picture: Path, tmp_path: Path) -> None:
     lines: list[str] = []
-    encode_file(coding, picture, tmp_path / "z.safetensors", None, lines.append)
+    encode_files(coding, [picture], tmp_path / "z.safetensors", None, lines.append)
     image = as_images(torch.from_numpy(pixels(picture))[None])
     latents = coding.pretrained.encode(image)
     assert torch.equal(load_file(tmp_path / "z.safetensors")["latents"], latents)
@@ -61,7 +61,7 @@ def test_a_variational_encoder_also_gives_its_log_variance(
     make_checkpoint: MakeCheckpoint, picture: Path, tmp_path: Path
 ) -> None:
     path = make_checkpoint("encoder.variational=true", name="variational")
-    encode_file(Coding(imginav.load(path), path), picture, tmp_path / "z.safetensors", None)
+    encode_files(Coding(imginav.load(path), path), [picture], tmp_path / "z.safetensors", None)
     assert load_file(tmp_path / "z.safetensors")["log_variance"].shape == (1, 2, 8, 8)
 
 
@@ -69,7 +69,7 @@ def test_latents_of_other_weights_are_refused(
     coding: Coding, make_checkpoint: MakeCheckpoint, picture: Path, tmp_path: Path
 ) -> None:
     path = make_checkpoint("train.seed=1", name="other")
-    encode_file(Coding(imginav.load(path), path), picture, tmp_path / "z.safetensors", None)
+    encode_files(Coding(imginav.load(path), path), [picture], tmp_path / "z.safetensors", None)
     with pytest.raises(UserError, match=r"was encoded with other weights .* name the autoencoder of these latents"):
         decode_file(coding, tmp_path / "z.safetensors", tmp_path / "back.png")
     assert not (tmp_path / "back.png").exists()
@@ -128,7 +128,7 @@ def test_a_single_picture_is_rebuilt_into_a_file(coding: Coding, picture: Path, 
 def test_a_picture_is_not_overwritten_and_two_of_one_name_are_told(
     coding: Coding, picture: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"layout\.png would be overwritten by its reconstruction"):
+    with pytest.raises(UserError, match=r"layout\.png would be overwritten by its result"):
         reconstruct_files(coding, [picture], tmp_path, None)
     (tmp_path / "more").mkdir()
     twin = tmp_path / "more" / "layout.png"
@@ -139,19 +139,78 @@ def test_a_picture_is_not_overwritten_and_two_of_one_name_are_told(
         reconstruct_files(coding, [picture, twin], tmp_path / "out.png", None)
 
 
-def test_a_size_that_cannot_be_encoded_names_the_remedy(coding: Coding, tmp_path: Path) -> None:
-    Image.new("RGB", (30, 32), (240, 240, 240)).save(tmp_path / "odd.png")
-    with pytest.raises(UserError, match=r"odd\.png: 30×32 pixels cannot be encoded.*multiples of 4.*--size 32"):
-        reconstruct_files(coding, [tmp_path / "odd.png"], tmp_path / "out.png", None)
-    with pytest.raises(UserError, match="--size: 30×30 pixels cannot be encoded"):
-        reconstruct_files(coding, [tmp_path / "odd.png"], tmp_path / "out.png", 30)
-    reconstruct_files(coding, [tmp_path / "odd.png"], tmp_path / "out.png", 32)
-    assert pixels(tmp_path / "out.png").shape == (32, 32, 3)
+@pytest.mark.parametrize(("width", "height"), [(30, 32), (33, 41), (3, 1)])
+def test_any_size_is_padded_with_background_and_cut_back(
+    coding: Coding, tmp_path: Path, width: int, height: int
+) -> None:
+    drawn = drawn_rectangles(coding.pretrained.latent.spec.palette, 64)[:height, :width]
+    Image.fromarray(drawn).save(tmp_path / "odd.png")
+    rows, columns = -(-height // 4) * 4, -(-width // 4) * 4
+    by_hand = np.full((rows, columns, 3), 240, np.uint8)
+    by_hand[:height, :width] = drawn
+    image = as_images(torch.from_numpy(by_hand)[None])
+    latents = coding.pretrained.encode(image)
+    rebuilt = coding.pretrained.decode(latents)[:, :, :height, :width]
+    lines: list[str] = []
+    reconstruct_files(coding, [tmp_path / "odd.png"], tmp_path / "out.png", None, lines.append)
+    assert f"odd.png: {width}×{height} pixels, padded with background to {columns}×{rows}" in lines[0]
+    assert np.array_equal(pixels(tmp_path / "out.png"), to_bytes(rebuilt)[0])
+    mse = float((rebuilt - image[:, :, :height, :width]).square().mean())
+    assert f"MSE {mse:.3g}, " in lines[1]
+    encode_files(coding, [tmp_path / "odd.png"], tmp_path / "z.safetensors", None)
+    assert torch.equal(load_file(tmp_path / "z.safetensors")["latents"], latents)
+    decode_file(coding, tmp_path / "z.safetensors", tmp_path / "back.png")
+    assert np.array_equal(pixels(tmp_path / "back.png"), to_bytes(rebuilt)[0])
+
+
+def test_a_size_that_is_asked_for_is_padded_too(coding: Coding, picture: Path, tmp_path: Path) -> None:
+    reconstruct_files(coding, [picture], tmp_path / "out.png", 30)
+    assert pixels(tmp_path / "out.png").shape == (30, 30, 3)
+
+
+def test_a_folder_keeps_its_folders_and_what_cannot_be_read_is_skipped(
+    coding: Coding, picture: Path, tmp_path: Path
+) -> None:
+    plans = tmp_path / "plans"
+    (plans / "floor 1" / ".hidden").mkdir(parents=True)
+    for name in ("a.png", "floor 1/a.PNG", "floor 1/.hidden/c.png"):
+        shutil.copy(picture, plans / name)
+    (plans / "notes.txt").write_text("no picture")
+    (plans / "floor 1" / "broken.png").write_bytes(b"no picture")
+    for _ in range(2):  # given again, it does not take its own results for pictures
+        lines: list[str] = []
+        reconstruct_files(coding, [plans], plans / "out", None, lines.append)
+        written = sorted(str(path.relative_to(plans / "out")) for path in (plans / "out").rglob("*.png"))
+        assert written == ["a.png", "floor 1/a.png", "side_by_side.png"]
+        assert [line for line in lines if line.startswith("skipped: ")] == [
+            f"skipped: {plans}/floor 1/broken.png: cannot be read as a picture (no image); take a whole PNG file"
+        ]
+
+
+def test_a_pattern_takes_files_below_its_fixed_part(coding: Coding, picture: Path, tmp_path: Path) -> None:
+    for name in ("plans/one/a.png", "plans/two/deep/b.png", "plans/two/c.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture, tmp_path / name)
+    encode_files(coding, [str(tmp_path / "plans" / "**" / "*.png")], tmp_path / "z", None)
+    written = sorted(str(path.relative_to(tmp_path / "z")) for path in (tmp_path / "z").rglob("*.safetensors"))
+    assert written == ["one/a.safetensors", "two/deep/b.safetensors"]
+
+
+def test_where_there_is_no_picture_nothing_is_written(coding: Coding, tmp_path: Path) -> None:
+    (tmp_path / "plans").mkdir()
+    for given in (str(tmp_path / "plans"), str(tmp_path / "plans" / "*.png")):
+        with pytest.raises(UserError, match=r"plans.*: holds no picture \(.*\.png.*\); name pictures or a folder"):
+            reconstruct_files(coding, [given], tmp_path / "out", None)
+    (tmp_path / "plans" / "a.png").write_bytes(b"no picture")
+    for write in (reconstruct_files, encode_files):
+        with pytest.raises(UserError, match="out: nothing is written, as none of 1 pictures can be read"):
+            write(coding, [tmp_path / "plans"], tmp_path / "out", None)
+    assert not (tmp_path / "out").exists()
 
 
 def test_other_names_than_the_formats_are_refused(coding: Coding, picture: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"expected a name that ends in \.safetensors; take .*z\.safetensors"):
-        encode_file(coding, picture, tmp_path / "z.pt", None)
+        encode_files(coding, [picture], tmp_path / "z.pt", None)
     with pytest.raises(UserError, match=r"expected a name that ends in \.png"):
         decode_file(coding, tmp_path / "z.safetensors", tmp_path / "back.jpg")
 
@@ -164,7 +223,7 @@ def test_what_is_no_whole_picture_is_refused(
     broken.write_bytes(picture.read_bytes()[:-40] if content is None else content)
     for path in (broken, tmp_path / "gone.png"):
         with pytest.raises(UserError, match=rf"{path.name}: cannot be read as a picture .*; take a whole PNG file"):
-            encode_file(coding, path, tmp_path / "z.safetensors", None)
+            encode_files(coding, [path], tmp_path / "z.safetensors", None)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +244,7 @@ def test_a_picture_is_read_as_the_layouts_of_a_data_set_are(
     square = read_image(tmp_path / "odd.png", 32, background)
     Image.fromarray(square).save(tmp_path / "square.png")
     for name in ("odd", "square"):
-        encode_file(coding, tmp_path / f"{name}.png", tmp_path / f"{name}.safetensors", 32)
+        encode_files(coding, [tmp_path / f"{name}.png"], tmp_path / f"{name}.safetensors", 32)
     odd, even = (load_file(tmp_path / f"{name}.safetensors")["latents"] for name in ("odd", "square"))
     assert torch.equal(odd, even)
     expected = {"wide": [240, 240, 240], "16 bits": [117] * 3, "transparent": [240, 240, 240]}
@@ -193,12 +252,11 @@ def test_a_picture_is_read_as_the_layouts_of_a_data_set_are(
     assert square[0, 0].tolist() == expected[mode]
 
 
-def test_the_newest_best_checkpoint_is_taken_and_said(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
-    older, newer = make_checkpoint(name="runs/a"), make_checkpoint(name="runs/b")
-    os.utime(older, (1, 1))
+def test_a_run_is_taken_by_its_name(
+    make_checkpoint: MakeCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_checkpoint(name="outputs/own")
+    monkeypatch.chdir(tmp_path)
     lines: list[str] = []
-    assert open_coding(None, tmp_path / "runs", "cpu", lines.append).source == newer
-    assert lines == [f"with {newer}"]
-    assert open_coding(older, tmp_path / "runs", "cpu").source == older
-    with pytest.raises(UserError, match=r"no trained autoencoder lies in .*; name a checkpoint \(\.pt\) or an export"):
-        open_coding(None, tmp_path / "none")
+    assert open_coding(Path("own"), None, "cpu", lines.append).source == path.relative_to(tmp_path)
+    assert lines[-1] == f"with {path.relative_to(tmp_path)}"

@@ -40,7 +40,7 @@ def write_run(root: Path, name: str = "ae_L1", metrics: str = METRICS, **changes
 
 def shown(place: Path, width: int = 140) -> str:
     console = Console(file=io.StringIO(), width=width)
-    console.print(view(watch_module._watched(place), width, height=None))
+    console.print(view(watch_module.runs_in(place), width, height=None))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert all(len(line) <= width for line in text.splitlines())
     return str(text)
@@ -131,7 +131,7 @@ def test_what_does_not_fit_on_the_screen_is_counted(tmp_path: Path) -> None:
     for number in range(30):
         write_run(tmp_path, f"ae_{number:02}")
     console = Console(file=io.StringIO(), width=100)
-    console.print(view(watch_module._watched(tmp_path), 100, height=18))
+    console.print(view(watch_module.runs_in(tmp_path), 100, height=18))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "ae_09" in text
     assert "ae_10" not in text
@@ -171,13 +171,13 @@ def test_a_place_is_a_run_one_of_its_files_or_a_folder_of_runs(tmp_path: Path) -
     folder = write_run(tmp_path / "outputs")
     write_run(tmp_path / "outputs" / "deeper", "ae_L2")
     names = [
-        [run.name for run in watch_module._watched(place)]
+        [run.name for run in watch_module.runs_in(place)]
         for place in (folder, folder / "ae_L1_metrics.csv", folder.parent, tmp_path)
     ]
     assert names == [["ae_L1"], ["ae_L1"], ["ae_L1", "ae_L2"], ["ae_L1"]]
     for nowhere in (tmp_path / "nowhere", folder / "no_such_file.csv"):
         with pytest.raises(UserError, match=r"holds no run \(no run.json\); name a run folder"):
-            watch_module._watched(nowhere)
+            watch_module.runs_in(nowhere)
 
 
 def test_the_site_says_where_runs_lie(tmp_path: Path) -> None:

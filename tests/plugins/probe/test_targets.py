@@ -55,7 +55,7 @@ mse = {}
 epochs = 1
 batch_size = 4
 split = 0.7
-optimizer = { type = "adamw", learning_rate = 1e-3 }
+optimizer = { type = "adamw", learning_rate = 2e-2 }
 
 [callbacks]
 checkpoint = {}
@@ -211,8 +211,8 @@ def test_what_cannot_be_probed_is_refused_before_anything_is(
     good = make_checkpoint()
     (tmp_path / "empty").mkdir()
     refused = {
-        r"nowhere\.pt: does not exist; name a checkpoint": options(good, "nowhere.pt"),
-        r"empty: is a folder that export did not write": options(good, tmp_path / "empty"),
+        r"nowhere\.pt: does not exist; name a run, a checkpoint": options(good, "nowhere.pt"),
+        r"empty: is a folder that neither a run nor export wrote": options(good, tmp_path / "empty"),
         r"--to there: is for a single checkpoint": options(good, good, to=Path("there")),
         r"--type flaw: no probe 'flaw' is installed, did you mean 'flow'": options(good, type="flaw"),
         r"--height 3: the probe flow has no such value": options(good, values={"height": 3}),

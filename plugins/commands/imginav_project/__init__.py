@@ -1,0 +1,1 @@
+"""Begins a project: a working folder with its phases, or a plugin package."""
