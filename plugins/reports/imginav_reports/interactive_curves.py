@@ -20,7 +20,8 @@ VENDOR = Path(__file__).parent / "vendor"
 COLOURS = {"train": "--train", "validation": "--validation", "": "--single"}
 """Variables of the page's style for the curves of epochs."""
 
-LOSS_OF_STEPS = "loss_"
+LOSS, LOSS_OF_STEPS = "loss", "loss_"
+"""The column of the loss, and the beginning of those of its terms."""
 
 NO_CURVE = ("step", "epoch", "steps")
 """Columns of the log of steps that say where a row stands."""
@@ -62,13 +63,15 @@ def plots_of_steps(steps: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]
     rows = _thinned(steps)
     names = dict.fromkeys(name for row in rows for name in row)
     found = []
-    for name in names:
+    for name in sorted(names, key=lambda name: name != LOSS):  # as for epochs, the loss comes before its terms
         if name in NO_CURVE or name.startswith(("min_", "max_")):
             continue
         values = _values(rows, name)
         if all(value is None for value in values):
             continue
-        series = [{"label": "mean" if _several(rows) else "value", "colour": "--train", "values": values}]
+        series: list[dict[str, Any]] = [
+            {"label": "mean" if _several(rows) else "value", "colour": "--train", "values": values}
+        ]
         if _several(rows) and {f"min_{name}", f"max_{name}"} <= names.keys():
             series += [
                 {"label": label, "colour": "--train", "band": True, "values": _values(rows, f"{part}_{name}")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import shutil
 from collections.abc import Callable, Iterator
@@ -285,9 +286,12 @@ def test_names_are_text_wherever_they_stand(folder: Path, resolve: Resolve) -> N
     text = " ".join(HOSTILE.split())
     assert page.all("h1")[0].text == text
     for tag in ("script", "style"):
-        assert [e.text for e in page.all(tag) if e.text[:1] != "*"] == [
-            e.text for e in plain.all(tag) if e.text[:1] != "*"
+        assert [e.text for e in page.all(tag) if e.text[:1] not in "*["] == [
+            e.text for e in plain.all(tag) if e.text[:1] not in "*["
         ]
+    (data,) = page.all("script", id="curves-data")
+    titles = [plot["title"] for plot in json.loads("".join(str(part) for part in data.children))]
+    assert f"loss term: {HOSTILE}" in titles
     assert len(page.all("b")) == len(plain.all("b"))  # tiles alone
     assert text in [cell for row in section(page, "values")[0].rows() for cell in row]
     assert f"loss term: {text}" in [caption.children[0] for caption in page.all("figcaption")]
