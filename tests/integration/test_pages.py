@@ -287,6 +287,19 @@ def plot(browser: Browser, title: str) -> Any:
     return next(figure for figure in browser.all("figure[data-plot]") if figure.text.startswith(title))
 
 
+def test_files_are_opened_from_the_page_and_from_its_copy_in_the_phases_folder(
+    browser: Browser, pages: dict[str, Path]
+) -> None:
+    own = pages["run"]
+    for page in (own, own.parents[1] / "channels" / "ae_L2_report.html"):
+        assert page.is_file()
+        browser.show(page)
+        links = browser.run("return [...document.querySelectorAll('.files a')].map((link) => link.href)")
+        assert {Path(link.removeprefix("file://")) for link in links} == {
+            path for path in own.parent.rglob("*") if path.is_file() and path != own
+        }
+
+
 SCALE = "const { min, max } = arguments[0].uplot.scales[arguments[1]]; return [min, max]"
 
 
