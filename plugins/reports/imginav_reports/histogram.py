@@ -55,6 +55,7 @@ def _drawn(title: str, known: list[tuple[str, float]], not_finite: int) -> Histo
     def draw(axes: Axes) -> None:
         colours = [EXPERIMENTS[place % len(EXPERIMENTS)] for place in range(len(types))]
         axes.hist(parts, bins=min(BINS, len(known)), stacked=True, color=colours)
+        axes.set_axisbelow(True)  # the grid does not cross the bars
         axes.set(xlabel=title, ylabel="layouts")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
 
