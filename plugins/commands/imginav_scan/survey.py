@@ -19,8 +19,11 @@ from imginav_datasets.image_files import ignore_warnings_of_pillow
 from imginav_datasets.preparing import in_threads
 from imginav_scan.images import ScannedImage, UnusableFile, look_at
 
-LEAST_SCENES, MOST_OF_A_SCENE = 5, 50
-"""Sub-folders are scenes where there are at least so many of them, with 2 to so many images each in the median."""
+LEAST_SCENES, MOST_OF_A_SCENE = 25, 50
+"""Sub-folders are scenes where there are at least so many of them, with 2 to so many images each in the median.
+
+Of fewer, a split of 95 % would leave none to validate.
+"""
 
 
 @frozen(kw_only=True)

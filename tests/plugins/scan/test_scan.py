@@ -102,6 +102,19 @@ def test_what_is_empty_double_or_broken_is_counted_and_left_out_of_the_list(
     assert len(check_layouts()) == 12
 
 
+@pytest.mark.parametrize(("folders", "scenes"), [(10, None), (30, "folder")])
+def test_few_sub_folders_are_no_scenes_so_that_a_trial_has_some_to_validate(
+    folder: Callable[..., Path], folders: int, scenes: str | None
+) -> None:
+    for number in range(2 * folders):
+        path = Path("plans") / f"flat{number % folders:02}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        plan(number).save(path)
+    assert scanned(Path("plans")).get("scenes") == scenes
+    (checked,) = check_phases([Path(__file__).parents[3] / "phases/1_5.toml"], installed(), Options(scale="trial"))
+    assert checked.faults == ()
+
+
 def check_layouts() -> list[str]:
     """Return the names of the layouts that the proposal trains on."""
     phase = Options(scale="trial").load(Path(__file__).parents[3] / "phases/1_5.toml", installed())
