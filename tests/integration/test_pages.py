@@ -12,6 +12,7 @@ import attrs
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
@@ -46,6 +47,7 @@ train = { epochs = 3, optimizer.learning_rate = 2e-3 }
 
 [callbacks]
 metrics_csv = {}
+step_log = { rows = 4 }
 checkpoint = {}
 samples = { every = 1, tile = 64 }
 
@@ -247,11 +249,23 @@ return [...document.querySelectorAll(".charts svg")].map((svg) =>
 """
 
 
-def test_every_drawing_shows_its_curves_in_the_colours_of_the_legend(browser: Browser, pages: dict[str, Path]) -> None:
+@pytest.fixture
+def without_scripts(browser: Browser) -> Iterator[None]:
+    """Let pages run no script of their own."""
+    browser.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    yield
+    browser.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+@pytest.mark.usefixtures("without_scripts")
+def test_without_scripts_every_drawing_shows_its_curves_in_the_colours_of_the_legend(
+    browser: Browser, pages: dict[str, Path]
+) -> None:
     for scheme in SCHEMES:
         browser.show(pages["run"], scheme=scheme)
         titles = browser.run(
-            "return [...document.querySelectorAll('.charts figcaption')].map((e) => e.firstChild.data)"
+            "return [...document.querySelectorAll('.charts figcaption')].filter((e) => e.checkVisibility())"
+            ".map((e) => e.firstChild.data)"
         )
         assert titles == [
             "loss",
@@ -265,6 +279,91 @@ def test_every_drawing_shows_its_curves_in_the_colours_of_the_legend(browser: Br
         for lines in drawn[:3]:
             assert [colour for colour in lines if colour in legend[:2]] == legend[:2]
         assert all(drawn)
+        assert not visible(browser.all(".tools, .plot, #steps"))
+
+
+def plot(browser: Browser, title: str) -> Any:
+    """Return the first figure whose title begins with a text: that of the epochs, which come before the steps."""
+    return next(figure for figure in browser.all("figure[data-plot]") if figure.text.startswith(title))
+
+
+def test_files_are_opened_from_the_page_and_from_its_copy_in_the_phases_folder(
+    browser: Browser, pages: dict[str, Path]
+) -> None:
+    own = pages["run"]
+    for page in (own, own.parents[1] / "channels" / "ae_L2_report.html"):
+        assert page.is_file()
+        browser.show(page)
+        links = browser.run("return [...document.querySelectorAll('.files a')].map((link) => link.href)")
+        assert {Path(link.removeprefix("file://")) for link in links} == {
+            path for path in own.parent.rglob("*") if path.is_file() and path != own
+        }
+
+
+SCALE = "const { min, max } = arguments[0].uplot.scales[arguments[1]]; return [min, max]"
+
+
+def test_a_curve_says_its_values_at_the_cursor_zooms_and_has_a_logarithmic_axis(
+    browser: Browser, pages: dict[str, Path]
+) -> None:
+    rows = read_table(pages["run"].parent / "ae_L2_metrics.csv")
+    for width in WIDTHS:
+        browser.show(pages["run"], width)
+        assert not visible(browser.all(".drawing"))
+        loss = plot(browser, "loss")
+        browser.run("arguments[0].scrollIntoView({ block: 'center' })", loss)
+        area = loss.find_element(By.CSS_SELECTOR, ".u-over")
+        assert loss.find_element(By.CSS_SELECTOR, ".u-wrap").rect["width"] <= loss.rect["width"]
+        ActionChains(browser.driver).move_to_element(area).perform()
+        epoch, train, validation = [cell.text for cell in loss.find_elements(By.CSS_SELECTOR, ".u-value")]
+        assert epoch == "2"  # the middle one of three
+        assert float(train) == pytest.approx(float(rows[1]["train_loss"]), rel=1e-4)
+        assert float(validation) == pytest.approx(float(rows[1]["val_loss"]), rel=1e-4)
+
+        before = browser.run(SCALE, loss, "x")
+        # From the middle to the right edge, as a person drags.
+        ActionChains(browser.driver).move_to_element(area).click_and_hold().move_by_offset(
+            int(area.rect["width"]) // 2 - 4, 0
+        ).release().perform()
+        zoomed = browser.run(SCALE, loss, "x")
+        assert zoomed[0] > before[0] + 0.5
+        log, whole = loss.find_elements(By.CSS_SELECTOR, ".tools button")
+        whole.click()
+        assert browser.run(SCALE, loss, "x") == before
+
+        pressed = log.get_attribute("aria-pressed")
+        log.click()
+        assert {pressed, log.get_attribute("aria-pressed")} == {"true", "false"}
+        kinds = browser.run("return arguments[0].uplot.scales.y.distr", loss)
+        assert (kinds == 3) is (log.get_attribute("aria-pressed") == "true")
+    assert browser.driver.get_log("browser") == []
+
+
+def test_the_steps_have_curves_with_their_range(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.show(pages["run"])
+    steps = [f for f in browser.all("#steps ~ .charts figure") if f.is_displayed()]
+    titles = [figure.find_element(By.CSS_SELECTOR, "figcaption").text for figure in steps]
+    assert titles == ["loss", "loss term: mse", "loss term: segmentation", "gradient norm", "learning rate"]
+    rows = read_table(pages["run"].parent / "ae_L2_steps.csv")
+    drawn = browser.run("return arguments[0].uplot.data", steps[0])
+    assert drawn[0] == [int(row["step"]) for row in rows]
+    for column, name in zip(drawn[1:], ("loss", "max_loss", "min_loss"), strict=True):
+        assert column == pytest.approx([float(row[name]) for row in rows], rel=1e-5)
+
+
+def test_curves_follow_the_width_of_the_window_and_the_colours_of_the_page(
+    browser: Browser, pages: dict[str, Path]
+) -> None:
+    browser.show(pages["run"], 1600)
+    browser.run("document.body.style.width = '20rem'")
+    WebDriverWait(browser.driver, 10).until(
+        lambda _: browser.run("return document.querySelector('[data-plot]').uplot.width") < 330
+    )
+    colours = set()
+    for scheme in SCHEMES:
+        browser.show(pages["run"], scheme=scheme)
+        colours.add(browser.run("return document.querySelector('[data-plot]').uplot.series[1].stroke()"))
+    assert len(colours) == 2
 
 
 def test_the_slider_goes_through_the_epochs_by_keyboard_and_by_its_buttons(

@@ -262,6 +262,10 @@ class Measurement(ABC):
         """Return figures that there are of each class, by the figure's name and the class's; NaN as above."""
         return {}
 
+    def confusion(self, rows: Mapping[str, Tensor]) -> Mapping[str, Mapping[str, int]]:
+        """Return how often each true class was taken for each class, by their names; counts of 0 are left out."""
+        return {}
+
 
 @frozen(kw_only=True)
 class Measured(Component):

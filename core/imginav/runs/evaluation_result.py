@@ -123,6 +123,7 @@ class Reconstruction:
     layouts: dict[str, int] = field(factory=dict)  # number of layouts by type
     by_type: dict[str, dict[str, float]] = field(factory=dict)  # metrics by type and name
     by_class: dict[str, dict[str, float]] = field(factory=dict)  # metrics by name and class
+    confusion: dict[str, dict[str, dict[str, int]]] = field(factory=dict)  # counts by metric, true class and class
     worst: tuple[RankedLayout, ...] = ()  # the worst first
     best: tuple[RankedLayout, ...] = ()  # the best first
     definitions: dict[str, str] = field(factory=dict)  # definition of each metric

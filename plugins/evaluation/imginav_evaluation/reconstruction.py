@@ -105,6 +105,11 @@ class Reconstructions:
                 for name, rows in self._taken(None)
                 for figure, values in self._measurements[name].per_class(rows).items()
             },
+            confusion={
+                name: {true: dict(taken) for true, taken in counted.items()}
+                for name, rows in self._taken(None)
+                if (counted := self._measurements[name].confusion(rows))
+            },
             worst=tuple(ranked[:extremes]),
             best=tuple(ranked[::-1][:extremes]),
             definitions=self.definitions,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -21,6 +23,13 @@ def confusion_matrices(predicted: Tensor, truth: Tensor, classes: int) -> Tensor
     pairs = zip(predicted, known, strict=True)
     counted = [multiclass_confusion_matrix(own, true, classes + 1, validate_args=False) for own, true in pairs]
     return torch.stack(counted)[:, :classes, :classes]
+
+
+def named_counts(confusion: Tensor, names: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return the counts of a matrix (K, K) that are not 0, by the name of the true class and that of the other."""
+    rows = zip(names, confusion.tolist(), strict=True)
+    found = {true: {name: count for name, count in zip(names, row, strict=True) if count} for true, row in rows}
+    return {true: taken for true, taken in found.items() if taken}
 
 
 def accuracy(confusion: Tensor) -> float:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from attrs import frozen
 from torch import Tensor
 
 from imginav import CannotMeasure, DataSpec, Measurement, Metric, UserError
-from imginav_metrics.confusion import accuracy, confusion_matrices, intersection_over_union, mean_of_known, recall
+from imginav_metrics.confusion import (
+    accuracy,
+    confusion_matrices,
+    intersection_over_union,
+    mean_of_known,
+    named_counts,
+    recall,
+)
 
 
 @frozen(kw_only=True)
@@ -58,6 +65,9 @@ class SegmentationRows(Measurement):
         figures = {"segmentation_iou": intersection_over_union(confusion), "segmentation_recall": recall(confusion)}
         return {name: dict(zip(self._names, values.tolist(), strict=True)) for name, values in figures.items()}
 
+    def confusion(self, rows: Mapping[str, Tensor]) -> Mapping[str, Mapping[str, int]]:
+        return named_counts(rows["confusion"].sum(dim=0), self._names)
+
 
 @frozen(kw_only=True)
 class Classification(Metric):
@@ -80,19 +90,19 @@ class Classification(Metric):
 
     def build(self, spec: DataSpec, outputs: Collection[str], image_size: int) -> Measurement:
         _refuse_missing(self.output, outputs, "label", spec)
-        return ClassificationRows(self.output, len(spec.labels))
+        return ClassificationRows(self.output, spec.labels)
 
 
 class ClassificationRows(Measurement):
     """Keeps the confusion matrix of each layout's type: a single 1, or none where the type is not known."""
 
-    def __init__(self, output: str, types: int) -> None:
+    def __init__(self, output: str, types: Sequence[str]) -> None:
         self._output = output
         self._types = types
 
     def rows(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        predicted = _strongest(self._output, outputs, self._types)
-        return {"confusion": confusion_matrices(predicted[:, None], batch["label"][:, None], self._types)}
+        predicted = _strongest(self._output, outputs, len(self._types))
+        return {"confusion": confusion_matrices(predicted[:, None], batch["label"][:, None], len(self._types))}
 
     def figures(self, rows: Mapping[str, Tensor]) -> Mapping[str, float]:
         confusion = rows["confusion"].sum(dim=0)
@@ -100,6 +110,9 @@ class ClassificationRows(Measurement):
             "classification_accuracy": accuracy(confusion),
             "classification_balanced_accuracy": mean_of_known(recall(confusion)),
         }
+
+    def confusion(self, rows: Mapping[str, Tensor]) -> Mapping[str, Mapping[str, int]]:
+        return named_counts(rows["confusion"].sum(dim=0), self._types)
 
 
 def _refuse_missing(output: str, outputs: Collection[str], target: str, spec: DataSpec) -> None:

@@ -16,6 +16,7 @@ from imginav_metrics.confusion import (
     confusion_matrices,
     intersection_over_union,
     mean_of_known,
+    named_counts,
     recall,
     share,
 )
@@ -118,6 +119,9 @@ class PaletteRows(Measurement):
         confusion = rows["confusion"].sum(dim=0)
         figures = {"iou": intersection_over_union(confusion), "recall": recall(confusion)}
         return {name: dict(zip(self._palette.names, values.tolist(), strict=True)) for name, values in figures.items()}
+
+    def confusion(self, rows: Mapping[str, Tensor]) -> Mapping[str, Mapping[str, int]]:
+        return named_counts(rows["confusion"].sum(dim=0), self._palette.names)
 
 
 def nearest_classes(images: Tensor, palette: Palette) -> tuple[Tensor, Tensor]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from attrs import field, frozen
 
@@ -17,11 +19,15 @@ from imginav.training.metric_definitions import PROBE, metric_definition
 from imginav_evaluation.error_maps import LARGEST_ERROR
 from imginav_evaluation.evaluate import BEST, INTERPOLATION, WORST
 from imginav_reports.charts import History, drawings, write_curves
+from imginav_reports.confusion_tables import confusion_tables
 from imginav_reports.deliverables import files_of, phase_2_block, weights_of
 from imginav_reports.environment import FILE as ENVIRONMENT
 from imginav_reports.environment import load_environment
+from imginav_reports.histogram import layout_histogram
 from imginav_reports.html import figure, fixed, page, with_spread
 from imginav_reports.inline_images import Picture, embedded, evenly
+from imginav_reports.interactive_curves import library, plots_of_epochs, plots_of_steps
+from imginav_reports.metrics_file import read_metrics
 from imginav_reports.saved_runs import run_if_any
 from imginav_reports.verdict import BLANK, times_better, verdict_on
 
@@ -103,12 +109,18 @@ def write(evaluation: EvaluationResult, folder: Path, resolved: ResolvedManifest
         more_notes=evaluation.notes[NOTES_SHOWN:NOTES_LISTED],
         notes_left_out=max(0, len(evaluation.notes) - NOTES_LISTED),
         curves=drawings(history, evaluation.weights_epoch, evaluation.best_epoch),
+        plots=plots_of_epochs(history, evaluation.weights_epoch, evaluation.best_epoch),
+        step_plots=plots_of_steps(read_metrics(folder / f"{evaluation.experiment}_steps.csv")),
+        library=library(),
         pictures=_pictures(folder, evaluation.weights_epoch),
         heads=[output for output in resolved.manifest.decoder.output_names if output != "classification"],
         has_classes="val_unmatched_share" in evaluation.metrics,
         largest_error=LARGEST_ERROR,
         figures=_figures(evaluation, resolved),
         classes=_classes(evaluation),
+        confusions=confusion_tables(evaluation),
+        histogram=layout_histogram(folder),
+        from_shared=_from_shared(folder, resolved),
         chosen=_values(resolved, chosen=True),
         defaults=_values(resolved, chosen=False),
         environment=load_environment(folder / ENVIRONMENT),
@@ -117,6 +129,12 @@ def write(evaluation: EvaluationResult, folder: Path, resolved: ResolvedManifest
         files=files,
     )
     write_text(folder / PAGE, text)
+
+
+def _from_shared(folder: Path, resolved: ResolvedManifest) -> str:
+    """Return the URL of a run's folder as seen from its phase's, where a copy of the page lies."""
+    output, phase = resolved.manifest.output, resolved.manifest.phase
+    return quote(Path(os.path.relpath(folder.absolute(), (output.shared / phase.group).absolute())).as_posix())
 
 
 def probed(evaluation: EvaluationResult) -> list[Probed]:

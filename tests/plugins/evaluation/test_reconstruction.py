@@ -61,6 +61,9 @@ class BrightnessRows(Measurement, torch.nn.Module):
     def per_class(self, rows: Mapping[str, Tensor]) -> Mapping[str, Mapping[str, float]]:
         return {self.figure: {"red": float(len(rows["mean"]))}}
 
+    def confusion(self, rows: Mapping[str, Tensor]) -> Mapping[str, Mapping[str, int]]:
+        return {"red": {"white": len(rows["mean"])}}
+
 
 def seen(metrics: Mapping[str, Metric] | None = None) -> Reconstructions:
     """Return four layouts, a batch of three and one of one, with errors 0.1, 0.4, 0.2, 0.3 against black."""
@@ -83,6 +86,7 @@ def test_figures_are_of_all_layouts_of_types_and_of_single_ones() -> None:
     assert summary.by_type["room"] == {"val_brightness": pytest.approx(0.15)}
     assert summary.by_type["scene"] == {"val_brightness": pytest.approx(0.4)}
     assert summary.by_class == {"val_brightness": {"red": 4.0}}
+    assert summary.confusion == {"brightness": {"red": {"white": 4}}}
     assert summary.definitions == {"val_brightness": "mean of all pixels"}
     assert summary.more_is_better == ("val_brightness",)
 

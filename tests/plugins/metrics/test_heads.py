@@ -28,6 +28,11 @@ def test_a_segmentation_by_hand(spec: DataSpec) -> None:
     assert classes["segmentation_iou"]["wall"] == pytest.approx(1 / 3)
     assert classes["segmentation_recall"]["wall"] == pytest.approx(1 / 2)
     assert math.isnan(classes["segmentation_recall"]["sofa"])
+    assert measurement.confusion(rows) == {
+        "bed": {"wall": 1},
+        "wall": {"wall": 1, "background": 1},
+        "background": {"background": 4},
+    }
     assert list(classes["segmentation_iou"]) == list(spec.palette.names)
     only_first = {name: kept[:1] for name, kept in rows.items()}
     assert measurement.figures(only_first)["segmentation_mean_iou"] == pytest.approx((1 / 2 + 2 / 3) / 2)
@@ -54,6 +59,7 @@ def test_types_by_hand(spec: DataSpec) -> None:
     found = measurement.figures(rows)
     assert found["classification_accuracy"] == pytest.approx(2 / 4)
     assert found["classification_balanced_accuracy"] == pytest.approx((2 / 3 + 0) / 2)
+    assert measurement.confusion(rows) == {"room": {"room": 2, "scene": 1}, "scene": {"room": 1}}
     rooms = {name: kept[:3] for name, kept in rows.items()}
     assert measurement.figures(rooms)["classification_balanced_accuracy"] == pytest.approx(2 / 3)
     unknown = {name: kept[4:] for name, kept in rows.items()}

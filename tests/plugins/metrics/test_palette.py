@@ -81,6 +81,11 @@ def test_iou_and_recall_are_there_of_each_class(spec: DataSpec, draw: Draw) -> N
     assert (classes["iou"]["bed"], classes["recall"]["bed"]) == (0.5, 0.5)
     assert (classes["iou"]["background"], classes["recall"]["background"]) == (0.8, 1)
     assert math.isnan(classes["iou"]["sofa"])
+    assert measurement.confusion(measurement.rows({"rgb": draw(rebuilt)}, {"segmentation": truth})) == {
+        "bed": {"bed": 1, "background": 1},
+        "wall": {"wall": 2},
+        "background": {"background": 4},
+    }
 
 
 def test_mean_iou_is_that_of_torchmetrics(measure: Measure, draw: Draw) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import shutil
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import attrs
 import numpy as np
@@ -242,7 +244,9 @@ def test_a_page_with_parts_missing_is_whole_and_shows_no_nan_and_no_none(
     evaluation = attrs.evolve(EVALUATION, **changes)
     page = write(bare, resolve(), evaluation, [dict.fromkeys(HISTORY[0], math.nan) | {"epoch": 1}])
     ids = {e.attributes["id"] for e in page.all() if "id" in e.attributes}
-    assert all(a.attributes["href"][1:] in ids for a in page.all("a"))  # type: ignore[index]
+    links = [a for a in page.all("a") if a not in page.all("table", class_="files")[0].all("a")]
+    assert links
+    assert all(a.attributes["href"][1:] in ids for a in links)  # type: ignore[index]
     assert not page.all("svg")
     assert not page.all("h2", id="curves")
     words = page.all("main")[0].text.replace("none", "none ").split()
@@ -255,7 +259,8 @@ def test_a_page_asks_for_nothing_but_itself(folder: Path, resolve: Resolve) -> N
     for element in page.all():
         for key in ("src", "href", "xlink:href", "srcset", "action", "data"):
             if address := element.attributes.get(key):
-                assert address.startswith(("data:image/", "#")), (element.tag, key, address[:60])
+                is_link = element.tag == "a" and key == "href" and (folder / unquote(address)).is_file()
+                assert is_link or address.startswith(("data:image/", "#")), (element.tag, key, address[:60])
         assert element.tag not in ("link", "iframe", "object", "embed", "base")
     style = " ".join(e.text for e in page.all("style"))
     assert "@import" not in style
@@ -285,9 +290,12 @@ def test_names_are_text_wherever_they_stand(folder: Path, resolve: Resolve) -> N
     text = " ".join(HOSTILE.split())
     assert page.all("h1")[0].text == text
     for tag in ("script", "style"):
-        assert [e.text for e in page.all(tag) if e.text[:1] != "*"] == [
-            e.text for e in plain.all(tag) if e.text[:1] != "*"
+        assert [e.text for e in page.all(tag) if e.text[:1] not in "*["] == [
+            e.text for e in plain.all(tag) if e.text[:1] not in "*["
         ]
+    (data,) = page.all("script", id="curves-data")
+    titles = [plot["title"] for plot in json.loads("".join(str(part) for part in data.children))]
+    assert f"loss term: {HOSTILE}" in titles
     assert len(page.all("b")) == len(plain.all("b"))  # tiles alone
     assert text in [cell for row in section(page, "values")[0].rows() for cell in row]
     assert f"loss term: {text}" in [caption.children[0] for caption in page.all("figcaption")]
@@ -304,7 +312,7 @@ def test_values_stand_with_their_origin_and_defaults_apart(folder: Path, resolve
     assert not [row for row in chosen.rows() if row[2] in ("default", "installed")]
 
 
-def test_files_have_the_sha256_that_they_have(folder: Path, resolve: Resolve) -> None:
+def test_files_have_the_sha256_that_they_have_and_a_link(folder: Path, resolve: Resolve, tmp_path: Path) -> None:
     (folder / ".half.part").write_bytes(b"not whole")
     (folder / "samples" / "more").mkdir()
     (folder / "samples" / "more" / "ü & <b>.txt").write_text("text")
@@ -313,6 +321,12 @@ def test_files_have_the_sha256_that_they_have(folder: Path, resolve: Resolve) ->
     there = {str(p.relative_to(folder)): p for p in folder.rglob("*") if p.is_file()}
     assert set(rows) == set(there) - {"report.html", ".half.part"}
     assert "curves.png" in rows
+    (files,) = page.all("table", class_="files")
+    for link in files.all("a"):  # it may be opened by its name, however strange that is
+        assert (folder / unquote(link.attributes["href"] or "")).read_bytes() == there[link.text].read_bytes()
+    shared = tmp_path / "shared" / "tinies"
+    from_shared = unquote(files.attributes["data-from-shared"] or "")
+    assert (shared / from_shared).resolve() == folder.resolve()
     for name, digest in rows.items():
         if name == "run.json":
             assert digest == "changes after this page is written"
@@ -385,6 +399,20 @@ def test_figures_have_a_direction_a_meaning_and_a_value_for_each_type(folder: Pa
     by_class = next(e for e in section(page, "figures") if "wall" in e.text)
     assert by_class.rows() == [["class", "val_iou"], ["wall", "0.5000", ""], ["door", "–", ""]]
     assert [bar.attributes["style"] for bar in by_class.all("span", class_="bar")] == ["width: 2.5rem"]
+
+
+def test_confusions_and_the_histogram_are_there_where_they_were_measured(folder: Path, resolve: Resolve) -> None:
+    plain = write(folder, resolve())
+    assert not plain.all("table", class_="confusion")
+    assert not plain.all("h3", id="histogram")
+    counted = attrs.evolve(EVALUATION.reconstruction, confusion={"palette": {HOSTILE: {HOSTILE: 3, "door": 1}}})
+    (folder / "evaluation_layouts.csv").write_text("layout,type,val_psnr_db\na,room,20\nb,scene,30\n")
+    page = write(folder, resolve(), attrs.evolve(EVALUATION, reconstruction=counted))
+    text = " ".join(HOSTILE.split())
+    (table,) = page.all("table", class_="confusion")
+    assert table.rows() == [["true class", "count", text, "door"], [text, "4", "75.0 %", "25.0 %"]]
+    assert "2 validation layouts have which PSNR (dB)" in page.all("main")[0].text
+    assert len(page.all("svg")) == len(plain.all("svg")) + 1
 
 
 def test_of_many_notes_the_first_are_shown_and_the_others_counted(folder: Path, resolve: Resolve) -> None:
