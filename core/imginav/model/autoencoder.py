@@ -177,7 +177,7 @@ def check_outputs(model: Autoencoder, encoder: Encoder, images: Tensor) -> dict[
             f"its latent_channels, downsampling_steps and variational say {latent}; mend the encoder, or these values"
         )
     outputs = model(images)
-    for name in {"rgb", "segmentation"} & outputs.keys():
+    for name in sorted({"rgb", "segmentation"} & outputs.keys()):
         if tuple(outputs[name].shape[2:]) != (height, width):
             raise UserError(
                 f"the decoder ({type(model.decoder).__name__}) gives {name} {_shape(outputs[name])} for latents "
