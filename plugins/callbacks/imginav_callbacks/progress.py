@@ -24,7 +24,7 @@ REFRESH_SECONDS = 0.5
 
 @frozen(kw_only=True)
 class Progress(Callback):
-    """Show epoch, step, loss terms, images per second and time left: live in a terminal or notebook, else as lines."""
+    """Show epoch, step, loss terms, images per second and time left: live, or as lines where there is no terminal."""
 
     observer: ClassVar[bool] = True
 
