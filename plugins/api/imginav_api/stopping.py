@@ -11,7 +11,11 @@ from imginav.processes.stop_request import Interrupted, StopRequest
 
 
 class KernelStopRequest(StopRequest):
-    """A stop request in whose wait a second SIGINT does not end the process, which would take a kernel's variables."""
+    """A stop request whose second SIGINT does not end the process, which would take a kernel's variables with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quiet = True  # the note on stderr says that a second one ends it
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         try:

@@ -38,9 +38,9 @@ def test_a_run_is_evaluated_as_the_command_does(run: Run, given: str) -> None:
 def test_other_layouts_and_other_settings_are_evaluated(
     run: Run, write_layouts: Callable[..., Path], tmp_path: Path
 ) -> None:
-    rows = [{"layout_path": f"{number}.png", "type": "room"} for number in range(3)]
+    rows = [{"layout_path": f"{number}.png", "type": "room"} for number in range(5)]
     evaluated = imginav.evaluate(run, write_layouts(rows), to="others", settings={"evaluation.noise": [0.5]})
-    assert evaluated.evaluation.validation_layouts == 3
+    assert evaluated.evaluation.validation_layouts == 5
     latent = evaluated.evaluation.latent_statistics
     assert latent is not None
     assert [level.level for level in latent.noise] == [0.0, 0.5]

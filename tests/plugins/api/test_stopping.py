@@ -11,7 +11,7 @@ from imginav.processes.stop_request import Interrupted
 from imginav_api.stopping import KernelStopRequest, stops_as_keyboard_interrupt
 
 
-def test_interrupts_ask_and_never_end_the_process() -> None:
+def test_interrupts_ask_and_never_end_the_process(capfd: pytest.CaptureFixture[str]) -> None:
     before = signal.getsignal(signal.SIGINT)
     request = KernelStopRequest()
     with request.install_handlers(), request.deferred():
@@ -19,6 +19,7 @@ def test_interrupts_ask_and_never_end_the_process() -> None:
             os.kill(os.getpid(), signal.SIGINT)
         assert request.check(advanced=True) == "SIGINT"
     assert signal.getsignal(signal.SIGINT) == before
+    assert "again: at once" not in capfd.readouterr().err
 
 
 def test_before_there_is_a_state_to_save_it_stops_at_once() -> None:
