@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from imginav.plugin.selector import Candidate, Choice, Selector
     from imginav.runs.evaluation_result import ProbeMetric
     from imginav.study.command_options import load_phase
+    from imginav_api.measuring import evaluate, probe
+    from imginav_api.run import Run, list_runs, open_run
+    from imginav_api.training import TrainedPhase, train
     from imginav_handoff.exporter import Exporter, TrainedAutoencoder
     from imginav_handoff.latent_set import LatentDataset
     from imginav_handoff.pretrained import Pretrained, load
@@ -65,13 +68,20 @@ __all__ = [
     "Probe",
     "ProbeMetric",
     "ProbeSubject",
+    "Run",
     "Selector",
     "TrainedAutoencoder",
+    "TrainedPhase",
     "UserError",
     "Workplace",
+    "evaluate",
     "hookimpl",
+    "list_runs",
     "load",
     "load_phase",
+    "open_run",
+    "probe",
+    "train",
 ]
 
 _MODULES = {
@@ -82,6 +92,9 @@ _MODULES = {
     "imginav.plugin.selector": "Candidate Choice Selector",
     "imginav.runs.evaluation_result": "ProbeMetric",
     "imginav.study.command_options": "load_phase",
+    "imginav_api.measuring": "evaluate probe",
+    "imginav_api.run": "Run list_runs open_run",
+    "imginav_api.training": "TrainedPhase train",
     "imginav_handoff.exporter": "Exporter TrainedAutoencoder",
     "imginav_handoff.latent_set": "LatentDataset",
     "imginav_handoff.pretrained": "Pretrained load",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 from typing import TypeVar
 
 from rich import box
@@ -29,9 +30,14 @@ def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str
 
 
 def show_progress(items: Iterable[T], what: str, total: int) -> Iterable[T]:
-    """Return the items; on a terminal, a bar shows how many of `total` are done while they are taken."""
+    """Return the items; a terminal or a notebook shows a bar of how many of `total` are done while they are taken."""
     console = Console(quiet=is_quiet())
-    return track(items, what, total=total, console=console, transient=True, disable=not console.is_terminal)
+    return track(items, what, total=total, console=console, transient=True, disable=not shows_bars(console))
+
+
+def shows_bars(console: Console) -> bool:
+    """Whether a bar can be shown: on a terminal, and in a notebook where ipywidgets, which draws it, is installed."""
+    return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
 
 
 def stream_lines() -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import pytest
+from rich.console import Console
 
 from imginav.formatting import apart, format_bytes, format_duration
-from imginav.terminal import print_table
+from imginav.terminal import print_table, shows_bars
 
 
 @pytest.mark.parametrize(
@@ -37,6 +41,24 @@ def test_two_figures_have_the_digits_that_tell_them_apart(first: float, second: 
 )
 def test_a_size_is_said_in_the_unit_that_fits(size: float, text: str) -> None:
     assert format_bytes(size) == text
+
+
+@pytest.mark.parametrize(
+    ("terminal", "jupyter", "widgets", "expected"),
+    [
+        (True, False, False, True),
+        (False, False, True, False),  # a pipe
+        (False, True, True, True),
+        (False, True, False, False),  # rich would warn, and show nothing
+    ],
+)
+def test_bars_are_shown_on_a_terminal_and_in_a_notebook_with_widgets(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, jupyter: bool, widgets: bool, expected: bool
+) -> None:
+    spec = SimpleNamespace() if widgets else None
+    monkeypatch.setitem(sys.modules, "ipywidgets", spec and SimpleNamespace(__spec__=spec))
+    console = Console(force_terminal=terminal, force_jupyter=jupyter)
+    assert shows_bars(console) is expected
 
 
 def test_a_table_into_a_pipe_has_a_line_for_each_row(capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     )
     from imginav.processes.children import end_with_parent, living_process
     from imginav.processes.stop_request import block_signals, ignore_signals_in_worker
-    from imginav.terminal import show_progress
+    from imginav.terminal import show_progress, shows_bars
     from imginav.verbosity import is_quiet
     from imginav_evaluation.csv_files import write_rows
     from imginav_evaluation.pictures import Pixels, grid, write_png
@@ -112,6 +112,7 @@ __all__ = [
     "ranges",
     "seconds_of",
     "show_progress",
+    "shows_bars",
     "sync_folder",
     "to_bytes",
     "to_floats",
@@ -146,7 +147,7 @@ _MODULES = {
     ),
     "imginav.processes.children": "end_with_parent living_process",
     "imginav.processes.stop_request": "block_signals ignore_signals_in_worker",
-    "imginav.terminal": "show_progress",
+    "imginav.terminal": "show_progress shows_bars",
     "imginav.verbosity": "is_quiet",
     "imginav_jobs.cluster": "answer ask ranges",
 }

@@ -13,7 +13,7 @@ from rich.progress import Progress as Bar
 from torch import Tensor
 
 from imginav import Callback, hookimpl
-from imginav.plugin import TrainingRun, above, format_duration, is_quiet
+from imginav.plugin import TrainingRun, above, format_duration, is_quiet, shows_bars
 
 WARM_UP_STEPS = 10
 """Which say nothing of those to come: they compile, start loading processes, and read what is not in memory yet."""
@@ -40,7 +40,7 @@ class ProgressDisplay:
     def __init__(self, config: Progress) -> None:
         self._console = Console(highlight=False, markup=False)
         self._quiet = is_quiet()
-        self._live = self._console.is_terminal and not self._quiet
+        self._live = shows_bars(self._console) and not self._quiet
         self._interval = REFRESH_SECONDS if self._live else config.line_seconds
         self._bar: Bar | None = None
         self._task: TaskID

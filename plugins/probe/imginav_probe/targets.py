@@ -47,8 +47,8 @@ class ProbeOptions:
     study: Options  # how phases are loaded
 
 
-def probe_all(options: ProbeOptions, registry: Registry, stop_request: StopRequest) -> None:
-    """Probe all that was named, and print the results side by side.
+def probe_all(options: ProbeOptions, registry: Registry, stop_request: StopRequest) -> list[ProbeResult]:
+    """Probe all that was named, print the results side by side, and return them.
 
     Raises UserError for what cannot be probed, before anything is, and Interrupted where it is asked to stop.
     """
@@ -73,6 +73,7 @@ def probe_all(options: ProbeOptions, registry: Registry, stop_request: StopReque
             results.append(measure(request, registry, _unless_stopped(stop_request), stop_request))
             print(f"look at {request.to}")
     show(results)
+    return results
 
 
 def show(results: Sequence[ProbeResult]) -> None:
@@ -119,7 +120,7 @@ def _with_values(probe: Probe, options: ProbeOptions) -> Probe:
             )
     try:
         return attrs.evolve(probe, **options.values)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise UserError(f"--{', --'.join(options.values)}: {error}") from None
 
 

@@ -35,16 +35,25 @@ def weights_named(given: str | Path | None, site: Path | None = None, log: Log =
     evaluation is of. Any other path that exists is returned as it is, and so is one that ends in .pt or leads through
     a folder. Raises UserError for a name that is neither a file nor a run, and for a run without a checkpoint.
     """
-    experiments = experiments_folder(site or SITE_FILE)
     if given is None:
-        return newest_weights(experiments, log)
+        return newest_weights(experiments_folder(site or SITE_FILE), log)
     path = Path(given)
-    if path.exists():
-        return weights_of_run(path, log) if is_run(path) else path
-    if path.suffix == ".pt" or path.name != str(given):
+    if (path.exists() and not is_run(path)) or path.suffix == ".pt":
         return path
-    if is_run(experiments / path):
-        return weights_of_run(experiments / path, log)
+    if not path.exists() and path.name != str(given):
+        return path
+    return weights_of_run(run_named(path, site), log)
+
+
+def run_named(given: str | Path, site: Path | None = None) -> Path:
+    """Return the folder of a run, given by its folder or by its name in the experiments folder of the site file.
+
+    Raises UserError if there is no such run.
+    """
+    path, experiments = Path(given), experiments_folder(site or SITE_FILE)
+    found = next((place for place in (path, experiments / path) if is_run(place)), None)
+    if found is not None:
+        return found
     names = [folder.name for folder in runs_in(experiments)]
     there = f"; runs in {experiments}: {', '.join(names[:MOST_NAMED])}" if names else "; there is no run in it yet"
     raise UserError(

@@ -54,6 +54,7 @@ ALLOWED_IMPORTS = {
     ("file_plugins.py", "importlib.abc"),  # the source files that a user names as plugins, and no others
     ("file_plugins.py", "importlib.machinery"),  # as above
     ("file_plugins.py", "importlib.util"),  # as above
+    ("terminal.py", "importlib.util"),  # whether ipywidgets is installed; it is not imported
     ("cli.py", "importlib.metadata"),  # the version, for --version
     ("environment.py", "importlib.metadata"),  # the versions of what was installed, for people
     ("commands.py", "importlib.metadata"),  # the version of imginav, which provides the core's own commands
