@@ -24,8 +24,8 @@ from imginav.training.trainer import Trainer
 Log = Callable[[str], None]
 
 Resume: TypeAlias = Literal["auto", "never", "extend"] | Path
-"""auto: what is not finished goes on; never: it is trained anew; extend: also what is finished goes on; a path: it goes
-on from this checkpoint."""
+"""auto: resume what is not finished; never: train from scratch; extend: resume what is finished as well; a path: resume
+from this checkpoint."""
 
 MAY_CHANGE = ("phase", "callbacks", "evaluation", "machine", "output", "train.epochs", *FAULT_POLICY_KEYS)
 """What may differ, by dotted key, where a run goes on: neither the network nor what an epoch is made of."""
@@ -61,7 +61,7 @@ def resume_run(
         found = _newest(folder, log)
     if found is None:
         if resume == "extend":
-            raise UserError(f"--extend: {folder.root} holds no checkpoint to go on from; leave --extend out")
+            raise UserError(f"--extend: {folder.root} holds no checkpoint to continue from; leave --extend out")
         if earlier and resume == "auto":
             _hint_at_extending(earlier, trainer, folder, log)
         _log_moved(folder.begin(), log)
@@ -98,7 +98,7 @@ def resume_run(
         )
     if resume == "extend" and trainer.epoch <= trainer.epochs:
         rate = trainer.optimization.learning_rate
-        log(f"the learning rate goes on at {rate:.3g}, where a schedule of {trainer.epochs} epochs has it by now")
+        log(f"the learning rate continues at {rate:.3g}, where a schedule of {trainer.epochs} epochs has it by now")
     if changed:
         note = f"went on {place} with other values: {_shown(changed)}"
         trainer.notes.append(note)
@@ -107,12 +107,12 @@ def resume_run(
 
 
 def _hint_at_extending(earlier: RunRecord, trainer: Trainer, folder: RunFolder, log: Log) -> None:
-    """Say how a finished run goes on, where it is trained anew for more epochs than it had."""
+    """Say how to extend a finished run that is trained from scratch for more epochs than it had."""
     if earlier.state == "finished" and trainer.epochs > earlier.epochs and folder.latest_checkpoint.is_file():
         more = trainer.epochs - earlier.epoch
         log(
-            f"{folder.experiment} was finished after epoch {earlier.epoch}, and is trained anew for {trainer.epochs} "
-            f"epochs; --extend {more} in place of train.epochs would have gone on from there"
+            f"{folder.experiment} was finished after epoch {earlier.epoch}, and is trained from scratch for "
+            f"{trainer.epochs} epochs; --extend {more} in place of train.epochs continues it"
         )
 
 

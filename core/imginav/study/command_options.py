@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imginav.study.phase_files import phase_file
+from imginav.study.phase_files import phase_file, phase_or_folder
 
 if TYPE_CHECKING:
     from imginav.plugin.run_view import LoadedPhase
@@ -138,6 +138,17 @@ def add_phase(command: argparse.ArgumentParser) -> None:
     """Add the argument that names a phase."""
     command.add_argument(
         "phase", type=phase_file, metavar="PHASE", help="its number, such as 1.5, its name or its file"
+    )
+
+
+def add_phases(command: argparse._ActionsContainer) -> None:
+    """Add the argument that names phases or folders of them; without any, the working folder's phases are meant."""
+    command.add_argument(
+        "paths",
+        type=phase_or_folder,
+        nargs="*",
+        metavar="PHASE|FOLDER",
+        help="phases, or folders of them (default: phases/, or else imginav's own)",
     )
 
 

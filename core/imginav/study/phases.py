@@ -70,9 +70,9 @@ class Options:
         )
 
     def extended(self, experiments: Sequence[ResolvedManifest], more: int) -> Options:
-        """Return these options for a run that goes on for `more` epochs than it has trained.
+        """Return these options for a run that is trained for `more` epochs than it has been.
 
-        One that was interrupted, while it was extended or before, goes on to the end that it had. Raises UserError
+        One that was interrupted, while it was extended or before, is resumed to the end that it had. Raises UserError
         where there is no run, or more than one.
         """
         if len(experiments) > 1:

@@ -92,8 +92,8 @@ def gather(phase: ResolvedPhase, fingerprints: Sequence[DataFingerprint] | None 
 def select(phase: ResolvedPhase, evidence: Sequence[RunResult]) -> Winner | None:
     """Return the winner among the finished experiments, or none where the phase has no rule for it.
 
-    An experiment that has not finished with every seed, whose metric is not finite, or that rebuilds layouts no better
-    than a blank image, cannot win. Raises UserError where none can, or where the experiments cannot be compared.
+    An experiment that has not finished with every seed, whose metric is not finite, or that reconstructs layouts no
+    better than a blank image, cannot win. Raises UserError where none can, or where the experiments cannot be compared.
     """
     metric = _metric(phase, evidence)
     if metric is None:

@@ -17,7 +17,7 @@ from imginav_api.page import Page
 from imginav_api.table import Table
 from imginav_reports.metrics_file import read_metrics
 from imginav_reports.run_summary import summary
-from imginav_reports.run_weights import is_run, run_named, runs_in
+from imginav_reports.run_weights import is_run, run_folders, run_named
 
 if TYPE_CHECKING:
     from imginav_handoff.pretrained import Pretrained
@@ -70,7 +70,7 @@ class Evaluated:
 
 
 class Run(Evaluated):
-    """A run, by the folder that it leaves; what is asked for is read anew, so a run that goes on can be watched."""
+    """A run, by the folder that it leaves; its files are read each time, so that a run can be watched as it trains."""
 
     @property
     def record(self) -> RunRecord:
@@ -123,7 +123,7 @@ def list_runs(*, site: str | Path | None = None) -> Table:
 
     Those that a later run has moved aside are left out; a run without an evaluation has no metrics.
     """
-    return Table([_row(folder) for folder in runs_in(experiments_folder(Path(site or SITE_FILE)))])
+    return Table([_row(folder) for folder in run_folders(experiments_folder(Path(site or SITE_FILE)))])
 
 
 def _row(folder: Path) -> dict[str, Any]:

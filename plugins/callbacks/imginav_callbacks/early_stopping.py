@@ -53,7 +53,7 @@ class EarlyStopper:
 
     @hookimpl
     def run_started(self) -> None:
-        if self._waited >= self._config.patience:  # who goes on after a stop has asked for it, and waits anew
+        if self._waited >= self._config.patience:  # extended after it has stopped: patience counts from 0
             self._waited = 0
 
     @hookimpl

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from imginav.plugin.commands import Commands
 from imginav.plugin.hookspecs import hookimpl
-from imginav.study.command_options import add_name, add_only, add_phase, seconds, study_options
+from imginav.study.command_options import add_name, add_only, add_phase, add_phases, seconds, study_options
 from imginav.study.phase_files import phase_file, phase_or_folder, study_folder, study_path
 from imginav_inspect.json_output import add_json, print_json
 
@@ -166,13 +166,7 @@ def _add_completion(command: argparse.ArgumentParser) -> None:
 
 
 def _add_check(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "paths",
-        type=phase_or_folder,
-        nargs="*",
-        metavar="PHASE|FOLDER",
-        help="phases, or folders of them (default: phases/, or else imginav's own)",
-    )
+    add_phases(command)
     command.add_argument("--require-winners", action="store_true", help="a winner that is not recorded is a fault")
     add_json(command)
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from imginav.plugin.commands import Commands, OptionGroup
 from imginav.plugin.hookspecs import hookimpl
-from imginav.study.command_options import add_only, study_options
+from imginav.study.command_options import add_only, add_phases, study_options
 from imginav.study.phase_files import phase_file, phase_or_folder, study_folder
 from imginav_inspect.json_output import add_json
 
@@ -80,13 +80,7 @@ def _add_submit(command: argparse.ArgumentParser) -> None:
 
 
 def _add_status(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "paths",
-        type=phase_or_folder,
-        nargs="*",
-        metavar="PHASE|FOLDER",
-        help="phases, or folders of them (default: phases/, or else imginav's own)",
-    )
+    add_phases(command)
     add_json(command)
 
 

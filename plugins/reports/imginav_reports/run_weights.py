@@ -54,7 +54,7 @@ def run_named(given: str | Path, site: Path | None = None) -> Path:
     found = next((place for place in (path, experiments / path) if is_run(place)), None)
     if found is not None:
         return found
-    names = [folder.name for folder in runs_in(experiments)]
+    names = [folder.name for folder in run_folders(experiments)]
     there = f"; runs in {experiments}: {', '.join(names[:MOST_NAMED])}" if names else "; there is no run in it yet"
     raise UserError(
         f"{given}: is neither a file or folder here nor a run in {experiments}{did_you_mean(path.name, names)}{there}"
@@ -66,7 +66,7 @@ def is_run(folder: Path) -> bool:
     return (folder / RECORD).is_file() or bool(_checkpoints(folder))
 
 
-def runs_in(experiments: Path) -> list[Path]:
+def run_folders(experiments: Path) -> list[Path]:
     """Return the folders of all runs, by name, without those that a later run has moved aside."""
     return sorted(path for path in experiments.glob("*") if is_run(path) and not _is_moved_aside(path))
 
@@ -101,7 +101,7 @@ def newest_weights(experiments: Path, log: Log = print) -> Path:
     Runs at full scale come before trials, however old they are. Runs that are not finished, and those that a later run
     has moved aside, are not taken. Raises UserError if there is none.
     """
-    runs = runs_in(experiments)
+    runs = run_folders(experiments)
     finished = [run for run in map(_finished_run, runs) if run is not None]
     if not finished:
         names = ", ".join(folder.name for folder in runs[:MOST_NAMED])

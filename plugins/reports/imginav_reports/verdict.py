@@ -152,12 +152,12 @@ def next_steps(
     checkpoint = folder / f"{evaluation.experiment}_checkpoint_{which}.pt"
     if run is not None and not _is_one_of_a_sweep(run) and better > SAME and checkpoint.is_file():
         yield NextStep(
-            command=shlex.join(["imginav", "export", str(checkpoint), "--to", "handoff"]),
+            command=shlex.join(["imginav", "export", str(folder)]),
             purpose="writes the autoencoder for a diffusion trainer",
         )
         if not evaluation.probes:
             yield NextStep(
-                command=shlex.join(["imginav", "probe", str(checkpoint)]),
+                command=shlex.join(["imginav", "probe", str(folder)]),
                 purpose="shows what a small diffusion model makes of its latents",
             )
     if run is not None and earlier is not None:

@@ -539,7 +539,7 @@ def test_a_finished_run_is_extended_by_the_schedule_of_the_longer_training(
     whole = [1e-3 * (1 + math.cos(math.pi * step / 12)) / 2 for step in (0, 3, 6, 9)]
     assert rates[2:] == pytest.approx(whole[2:], rel=0.1)  # but for the warm-up, which shifts it a little
     assert rates[2] > 3e-4
-    assert f"the learning rate goes on at {rates[2]:.3g}, where a schedule of 4 epochs has it by now" in said
+    assert f"the learning rate continues at {rates[2]:.3g}, where a schedule of 4 epochs has it by now" in said
     assert "finished: it goes on after epoch 2 of 4" in said
     assert not list(folder.root.parent.glob("tiny.*"))  # nothing was moved aside
 
@@ -554,7 +554,7 @@ def test_a_run_that_had_stopped_early_is_extended_with_all_its_patience(resolve:
 
 def test_where_there_is_nothing_to_extend_it_is_said(resolve: Resolve) -> None:
     resolved = resolve("callbacks.checkpoint={}")
-    with pytest.raises(UserError, match=r"--extend: .*tiny holds no checkpoint to go on from; leave --extend out"):
+    with pytest.raises(UserError, match=r"--extend: .*tiny holds no checkpoint to continue from; leave --extend out"):
         run_experiment(resolved, resume="extend")
 
 
@@ -565,8 +565,8 @@ def test_more_epochs_train_anew_and_the_way_to_extend_is_said(
     capsys.readouterr()
     run_experiment(resolve("train.epochs=3", "callbacks.checkpoint={}"))
     assert (
-        "tiny was finished after epoch 1, and is trained anew for 3 epochs; --extend 2 in place of train.epochs would "
-        "have gone on from there"
+        "tiny was finished after epoch 1, and is trained from scratch for 3 epochs; --extend 2 in place of "
+        "train.epochs continues it"
     ) in capsys.readouterr().out
 
 

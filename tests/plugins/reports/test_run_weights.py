@@ -10,7 +10,7 @@ import pytest
 
 from imginav import UserError, cli
 from imginav.plugin.checkpoint import Checkpoint
-from imginav_reports.run_weights import newest_weights, runs_in, weights_named, weights_of_run
+from imginav_reports.run_weights import newest_weights, run_folders, weights_named, weights_of_run
 from imginav_tests.evaluations import evaluation
 from imginav_tests.records import run_record
 
@@ -153,7 +153,7 @@ def test_runs_that_were_moved_aside_are_not_listed() -> None:
     for name in ("own", "own.1", "v1.5", "L1"):
         leave_run(Path("outputs") / name)
     Path("outputs/own_export").mkdir()
-    assert [run.name for run in runs_in(Path("outputs"))] == ["L1", "own", "v1.5"]
+    assert [run.name for run in run_folders(Path("outputs"))] == ["L1", "own", "v1.5"]
 
 
 @pytest.mark.parametrize(

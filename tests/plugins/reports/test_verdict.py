@@ -106,8 +106,8 @@ def commands(run: SavedRun, *, checkpoint: bool = True) -> list[str]:
     return [step.command.replace(str(run.folder.parent), "outputs") for step in steps]
 
 
-EXPORT = "imginav export outputs/own/own_checkpoint_best.pt --to handoff"
-PROBE = "imginav probe outputs/own/own_checkpoint_best.pt"
+EXPORT = "imginav export outputs/own"
+PROBE = "imginav probe outputs/own"
 
 
 def test_a_good_run_is_exported_or_probed(save_run: SaveRun) -> None:
