@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -34,6 +33,9 @@ from imginav_reports.verdict import BLANK, times_better, verdict_on
 PAGE = "report.html"
 CURVES = "curves.png"
 
+FIGURE = "figure-"
+"""Begins the id of a row of the table of figures; the name of the metric follows."""
+
 MOST_SAMPLE_PICTURES = 24
 """In the page, evenly chosen of those in the folder."""
 
@@ -56,7 +58,8 @@ class Tile:
 
     name: str
     value: str
-    below: str  # a line that says what it is
+    below: str
+    section: str = ""  # id of the part of the page that defines it, if it is there
 
 
 @frozen(kw_only=True)
@@ -100,6 +103,7 @@ def write(evaluation: EvaluationResult, folder: Path, resolved: ResolvedManifest
     files = files_of(folder, but=folder / PAGE)
     text = page(
         "report.html.j2",
+        figure_id=FIGURE,
         evaluation=evaluation,
         folder=folder,
         verdict=verdict_on(evaluation, folder, run_if_any(folder)),
@@ -160,17 +164,17 @@ def _tiles(evaluation: EvaluationResult) -> list[Tile]:
     tiles = [
         _tile_of_epoch(evaluation),
         *_tiles_of_quality(evaluation),
-        Tile("latent H×W×C", _latent(evaluation), numbers),
+        Tile("latent H×W×C", _latent(evaluation), numbers, "latent" if evaluation.latent_statistics else ""),
     ]
-    if evaluation.latent_statistics:
-        scaling = figure(evaluation.latent_statistics.scaling_factor)
-        tiles.append(Tile("scaling factor", scaling, "multiply on encoding, divide before decoding"))
+    if latent := evaluation.latent_statistics:
+        below = f"mean {figure(latent.mean, 3)}, standard deviation {figure(latent.std, 3)}"
+        tiles.append(Tile("scaling factor", figure(latent.scaling_factor), below, "latent"))
     if latency := evaluation.latency:
         below = f"to encode + to decode, one layout, {latency.device}, {latency.precision}"
-        tiles.append(Tile("latency", f"{latency.encode_ms:.3g} + {latency.decode_ms:.3g} ms", below))
+        tiles.append(Tile("latency", f"{latency.encode_ms:.3g} + {latency.decode_ms:.3g} ms", below, "size"))
     weights = evaluation.encoder_parameters, evaluation.decoder_parameters
     below = f"{weights[0]:,} encoder, {weights[1]:,} decoder"
-    return [*tiles, Tile("parameters", _millions(sum(weights)), below)]
+    return [*tiles, Tile("parameters", _millions(sum(weights)), below, "size")]
 
 
 def _tile_of_epoch(evaluation: EvaluationResult) -> Tile:
@@ -190,23 +194,24 @@ def _tiles_of_quality(evaluation: EvaluationResult) -> list[Tile]:
         flat = evaluation.flat_background_mse
         better = times_better(metrics["val_mse"], flat, BLANK)
         below = f"in [-1, 1]; {better} ({figure(flat, 4)})" if better else "in [-1, 1]"
-        tiles.append(Tile("validation MSE", figure(metrics["val_mse"]), below))
+        tiles.append(Tile("validation MSE", figure(metrics["val_mse"]), below, f"{FIGURE}val_mse"))
     if "val_psnr_db" in metrics:
-        tiles.append(Tile("PSNR", f"{fixed(metrics['val_psnr_db'], 2)} dB", "of the mean MSE"))
+        value = f"{fixed(metrics['val_psnr_db'], 2)} dB"
+        tiles.append(Tile("PSNR", value, _by_type(evaluation, "val_psnr_db"), f"{FIGURE}val_psnr_db"))
     if probe := evaluation.probes.get("probe_fdd"):
         below = f"of the probe's samples; true layouts have {figure(probe.floor or 0.0, 3)}"
-        tiles.append(Tile("FDD", with_spread(probe.values), below))
+        tiles.append(Tile("FDD", with_spread(probe.values), below, "probe"))
     for name, title in (("val_mean_iou", "mean IoU"), ("val_wall_recall", "wall recall")):
         if name in metrics:
-            tiles.append(
-                Tile(title, figure(metrics[name], 3), _gist(evaluation.reconstruction.definitions.get(name, "")))
-            )
+            tiles.append(Tile(title, figure(metrics[name], 3), _by_type(evaluation, name), f"{FIGURE}{name}"))
     return tiles
 
 
-def _gist(definition: str) -> str:
-    """Return what a definition says up to its first comma; those within brackets are no end."""
-    return re.split(r"[,;] (?![^(]*\))", definition)[0]
+def _by_type(evaluation: EvaluationResult, name: str) -> str:
+    """Return a metric of each type of layout; nothing where there is one type only."""
+    by_type = evaluation.reconstruction.by_type
+    values = [f"{kind} {figure(metrics[name], 4)}" for kind, metrics in by_type.items() if name in metrics]
+    return ", ".join(values) if len(by_type) > 1 else ""
 
 
 def _millions(count: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -12,6 +12,8 @@ from attrs import frozen
 
 from imginav.errors import in_one_line
 from imginav.runs.evaluation_result import EvaluationResult
+from imginav_reports.environment import FILE as ENVIRONMENT
+from imginav_reports.environment import load_environment
 from imginav_reports.html import as_toml, figure
 from imginav_reports.saved_runs import SavedRun, run_before
 
@@ -32,6 +34,9 @@ NOTABLE = 0.001
 
 NOTHING_WEAK = 0.99
 """IoU and recall from which on nothing counts as weak."""
+
+MOST_NAMED = 3
+"""How many of the classes that were not learned at all are named."""
 
 SLOWER, LONGER = 3, 2
 """By how much the suggested commands lower the learning rate and raise the number of epochs."""
@@ -126,12 +131,22 @@ def _weak_points(evaluation: EvaluationResult) -> Iterator[tuple[float, str, str
     """Yield what has a value from 0 to 1 of which more is better: value, what it is of, what it measures."""
     by_class = evaluation.reconstruction.by_class
     iou = by_class.get("val_iou") or by_class.get("val_segmentation_iou") or {}
+    unlearned = [name for name, value in iou.items() if value == 0]
+    if len(unlearned) > 1:
+        yield 0.0, f"the classes {_listed(unlearned)}", "IoU"
     for name, value in iou.items():
-        if _is_known(value):
+        if _is_known(value) and (value > 0 or len(unlearned) == 1):
             yield value, f"the class {name}", "IoU"
     for key, measure in (("val_wall_recall", "recall"), ("val_wall_precision", "precision")):
         if _is_known(share := evaluation.metrics.get(key)):
             yield share, "walls", measure
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names in a sentence, the first few of them."""
+    more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
+    *others, last = [*names[:MOST_NAMED], *more]
+    return f"{', '.join(others)} and {last}"
 
 
 def _psnr_by_type(evaluation: EvaluationResult) -> list[tuple[float, str]]:
@@ -145,12 +160,19 @@ def next_steps(
     evaluation: EvaluationResult, folder: Path, run: SavedRun | None, earlier: SavedRun | None = None
 ) -> Iterator[NextStep]:
     """Yield the commands to type next, the most useful first."""
-    better = _times_better_than_blank(evaluation)
     if run is not None:
-        yield from _steps_of_training(evaluation, run, better)
+        yield from _steps_of_training(evaluation, run)
+        yield from _steps_of_use(evaluation, folder, run, earlier)
+        if _is_trial(run) and _was_on_a_cpu(run):
+            yield NextStep(command=_run_command(run, "--full"), purpose="trains at full scale, for hours on a CPU")
+
+
+def _steps_of_use(
+    evaluation: EvaluationResult, folder: Path, run: SavedRun, earlier: SavedRun | None
+) -> Iterator[NextStep]:
     which = "best" if evaluation.weights_epoch == evaluation.best_epoch else "latest"
     checkpoint = folder / f"{evaluation.experiment}_checkpoint_{which}.pt"
-    if run is not None and not _is_one_of_a_sweep(run) and better > SAME and checkpoint.is_file():
+    if not _is_one_of_a_sweep(run) and _times_better_than_blank(evaluation) > SAME and checkpoint.is_file():
         yield NextStep(
             command=shlex.join(["imginav", "export", str(folder)]),
             purpose="writes the autoencoder for a diffusion trainer",
@@ -160,14 +182,24 @@ def next_steps(
                 command=shlex.join(["imginav", "probe", str(folder)]),
                 purpose="shows what a small diffusion model makes of its latents",
             )
-    if run is not None and earlier is not None:
+    if earlier is not None:
         yield NextStep(
             command=shlex.join(["imginav", "diff", str(earlier.folder), str(run.folder)]),
             purpose="shows what the two runs differ in",
         )
 
 
-def _steps_of_training(evaluation: EvaluationResult, run: SavedRun, better: float) -> Iterator[NextStep]:
+def _is_trial(run: SavedRun) -> bool:
+    """Whether a run is a trial of a phase that can be trained at full scale."""
+    return run.resolution is not None and run.resolution.scale == "trial" and run.resolution.source.endswith(".toml")
+
+
+def _was_on_a_cpu(run: SavedRun) -> bool:
+    environment = load_environment(run.folder / ENVIRONMENT)
+    return environment is not None and environment.device == "cpu"
+
+
+def _steps_of_training(evaluation: EvaluationResult, run: SavedRun) -> Iterator[NextStep]:
     if evaluation.metrics.get("val_unmatched_share", 0.0) > UNMATCHED and "data.manifest" in run.values:
         images = str(Path(str(run.values["data.manifest"])).parent)
         yield NextStep(
@@ -175,10 +207,13 @@ def _steps_of_training(evaluation: EvaluationResult, run: SavedRun, better: floa
         )
     if run.resolution is None or not run.resolution.source.endswith(".toml"):
         return
-    if run.resolution.scale == "trial":
+    if _is_trial(run) and not _was_on_a_cpu(run):
         yield NextStep(command=_run_command(run, "--full"), purpose="trains at full scale")
     if _is_one_of_a_sweep(run):
         return
+    if _is_trial(run) and run.values.get("data.type") == "procedural":
+        yield NextStep(command="imginav scan FOLDER", purpose="makes a folder of your own images ready for training")
+    better = _times_better_than_blank(evaluation)
     still_improving = evaluation.best_epoch == evaluation.epochs
     name = evaluation.experiment
     if better < GOOD and still_improving:

@@ -49,7 +49,7 @@ EVALUATION = evaluations.evaluation(
     evaluated="2026-11-25T22:37:54+00:00",
     reconstruction=Reconstruction(
         layouts={"room": 3, "scene": 1},
-        by_type={"room": {"val_mse": 0.0111}, "scene": {"val_mse": math.nan}},
+        by_type={"room": {"val_mse": 0.0111, "val_mean_iou": 0.8}, "scene": {"val_mse": math.nan}},
         by_class={"val_iou": {"wall": 0.5, "door": math.nan}},
         worst=(RankedLayout(name="worst.png", type="room", mse=1.0),),
         definitions={"val_mse": "mean squared error", "val_mean_iou": "mean overlap (Jaccard, 1912), of all; 0 to 1"},
@@ -151,6 +151,13 @@ def section(page: Element, name: str) -> list[Element]:
     return rest[:end]
 
 
+def dead_links(page: Element) -> list[str]:
+    """Return the links within a page that lead nowhere."""
+    ids = {element.attributes["id"] for element in page.all() if "id" in element.attributes}
+    links = [a.attributes["href"] or "" for a in page.all("a")]
+    return [link for link in links if link.startswith("#") and link[1:] not in ids]
+
+
 def tiles(page: Element) -> dict[str, str]:
     return {tile.all("span")[0].text: tile.all("b")[0].text for tile in page.all("div", class_="tile")}
 
@@ -196,7 +203,7 @@ def test_a_page_says_first_what_matters_most(folder: Path, resolve: Resolve) -> 
         "latency": "3 + 2 ms",
         "parameters": "1.23 M",
     }
-    assert "mean IoU0.750mean overlap (Jaccard, 1912)" in [tile.text for tile in page.all("div", class_="tile")]
+    assert "mean IoU0.750room 0.8000" in [tile.text for tile in page.all("div", class_="tile")]
     facts = page.all("p", class_="facts")[0].text
     assert facts.startswith("tiny · at trial scale · 16 layouts; 12 train, 4 validate, split by scene")
     assert "ended: early stopping; evaluated 2026-11-25 22:37 UTC" in facts
@@ -220,6 +227,22 @@ def test_every_part_is_there_and_every_link_within_the_page_leads_somewhere(fold
         *("latent", "size", "phase-2", "values", "files"),
     ]
     assert [a.attributes["href"] for a in page.all("nav")[0].all("a")] == [f"#{name}" for name in headings]
+    assert dead_links(page) == []
+
+
+def test_a_tile_leads_to_where_its_figure_is_defined_and_the_page_says_it_once(folder: Path, resolve: Resolve) -> None:
+    page = write(folder, resolve())
+    links = {a.text: a.attributes["href"] for tile in page.all("div", class_="tile") for a in tile.all("a")}
+    assert links == {
+        "validation MSE": "#figure-val_mse",
+        "PSNR": "#figure-val_psnr_db",
+        "mean IoU": "#figure-val_mean_iou",
+        "latent H×W×C": "#latent",
+        "scaling factor": "#latent",
+        "latency": "#size",
+        "parameters": "#size",
+    }
+    assert page.text.count("mean overlap (Jaccard, 1912)") == 1
 
 
 @pytest.mark.parametrize(
@@ -243,10 +266,8 @@ def test_a_page_with_parts_missing_is_whole_and_shows_no_nan_and_no_none(
     bare = tmp_path / "bare"
     evaluation = attrs.evolve(EVALUATION, **changes)
     page = write(bare, resolve(), evaluation, [dict.fromkeys(HISTORY[0], math.nan) | {"epoch": 1}])
-    ids = {e.attributes["id"] for e in page.all() if "id" in e.attributes}
-    links = [a for a in page.all("a") if a not in page.all("table", class_="files")[0].all("a")]
-    assert links
-    assert all(a.attributes["href"][1:] in ids for a in links)  # type: ignore[index]
+    assert page.all("nav")[0].all("a")
+    assert dead_links(page) == []
     assert not page.all("svg")
     assert not page.all("h2", id="curves")
     words = page.all("main")[0].text.replace("none", "none ").split()
@@ -393,7 +414,7 @@ def test_figures_have_a_direction_a_meaning_and_a_value_for_each_type(folder: Pa
     assert table.rows() == [
         ["figure", "all (4)", "room (3)", "scene (1)"],
         ["val_mse ↓mean squared error", "0.012500", "0.011100", "–"],
-        ["val_mean_iou ↑mean overlap (Jaccard, 1912), of all; 0 to 1", "0.75000", "–", "–"],
+        ["val_mean_iou ↑mean overlap (Jaccard, 1912), of all; 0 to 1", "0.75000", "0.80000", "–"],
         [f"val_psnr_db {DEFINITIONS['val_psnr_db']}", "25.050", "–", "–"],
     ]
     by_class = next(e for e in section(page, "figures") if "wall" in e.text)

@@ -11,7 +11,11 @@ from typing import Any
 import attrs
 import pytest
 
+from imginav.manifest.tables import Machine
 from imginav.runs.evaluation_result import Reconstruction
+from imginav.training.device import open_device
+from imginav_reports.environment import FILE as ENVIRONMENT
+from imginav_reports.environment import current_environment
 from imginav_reports.saved_runs import SavedRun
 from imginav_reports.verdict import BLANK, quality, times_better, verdict_on, weakest
 from imginav_tests import evaluations
@@ -64,6 +68,17 @@ CLASSES = {"val_iou": {"bed": 0.97, "lighting": 0.775, "stool": math.nan}}
         ({}, {"by_class": CLASSES}, "Weakest: the class lighting, IoU 0.775."),
         ({"val_wall_recall": 0.5}, {"by_class": CLASSES}, "Weakest: walls, recall 0.500."),
         ({}, {"by_class": {"val_segmentation_iou": {"bed": 0.5}}}, "Weakest: the class bed, IoU 0.500."),
+        ({}, {"by_class": {"val_iou": {"bed": 0.0, "sofa": 0.1}}}, "Weakest: the class bed, IoU 0."),
+        (
+            {"val_wall_recall": 0.0},
+            {"by_class": {"val_iou": {"bed": 0.0, "sofa": 0.1, "stool": 0.0}}},
+            "Weakest: the classes bed and stool, IoU 0.",
+        ),
+        (
+            {},
+            {"by_class": {"val_iou": dict.fromkeys(("bed", "desk", "sofa", "stool", "lamp"), 0.0)}},
+            "Weakest: the classes bed, desk, sofa and 2 more, IoU 0.",
+        ),
         (
             {},
             {"by_class": {"val_iou": {"bed": 0.995}}},
@@ -141,13 +156,27 @@ def test_a_run_that_is_worse_than_a_blank_image_and_no_longer_improves_is_traine
     assert only.endswith("--set train.optimizer.learning_rate=0.1")
 
 
-def test_at_trial_scale_the_full_scale_comes_first(save_run: SaveRun) -> None:
-    run = save_run("own", "train.epochs=2", mse=0.001)
+def as_trial(run: SavedRun, device: str) -> SavedRun:
+    """Return a run as if it had been trained at trial scale, on drawn layouts and on this device."""
     assert run.resolution is not None
-    trial = attrs.evolve(run, resolution=attrs.evolve(run.resolution, scale="trial"))
-    first = commands(trial)[0]
-    assert "--full --name own" in first
-    assert "train.epochs" not in first  # it is what makes the trial short
+    trained_in = current_environment(open_device(Machine(device="cpu")), None)
+    attrs.evolve(trained_in, device=device).save(run.folder / ENVIRONMENT)
+    values = {**run.values, "data.type": "procedural"}
+    return attrs.evolve(run, values=values, resolution=attrs.evolve(run.resolution, scale="trial"))
+
+
+def test_on_a_gpu_the_full_scale_comes_after_a_trial(save_run: SaveRun) -> None:
+    full, scan, *others = commands(as_trial(save_run("own", "train.epochs=2", mse=0.001), "NVIDIA H100"))
+    assert "--full --name own" in full
+    assert "train.epochs" not in full  # it is what makes the trial short
+    assert scan == "imginav scan FOLDER"
+    assert others == [EXPORT, PROBE]
+
+
+def test_on_a_cpu_the_full_scale_comes_last(save_run: SaveRun) -> None:
+    scan, export, probe, full = commands(as_trial(save_run("own", mse=0.001), "cpu"))
+    assert (scan, export, probe) == ("imginav scan FOLDER", EXPORT, PROBE)
+    assert "--full --name own" in full
 
 
 def test_of_a_sweep_no_experiment_is_exported_by_itself(save_run: SaveRun) -> None:
