@@ -78,7 +78,23 @@ def test_a_command_that_would_begin_again_is_not_the_one_to_give_again(
         ("run 1.5 --reusme=never", "run: unknown option '--reusme', did you mean '--resume'?; imginav help run"),
         ("run 1.5 y.toml", "run: unexpected argument 'y.toml'; imginav help run shows what there is"),
         ("run", "run: the following arguments are required: PHASE; imginav help run shows what there is"),
-        ("run 1.5 --jobs 0", "run: argument --jobs: expected a number of at least 1, found 0; imginav help run"),
+        (
+            "run 1.5 --jobs 0",
+            "run: argument --jobs: expected a whole number of at least 1, found '0'; imginav help run",
+        ),
+        (
+            "run 1.5 --jobs two",
+            "run: argument --jobs: expected a whole number of at least 1, found 'two'; imginav help",
+        ),
+        ("run 1.5 --jobs ²", "run: argument --jobs: expected a whole number of at least 1, found '²'; imginav help"),
+        (
+            "encode m.pt a.png x --size large",
+            "encode: argument --size: expected a whole number from 8 to 8,192, found 'large'; imginav help encode",
+        ),
+        (
+            "embed m.pt --out x --shard 0",
+            "embed: argument --shard: expected a whole number from 1 to 1,000,000, found '0'; imginav help embed",
+        ),
         ("", "the following arguments are required: COMMAND; imginav --help shows what there is"),
     ],
 )

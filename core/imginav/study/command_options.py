@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -165,9 +166,18 @@ def seconds(text: str) -> float:
     return number
 
 
-def positive(text: str) -> int:
-    """Return a number of at least 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 1, found {text}")
-    return number
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return the `type` of an option that takes a whole number from `least` to `most`, or of at least `least`."""
+    expected = f"a whole number of at least {least:,}" if most is None else f"a whole number from {least:,} to {most:,}"
+
+    def parse(text: str) -> int:
+        number = int(text) if text.lstrip("+-").isdecimal() else None
+        if number is None or number < least or (most is not None and number > most):
+            raise argparse.ArgumentTypeError(f"expected {expected}, found {text!r}")
+        return number
+
+    return parse
+
+
+positive = whole_number(1)
+"""The `type` of an option that takes a number of at least 1."""

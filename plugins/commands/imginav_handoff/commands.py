@@ -10,6 +10,7 @@ from pathlib import Path
 
 from imginav.plugin.commands import Commands
 from imginav.plugin.hookspecs import hookimpl
+from imginav.study.command_options import whole_number
 
 PICTURES = "pictures of layouts: files, folders with all that is in them, or patterns in quotes, such as 'plans/*.png'"
 
@@ -133,7 +134,13 @@ def _add_embed(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--precision", default="fp16", choices=("fp16", "fp32"), help="of the latents in the files (default: fp16)"
     )
-    command.add_argument("--shard", type=_shard, default=1024, metavar="N", help="latents in each file (default: 1024)")
+    command.add_argument(
+        "--shard",
+        type=whole_number(1, 1_000_000),
+        default=1024,
+        metavar="N",
+        help="latents in each file (default: 1024)",
+    )
     command.add_argument(
         "--format",
         default="safetensors",
@@ -188,7 +195,7 @@ def _add_model(command: argparse.ArgumentParser) -> None:
 def _add_size(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--size",
-        type=_side,
+        type=whole_number(8, 8192),
         metavar="PIXELS",
         help="bring pictures to a square of this side (default: as they are, padded with background where needed)",
     )
@@ -196,18 +203,3 @@ def _add_size(command: argparse.ArgumentParser) -> None:
 
 def _add_device(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="auto", metavar="DEVICE", help="cpu, cuda, cuda:1 (default: auto)")
-
-
-def _side(text: str) -> int:
-    return _between(text, 8, 8192, "pixels")
-
-
-def _shard(text: str) -> int:
-    return _between(text, 1, 1_000_000, "latents")
-
-
-def _between(text: str, least: int, most: int, what: str) -> int:
-    number = int(text)
-    if not least <= number <= most:
-        raise argparse.ArgumentTypeError(f"expected {least} to {most:,} {what}, found {text}")
-    return number

@@ -43,7 +43,11 @@ def _add_scan(command: argparse.ArgumentParser) -> None:
         metavar="GLOB",
         help="leave out images by their names or paths, such as '*_depth.png'; may be repeated",
     )
-    command.add_argument("--force", action="store_true", help="write over files that are there already")
+    command.add_argument(
+        "--force",
+        action="store_true",
+        help="write over files that are there already; of imginav.toml, over [data]",
+    )
     command.add_argument("--dry-run", action="store_true", help="show what was found, and write nothing")
 
 

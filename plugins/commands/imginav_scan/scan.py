@@ -38,8 +38,9 @@ def scan(request: ScanRequest) -> Proposal:
     if not request.dry_run:
         if not request.force:
             refuse_existing(proposal.files)
+        site = proposal.site  # before anything is written: a site file may be refused
         write_sheet(request.to / SHEET, found, proposal.palette)
-        write_files(proposal)
+        write_files(proposal, site)
     print_summary(proposal, written=not request.dry_run, gpu=_has_gpu())
     return proposal
 

@@ -15,6 +15,7 @@ from imginav_datasets.colours import hex_of
 from imginav_datasets.palette_file import write_palette
 from imginav_evaluation.csv_files import write_rows
 from imginav_scan.palette_proposal import PaletteProposal
+from imginav_scan.site_file import has_data, site_text
 from imginav_scan.survey import Survey
 
 LIST, PALETTE_FILE, SHEET, SITE = "layouts.csv", "palette.toml", "contact_sheet.png", "imginav.toml"
@@ -56,12 +57,12 @@ class Proposal:
 
     @property
     def site(self) -> str:
-        """The site file."""
-        document = tomlkit.document()
-        document.add(tomlkit.comment(f"Written by `imginav scan`, which looked at {_one_line(self.survey.folder)}."))
-        document.add(tomlkit.comment("Paths are relative to the working folder of the command."))
-        document.add("data", tomlkit.item(self._data))
-        return tomlkit.dumps(document)
+        """The site file, with what stands in it already."""
+        comments = (
+            f"Written by `imginav scan`, which looked at {_one_line(self.survey.folder)}.",
+            "Paths are relative to the working folder of the command.",
+        )
+        return site_text(self.to / SITE, self._data, comments)
 
     @property
     def _data(self) -> dict[str, Any]:
@@ -89,15 +90,23 @@ class Proposal:
 
 
 def refuse_existing(proposal_files: tuple[Path, ...]) -> None:
-    """Raise UserError where a file is there already, with the names of all."""
-    if existing := [str(path) for path in proposal_files if path.exists()]:
+    """Raise UserError where a file is there already, with the names of all; of a site file, where it names a data set.
+
+    A site file that cannot be read is refused as well.
+    """
+    existing = [
+        f"{path} with a table [data]" if path.name == SITE else str(path)
+        for path in proposal_files
+        if (has_data(path) if path.name == SITE else path.exists())
+    ]
+    if existing:
         raise UserError(
             f"{', '.join(existing)} {'is' if len(existing) == 1 else 'are'} there already; write elsewhere with --to "
-            "FOLDER, or over them with --force"
+            "FOLDER, or over what is there with --force"
         )
 
 
-def write_files(proposal: Proposal) -> None:
+def write_files(proposal: Proposal, site: str) -> None:
     """Write the list, the palette where there is one, and the site file; the contact sheet is written apart."""
     write_rows(proposal.to / LIST, _rows(proposal))
     if proposal.own_palette:
@@ -108,7 +117,7 @@ def write_files(proposal: Proposal) -> None:
             "Rename classes as you like; their order is that of the class indices.",
             [f"{hex_of(c.colour)}, {c.share:.2%} of the pixels" for c in proposal.palette.classes],
         )
-    write_text(proposal.to / SITE, proposal.site)
+    write_text(proposal.to / SITE, site)
 
 
 def _rows(proposal: Proposal) -> Iterator[dict[str, Any]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from imginav.plugin.commands import Commands
 from imginav.plugin.hookspecs import hookimpl
+from imginav.study.command_options import positive
 
 PIPELINES = ("stable-diffusion", "stable-diffusion-xl", "stable-diffusion-3", "flux", "dit")
 
@@ -89,7 +90,7 @@ def _add_pairs(command: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help="a CSV file of layouts, or a folder of them (default: those it was trained and judged on)",
     )
-    command.add_argument("--limit", type=_count, metavar="N", help="the first N layouts of each part (default: all)")
+    command.add_argument("--limit", type=positive, metavar="N", help="the first N layouts of each part (default: all)")
 
 
 def _add_model(command: argparse.ArgumentParser) -> None:
@@ -100,13 +101,6 @@ def _add_model(command: argparse.ArgumentParser) -> None:
         help="a run, by name or folder, a checkpoint (.pt), or an export to diffusers (default: the newest finished "
         "run, at full scale if there is one)",
     )
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 layout or more, found {text}")
-    return number
 
 
 @hookimpl

@@ -148,10 +148,66 @@ def test_nothing_is_written_over_unless_forced_and_nothing_at_all_in_a_dry_run(f
     scan(ScanRequest(folder=plans, to=Path(), dry_run=True))
     assert sorted(path.name for path in Path().iterdir()) == ["plans"]
     Path("imginav.toml").write_text("[data]\n")
-    with pytest.raises(UserError, match=r"^imginav.toml is there already; write elsewhere with --to FOLDER, or over"):
+    with pytest.raises(UserError, match=r"^imginav.toml with a table \[data\] is there already; write elsewhere"):
         scanned(plans)
     assert Path("imginav.toml").read_text() == "[data]\n"
     assert scanned(plans, force=True)["type"] == "folder"
+
+
+OWN = """# mine
+[machine] # of the group
+workers = 2
+"""
+
+
+def test_a_site_file_without_a_data_set_is_added_to(folder: Callable[..., Path]) -> None:
+    Path("imginav.toml").write_text(OWN)
+    assert scanned(folder())["type"] == "folder"
+    text = Path("imginav.toml").read_text()
+    assert text.startswith(f"{OWN}\n# Written by `imginav scan`")
+    assert tomli.loads(text)["machine"] == {"workers": 2}
+
+
+def test_scan_works_in_the_folder_that_init_writes(
+    folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans = folder().resolve()
+    assert main(["init", "demo"]) == 0
+    monkeypatch.chdir("demo")
+    assert main(["scan", str(plans)]) == 0
+    assert main(["check", "1.5", "--trial"]) == 0
+
+
+def test_forced_the_table_of_the_data_set_alone_is_replaced(folder: Callable[..., Path]) -> None:
+    data = "[data] # old\ntype = 'layouts'\nmanifest = 'old.csv'\n\n# Below: the machine.\n"
+    Path("imginav.toml").write_text(f"{data}{OWN}")
+    assert scanned(folder(), force=True) == {
+        "type": "folder",
+        "folder": "plans",
+        "palette": "palette.toml",
+        "image_size": 128,
+    }
+    lines = [line for line in Path("imginav.toml").read_text().splitlines() if line]
+    assert lines[-4:] == ["# Below: the machine.", *OWN.splitlines()]
+    assert not [line for line in lines if "old.csv" in line]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("data.type = 'layouts'\n", "imginav.toml: its data set is not one table [data], which could be replaced"),
+        ("[data]\ntype = 'layouts'\n[machine]\n[data.filters]\na = 1\n", "imginav.toml: its data set is not one"),
+        ("[data\n", "imginav.toml: is not valid TOML"),
+    ],
+)
+def test_a_site_file_that_cannot_be_changed_stays_as_it_is(
+    text: str, said: str, folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("imginav.toml").write_text(text)
+    assert main(["scan", str(folder()), "--force"]) == 2
+    assert capsys.readouterr().err.startswith(f"imginav: {said}")
+    assert Path("imginav.toml").read_text() == text
+    assert not Path("layouts.csv").exists()
 
 
 def test_a_folder_without_images_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
