@@ -38,6 +38,9 @@ NOTHING_WEAK = 0.99
 MOST_NAMED = 3
 """How many of the classes that were not learned at all are named."""
 
+NAME_FILES = ("--plugin", "--site")
+"""Options that name files to load, without which a run cannot be trained again."""
+
 SLOWER, LONGER = 3, 2
 """By how much the suggested commands lower the learning rate and raise the number of epochs."""
 
@@ -232,18 +235,33 @@ def _steps_of_training(evaluation: EvaluationResult, run: SavedRun) -> Iterator[
 
 
 def _run_command(run: SavedRun, *options: str, name: str = "", changes: tuple[str, ...] = ()) -> str:
-    """Return the command that trains a run's phase with the values that its own command line set, and some changes."""
+    """Return the command that trains a run's phase with what its own command line said, and some changes."""
     origins = run.resolution.by_key if run.resolution else {}
     source = run.resolution.source if run.resolution else ""
     typed = {key: run.values[key] for key, origin in origins.items() if origin.startswith("--") and key in run.values}
     own_name = typed.pop("phase.experiment", "")
     changed = {change.partition("=")[0] for change in changes}
-    if options == ("--full",):
+    if "--full" in options:
         typed = {key: value for key, value in typed.items() if not _only_for_a_trial(key, run.values)}
+    elif _is_trial(run):
+        is_quick = any(origin.endswith("[quick]") for origin in origins.values())
+        options = (*options, "--quick" if is_quick else "--trial")
     kept = [f"{key}={as_toml(value)}" for key, value in typed.items() if key not in changed]
     settings = [part for setting in (*kept, *changes) for part in ("--set", setting)]
     named = ["--name", name or own_name] if name or own_name else []
-    return shlex.join(["imginav", "run", source, *options, *named, *settings])
+    return shlex.join(["imginav", "run", source, *options, *named, *_files_named(run), *settings])
+
+
+def _files_named(run: SavedRun) -> list[str]:
+    """Return the options by which the command that trained a run has named files to load."""
+    environment = load_environment(run.folder / ENVIRONMENT)
+    words = iter(shlex.split(environment.command) if environment else [])
+    found = []
+    for word in words:
+        option, is_joined, value = word.partition("=")
+        if option in NAME_FILES:
+            found += [option, value if is_joined else next(words, "")]
+    return found
 
 
 def _only_for_a_trial(key: str, values: Mapping[str, Any]) -> bool:

@@ -156,11 +156,11 @@ def test_a_run_that_is_worse_than_a_blank_image_and_no_longer_improves_is_traine
     assert only.endswith("--set train.optimizer.learning_rate=0.1")
 
 
-def as_trial(run: SavedRun, device: str) -> SavedRun:
-    """Return a run as if it had been trained at trial scale, on drawn layouts and on this device."""
+def as_trial(run: SavedRun, device: str, command: str = "imginav run 1.5") -> SavedRun:
+    """Return a run as if it had been trained at trial scale, on drawn layouts, on this device and by this command."""
     assert run.resolution is not None
     trained_in = current_environment(open_device(Machine(device="cpu")), None)
-    attrs.evolve(trained_in, device=device).save(run.folder / ENVIRONMENT)
+    attrs.evolve(trained_in, device=device, command=command).save(run.folder / ENVIRONMENT)
     values = {**run.values, "data.type": "procedural"}
     return attrs.evolve(run, values=values, resolution=attrs.evolve(run.resolution, scale="trial"))
 
@@ -177,6 +177,23 @@ def test_on_a_cpu_the_full_scale_comes_last(save_run: SaveRun) -> None:
     scan, export, probe, full = commands(as_trial(save_run("own", mse=0.001), "cpu"))
     assert (scan, export, probe) == ("imginav scan FOLDER", EXPORT, PROBE)
     assert "--full --name own" in full
+
+
+@pytest.mark.parametrize("plugin", ["--plugin 'my loss.py'", "'--plugin=my loss.py'"])
+def test_a_trial_is_trained_longer_as_a_trial_with_the_files_that_it_needs(save_run: SaveRun, plugin: str) -> None:
+    command = f"imginav run 1.5 {plugin} --site lab.toml --name own"
+    longer = next(c for c in commands(as_trial(save_run("own", mse=0.05), "cpu", command)) if "longer" in c)
+    assert " --trial --name own_longer --plugin 'my loss.py' --site lab.toml --set " in longer
+
+
+def test_a_quick_trial_is_trained_longer_as_a_quick_one(save_run: SaveRun) -> None:
+    run = as_trial(save_run("own", mse=0.05), "cpu")
+    assert run.resolution is not None
+    origins = [attrs.evolve(o, origin="base.toml [quick]") for o in run.resolution.origins if o.origin == "default"]
+    quick = attrs.evolve(run, resolution=attrs.evolve(run.resolution, origins=tuple(origins)))
+    longer, full = (next(c for c in commands(quick) if what in c) for what in ("longer", "--full"))
+    assert " --quick --name own_longer" in longer
+    assert "--quick" not in full
 
 
 def test_of_a_sweep_no_experiment_is_exported_by_itself(save_run: SaveRun) -> None:
