@@ -88,6 +88,14 @@ def test_a_command_that_would_begin_again_is_not_the_one_to_give_again(
         ),
         ("run 1.5 --jobs ²", "run: argument --jobs: expected a whole number of at least 1, found '²'; imginav help"),
         (
+            "run 1.5 --jobs=--5",
+            "run: argument --jobs: expected a whole number of at least 1, found '--5'; imginav",
+        ),
+        (
+            "watch --every soon",
+            "watch: argument --every: expected 0.1 to 86400 seconds, found 'soon'; imginav help",
+        ),
+        (
             "encode m.pt a.png x --size large",
             "encode: argument --size: expected a whole number from 8 to 8,192, found 'large'; imginav help encode",
         ),

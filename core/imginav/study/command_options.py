@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -160,18 +161,21 @@ def add_only(command: argparse._ActionsContainer) -> None:
 
 def seconds(text: str) -> float:
     """Return a number of seconds that can be waited."""
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
     if not 0.1 <= number <= 86400:
-        raise argparse.ArgumentTypeError(f"expected 0.1 to 86400 seconds, found {text}")
+        raise argparse.ArgumentTypeError(f"expected 0.1 to 86400 seconds, found {text!r}")
     return number
 
 
 def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
-    """Return the `type` of an option that takes a whole number from `least` to `most`, or of at least `least`."""
+    """Return an argparse `type` for whole numbers from `least` to `most`, or without an upper bound."""
     expected = f"a whole number of at least {least:,}" if most is None else f"a whole number from {least:,} to {most:,}"
 
     def parse(text: str) -> int:
-        number = int(text) if text.lstrip("+-").isdecimal() else None
+        number = int(text) if text.isdecimal() else None
         if number is None or number < least or (most is not None and number > most):
             raise argparse.ArgumentTypeError(f"expected {expected}, found {text!r}")
         return number
@@ -180,4 +184,4 @@ def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
 
 
 positive = whole_number(1)
-"""The `type` of an option that takes a number of at least 1."""
+"""An argparse `type` for whole numbers of at least 1."""

@@ -46,7 +46,7 @@ def _add_scan(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--force",
         action="store_true",
-        help="write over files that are there already; of imginav.toml, over [data]",
+        help="overwrite existing files; in imginav.toml, only [data]",
     )
     command.add_argument("--dry-run", action="store_true", help="show what was found, and write nothing")
 

@@ -38,7 +38,7 @@ def scan(request: ScanRequest) -> Proposal:
     if not request.dry_run:
         if not request.force:
             refuse_existing(proposal.files)
-        site = proposal.site  # before anything is written: a site file may be refused
+        site = proposal.site  # raises before anything is written
         write_sheet(request.to / SHEET, found, proposal.palette)
         write_files(proposal, site)
     print_summary(proposal, written=not request.dry_run, gpu=_has_gpu())

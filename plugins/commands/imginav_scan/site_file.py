@@ -1,4 +1,4 @@
-"""The site file with the table of a data set: what else stands in the file is kept."""
+"""Edits the table `[data]` of a site file and keeps everything else in it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ REMEDY = "repair it, or write elsewhere with --to FOLDER"
 
 
 def has_data(path: Path) -> bool:
-    """Whether a site file names a data set already; raises UserError where it cannot be read."""
+    """Whether a site file already has a table `[data]`; raises UserError if it cannot be read."""
     return path.exists() and TABLE in parse_toml(read_text(path, REMEDY), str(path))
 
 
 def site_text(path: Path, data: Mapping[str, Any], comments: Sequence[str]) -> str:
-    """Return a site file with a table of this data set, behind what it holds or in the place of the one that it has.
+    """Return the text of a site file with this table `[data]`: appended, or replacing the one that is there.
 
-    Raises UserError where the file cannot be read, and where its table is spread so that it cannot be replaced.
+    Raises UserError if the file cannot be read, or if its data set is not written as one table.
     """
     before = read_text(path, REMEDY) if path.exists() else ""
     if TABLE not in parse_toml(before, str(path)):
@@ -34,8 +34,8 @@ def site_text(path: Path, data: Mapping[str, Any], comments: Sequence[str]) -> s
     old = document[TABLE]
     if not isinstance(old, Table) or old.is_super_table():
         raise UserError(
-            f"{path}: its data set is not one table [{TABLE}], which could be replaced; remove it from the file, and "
-            "give the same command again"
+            f"{path}: the data set is not written as one table [{TABLE}], so it cannot be replaced; remove it from the "
+            "file and run the same command again"
         )
     document[TABLE] = _replacement(old, data, comments)
     return tomlkit.dumps(document)
@@ -55,13 +55,13 @@ def _replacement(old: Table, data: Mapping[str, Any], comments: Sequence[str]) -
         new.add(tomlkit.comment(comment))
     for key, value in data.items():
         new.add(key, value)
-    for item in _end(old):  # comments there are mostly about the next table
+    for item in _trailing_comments(old):  # they usually describe the next table
         new.add(item)
     return new
 
 
-def _end(table: Table) -> list[Any]:
-    """Return the blank lines and comments behind the last value of a table."""
+def _trailing_comments(table: Table) -> list[Any]:
+    """Return the comments and blank lines after the last value of a table."""
     items = list(table.value.body)
     last = max((place for place, (key, _) in enumerate(items) if key is not None), default=-1)
     return [item for _, item in items[last + 1 :]]

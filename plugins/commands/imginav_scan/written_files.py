@@ -57,7 +57,7 @@ class Proposal:
 
     @property
     def site(self) -> str:
-        """The site file, with what stands in it already."""
+        """The text of the site file, including what it already contains."""
         comments = (
             f"Written by `imginav scan`, which looked at {_one_line(self.survey.folder)}.",
             "Paths are relative to the working folder of the command.",
@@ -90,19 +90,19 @@ class Proposal:
 
 
 def refuse_existing(proposal_files: tuple[Path, ...]) -> None:
-    """Raise UserError where a file is there already, with the names of all; of a site file, where it names a data set.
+    """Raise UserError if any of the files already exists, naming all that do.
 
-    A site file that cannot be read is refused as well.
+    A site file counts only if it has a table `[data]`, or if it cannot be read.
     """
     existing = [
-        f"{path} with a table [data]" if path.name == SITE else str(path)
+        f"{path} with [data]" if path.name == SITE else str(path)
         for path in proposal_files
         if (has_data(path) if path.name == SITE else path.exists())
     ]
     if existing:
         raise UserError(
             f"{', '.join(existing)} {'is' if len(existing) == 1 else 'are'} there already; write elsewhere with --to "
-            "FOLDER, or over what is there with --force"
+            "FOLDER, or overwrite with --force"
         )
 
 

@@ -34,7 +34,7 @@ PAGE = "report.html"
 CURVES = "curves.png"
 
 FIGURE = "figure-"
-"""Begins the id of a row of the table of figures; the name of the metric follows."""
+"""Prefix of the ids of the rows in the table of metrics; the name of the metric follows."""
 
 MOST_SAMPLE_PICTURES = 24
 """In the page, evenly chosen of those in the folder."""
@@ -59,7 +59,7 @@ class Tile:
     name: str
     value: str
     below: str
-    section: str = ""  # id of the part of the page that defines it, if it is there
+    section: str = ""  # id of the element that defines it; empty if the page has none
 
 
 @frozen(kw_only=True)
@@ -208,7 +208,7 @@ def _tiles_of_quality(evaluation: EvaluationResult) -> list[Tile]:
 
 
 def _by_type(evaluation: EvaluationResult, name: str) -> str:
-    """Return a metric of each type of layout; nothing where there is one type only."""
+    """Return a metric for each type of layout as text; empty if there is only one type."""
     by_type = evaluation.reconstruction.by_type
     values = [f"{kind} {figure(metrics[name], 4)}" for kind, metrics in by_type.items() if name in metrics]
     return ", ".join(values) if len(by_type) > 1 else ""

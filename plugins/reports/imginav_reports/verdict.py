@@ -36,10 +36,10 @@ NOTHING_WEAK = 0.99
 """IoU and recall from which on nothing counts as weak."""
 
 MOST_NAMED = 3
-"""How many of the classes that were not learned at all are named."""
+"""Upper bound on the classes with an IoU of 0 that are named."""
 
 NAME_FILES = ("--plugin", "--site")
-"""Options that name files to load, without which a run cannot be trained again."""
+"""Options of `imginav run` whose files are needed to train the run again."""
 
 SLOWER, LONGER = 3, 2
 """By how much the suggested commands lower the learning rate and raise the number of epochs."""
@@ -146,7 +146,7 @@ def _weak_points(evaluation: EvaluationResult) -> Iterator[tuple[float, str, str
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Return names in a sentence, the first few of them."""
+    """Return several names as part of a sentence, shortened if there are many."""
     more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
     *others, last = [*names[:MOST_NAMED], *more]
     return f"{', '.join(others)} and {last}"
@@ -167,7 +167,7 @@ def next_steps(
         yield from _steps_of_training(evaluation, run)
         yield from _steps_of_use(evaluation, folder, run, earlier)
         if _is_trial(run) and _was_on_a_cpu(run):
-            yield NextStep(command=_run_command(run, "--full"), purpose="trains at full scale, for hours on a CPU")
+            yield NextStep(command=_run_command(run, "--full"), purpose="trains at full scale; takes hours on a CPU")
 
 
 def _steps_of_use(
@@ -193,7 +193,7 @@ def _steps_of_use(
 
 
 def _is_trial(run: SavedRun) -> bool:
-    """Whether a run is a trial of a phase that can be trained at full scale."""
+    """Whether a run is a trial of a phase that can be run at full scale."""
     return run.resolution is not None and run.resolution.scale == "trial" and run.resolution.source.endswith(".toml")
 
 
@@ -215,7 +215,7 @@ def _steps_of_training(evaluation: EvaluationResult, run: SavedRun) -> Iterator[
     if _is_one_of_a_sweep(run):
         return
     if _is_trial(run) and run.values.get("data.type") == "procedural":
-        yield NextStep(command="imginav scan FOLDER", purpose="makes a folder of your own images ready for training")
+        yield NextStep(command="imginav scan FOLDER", purpose="prepares a folder of your own images for training")
     better = _times_better_than_blank(evaluation)
     still_improving = evaluation.best_epoch == evaluation.epochs
     name = evaluation.experiment
@@ -235,7 +235,7 @@ def _steps_of_training(evaluation: EvaluationResult, run: SavedRun) -> Iterator[
 
 
 def _run_command(run: SavedRun, *options: str, name: str = "", changes: tuple[str, ...] = ()) -> str:
-    """Return the command that trains a run's phase with what its own command line said, and some changes."""
+    """Return the command that repeats a run with the options it was started with, and some changes."""
     origins = run.resolution.by_key if run.resolution else {}
     source = run.resolution.source if run.resolution else ""
     typed = {key: run.values[key] for key, origin in origins.items() if origin.startswith("--") and key in run.values}
@@ -253,7 +253,7 @@ def _run_command(run: SavedRun, *options: str, name: str = "", changes: tuple[st
 
 
 def _files_named(run: SavedRun) -> list[str]:
-    """Return the options by which the command that trained a run has named files to load."""
+    """Return the `--plugin` and `--site` options of the command that trained a run."""
     environment = load_environment(run.folder / ENVIRONMENT)
     words = iter(shlex.split(environment.command) if environment else [])
     found = []

@@ -148,7 +148,7 @@ def test_nothing_is_written_over_unless_forced_and_nothing_at_all_in_a_dry_run(f
     scan(ScanRequest(folder=plans, to=Path(), dry_run=True))
     assert sorted(path.name for path in Path().iterdir()) == ["plans"]
     Path("imginav.toml").write_text("[data]\n")
-    with pytest.raises(UserError, match=r"^imginav.toml with a table \[data\] is there already; write elsewhere"):
+    with pytest.raises(UserError, match=r"^imginav.toml with \[data\] is there already; write elsewhere"):
         scanned(plans)
     assert Path("imginav.toml").read_text() == "[data]\n"
     assert scanned(plans, force=True)["type"] == "folder"
@@ -195,8 +195,8 @@ def test_forced_the_table_of_the_data_set_alone_is_replaced(folder: Callable[...
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("data.type = 'layouts'\n", "imginav.toml: its data set is not one table [data], which could be replaced"),
-        ("[data]\ntype = 'layouts'\n[machine]\n[data.filters]\na = 1\n", "imginav.toml: its data set is not one"),
+        ("data.type = 'layouts'\n", "imginav.toml: the data set is not written as one table [data], so it cannot"),
+        ("[data]\ntype = 'layouts'\n[machine]\n[data.filters]\na = 1\n", "imginav.toml: the data set is not written"),
         ("[data\n", "imginav.toml: is not valid TOML"),
     ],
 )
