@@ -6,11 +6,12 @@ from pathlib import Path
 
 from attrs import frozen
 
+from imginav.manifest.site import SITE_FILE
 from imginav_scan.contact_sheet import write_sheet
 from imginav_scan.palette_proposal import propose_palette
 from imginav_scan.summary import print_summary
 from imginav_scan.survey import excluded_by_default, survey
-from imginav_scan.written_files import LIST, SHEET, SITE, Proposal, refuse_existing, write_files
+from imginav_scan.written_files import LIST, SHEET, Proposal, refuse_existing, write_files
 
 
 @frozen(kw_only=True)
@@ -31,7 +32,7 @@ def scan(request: ScanRequest) -> Proposal:
     refuses one.
     """
     if not (request.force or request.dry_run):  # what is written in any case; said before minutes are spent
-        refuse_existing(tuple(request.to / name for name in (LIST, SHEET, SITE)))
+        refuse_existing(tuple(request.to / name for name in (LIST, SHEET, SITE_FILE)))
     exclude = (*request.exclude, *excluded_by_default(request.folder, request.to, SHEET))
     found = survey(request.folder, exclude)
     proposal = Proposal(survey=found, palette=propose_palette(found), to=request.to, exclude=exclude)

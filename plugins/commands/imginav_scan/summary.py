@@ -12,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from imginav.errors import in_one_line
+from imginav.manifest.site import SITE_FILE
 from imginav_datasets.colours import hex_of
 from imginav_scan.palette_proposal import WELL_COVERED
-from imginav_scan.written_files import SITE, Proposal
+from imginav_scan.written_files import Proposal
 
 WIDTH = 120
 """Columns where there is no terminal."""
@@ -125,7 +126,7 @@ def _verdict(proposal: Proposal) -> list[str]:
 
 def _next(proposal: Proposal, *, gpu: bool) -> list[str]:
     phase = "1.5" if proposal.palette.flat else "rgb/1.5"
-    site = "" if str(proposal.to) == "." else f" --site {shlex.quote(str(proposal.to / SITE))}"
+    site = "" if str(proposal.to) == "." else f" --site {shlex.quote(str(proposal.to / SITE_FILE))}"
     trial = "" if gpu else " --trial"
     lines = ["", f"next: imginav run {phase} --name own{trial}{site}"]
     if not gpu:

@@ -11,6 +11,7 @@ from attrs import frozen
 
 from imginav.errors import UserError
 from imginav.files import write_text
+from imginav.manifest.site import SITE_FILE
 from imginav_datasets.colours import hex_of
 from imginav_datasets.palette_file import write_palette
 from imginav_evaluation.csv_files import write_rows
@@ -18,7 +19,7 @@ from imginav_scan.palette_proposal import PaletteProposal
 from imginav_scan.site_file import has_data, site_text
 from imginav_scan.survey import Survey
 
-LIST, PALETTE_FILE, SHEET, SITE = "layouts.csv", "palette.toml", "contact_sheet.png", "imginav.toml"
+LIST, PALETTE_FILE, SHEET = "layouts.csv", "palette.toml", "contact_sheet.png"
 
 DEFAULT_SIZE, LEAST_SIZE, SIZE_STEP = 512, 128, 64
 """data.image_size of the phases; the smallest that is proposed, which the crops of a trial fit into; its steps."""
@@ -46,7 +47,7 @@ class Proposal:
     @property
     def files(self) -> tuple[Path, ...]:
         """The files to write, the site file last."""
-        names = (LIST, *((PALETTE_FILE,) if self.own_palette else ()), SHEET, SITE)
+        names = (LIST, *((PALETTE_FILE,) if self.own_palette else ()), SHEET, SITE_FILE)
         return tuple(self.to / name for name in names)
 
     @property
@@ -62,7 +63,7 @@ class Proposal:
             f"Written by `imginav scan`, which looked at {_one_line(self.survey.folder)}.",
             "Paths are relative to the working folder of the command.",
         )
-        return site_text(self.to / SITE, self._data, comments)
+        return site_text(self.to / SITE_FILE, self._data, comments)
 
     @property
     def _data(self) -> dict[str, Any]:
@@ -95,9 +96,9 @@ def refuse_existing(proposal_files: tuple[Path, ...]) -> None:
     A site file counts only if it has a table `[data]`, or if it cannot be read.
     """
     existing = [
-        f"{path} with [data]" if path.name == SITE else str(path)
+        f"{path} with [data]" if path.name == SITE_FILE.name else str(path)
         for path in proposal_files
-        if (has_data(path) if path.name == SITE else path.exists())
+        if (has_data(path) if path.name == SITE_FILE.name else path.exists())
     ]
     if existing:
         raise UserError(
@@ -117,7 +118,7 @@ def write_files(proposal: Proposal, site: str) -> None:
             "Rename classes as you like; their order is that of the class indices.",
             [f"{hex_of(c.colour)}, {c.share:.2%} of the pixels" for c in proposal.palette.classes],
         )
-    write_text(proposal.to / SITE, site)
+    write_text(proposal.to / SITE_FILE, site)
 
 
 def _rows(proposal: Proposal) -> Iterator[dict[str, Any]]:
