@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 CORE = ROOT / "core" / "imginav"
 SOURCES = sorted(path for folder in ("core", "plugins") for path in (ROOT / folder).rglob("*.py"))
 
-CORE_LINES = 10_400
+CORE_LINES = 10_900
 FILE_LINES = 400
 FUNCTION_LINES = 60
 

@@ -158,8 +158,13 @@ def crop(sample: Sample, side: int, top: float, left: float) -> Sample:
     `top` and `left`, from 0 to less than 1, say which of the places that there are for it, downwards and to the right.
     """
     height, width = next(array.shape[:2] for array in sample.values() if array.ndim >= 2)
-    y, x = int(top * (height - side + 1)), int(left * (width - side + 1))
+    y, x = corner(height, width, side, top, left)
     return {name: array[y : y + side, x : x + side] if array.ndim >= 2 else array for name, array in sample.items()}
+
+
+def corner(height: int, width: int, side: int, top: float, left: float) -> tuple[int, int]:
+    """Return the row and the column of the first pixel of the square that `top` and `left` place, see `crop`."""
+    return int(top * (height - side + 1)), int(left * (width - side + 1))
 
 
 def turn(sample: Sample, symmetry: int) -> Sample:

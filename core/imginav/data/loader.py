@@ -21,15 +21,21 @@ from imginav.data.batches import (
     rgb_of,
     stack,
 )
+from imginav.data.device_layouts import DeviceLayouts
 from imginav.errors import UserError
 from imginav.manifest.fingerprints import DataFingerprint, LayoutsFingerprint, SplitFingerprint, sha256_of_lines
 from imginav.manifest.tables import Train
 from imginav.plugin.components import Dataset, LayoutSource, Sample
 from imginav.processes.distributed import ALONE, World
 from imginav.seeds import Seeds
+from imginav.terminal import show_progress
 
 MOST_DRAWS = 50_000_000
 """Of an epoch: their order, places and turns take 1.6 GB."""
+
+
+LARGEST_SHARE = 0.5
+"""Of a GPU's free memory, that all layouts may take together: the rest is for the network and what it computes."""
 
 
 @frozen
@@ -147,7 +153,39 @@ class Data:
         self._workers = workers
         self._train = loader(self._reader, self._order, workers=workers)
         batches = in_order(self.split.validation, self.whole_batch_size)
-        self._validation = loader(self._reader, batches[world.rank :: world.size], workers=workers)
+        self._validation_order = batches[world.rank :: world.size]
+        self._validation = loader(self._reader, self._validation_order, workers=workers)
+        self._on_device: DeviceLayouts | None = None  # none: each batch is read when it is needed
+
+    def keep_on_device(self, device: torch.device, where: Literal["auto", "device"]) -> None:
+        """Read the layouts that are trained on and that validate now, and keep them on a device as bytes.
+
+        The batches stay the same. With `auto` it is done on a GPU that keeps half of its memory free with them. Raises
+        UserError for a layout that cannot be read, as training would, and where they have to fit and do not.
+        """
+        indices = list(dict.fromkeys((*self.split.train, *self.split.validation)))
+        if where == "auto" and not self._fit(len(indices), device):
+            return
+        reading = loader(self._reader, in_order(indices, 1), workers=self._workers)
+        shown = show_progress(reading, f"layouts to {device.type}", len(indices))
+        try:
+            self._on_device = DeviceLayouts(
+                self._readable(shown, all_of_it=self._alone), len(indices), self.source.spec.palette, device
+            )
+        except torch.OutOfMemoryError as error:
+            if where == "device":
+                raise UserError(
+                    f"machine.layouts = 'device': {len(indices):,} layouts do not fit into the memory of {device}; "
+                    "take 'auto' or 'host'"
+                ) from error
+
+    def _fit(self, layouts: int, device: torch.device) -> bool:
+        """Whether so many layouts as the first one leave half of a GPU's free memory to what trains on them."""
+        if device.type != "cuda":
+            return False
+        samples, _ = first_samples(self.source, self.split.train, 1)
+        needed = layouts * sum(array.nbytes for sample in samples for array in sample.values())
+        return needed <= LARGEST_SHARE * torch.cuda.mem_get_info(device)[0]
 
     @property
     def steps_per_epoch(self) -> int:
@@ -167,7 +205,8 @@ class Data:
         # What is left of an epoch may well be unreadable as a whole: an unbroken run would have gone on after it.
         # Of the batches of several processes, others may have been read elsewhere.
         all_of_it = self._alone and start == 0
-        return (loaded.layouts for loaded in self._readable(self._train, all_of_it=all_of_it))
+        batches = map(self._on_device.batch, self._order) if self._on_device else self._train
+        return (loaded.layouts for loaded in self._readable(batches, all_of_it=all_of_it))
 
     def blank(self) -> dict[str, Tensor]:
         """Return a batch of bytes of one black image, of the size that is trained on."""
@@ -182,7 +221,8 @@ class Data:
 
         What cannot be read is treated as in training.
         """
-        readable = self._readable(self._validation, all_of_it=self._alone)
+        batches = map(self._on_device.batch, self._validation_order) if self._on_device else self._validation
+        readable = self._readable(batches, all_of_it=self._alone)
         return (loaded.layouts for loaded in readable if loaded.layouts)
 
     def whole_batches(self, indices: Sequence[int]) -> Iterator[Loaded]:
@@ -243,6 +283,7 @@ class Data:
         Left to the end of the program, torch would wait five seconds for each of them.
         """
         del self._train, self._validation
+        self._on_device = None
 
 
 def first_samples(source: LayoutSource, indices: Sequence[int], count: int) -> tuple[list[Sample], list[Unreadable]]:

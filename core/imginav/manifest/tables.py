@@ -127,6 +127,9 @@ class Machine:
         default=1, validator=from_to(1, MOST_OF_A_BATCH)
     )  # parts in which a batch is computed, to save memory
     workers: int | Literal["auto"] = "auto"  # processes that load data; auto: none on a CPU, up to 8 beside a GPU
+    layouts: Literal["auto", "device", "host"] = (
+        "auto"  # where they are kept while training; auto: as bytes on the GPU where half of its memory stays free
+    )
     threads: int | None = field(default=None, validator=from_to(1, 1024))  # of the CPU; none: as many as torch takes
     cache: Path | Literal[False] = Path(
         "outputs/cache"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypeAlias, cast
 
 import torch
@@ -10,7 +10,7 @@ from attrs import frozen
 from torch import Tensor, nn
 
 from imginav.errors import UserError
-from imginav.plugin.components import Dataset, Decoder, Encoder
+from imginav.plugin.components import Dataset, Decoder, Encoder, TrainsForOutputs
 from imginav.plugin.data_spec import DataSpec
 from imginav.seeds import Seeds
 
@@ -48,6 +48,12 @@ class Autoencoder(nn.Module):
         self.decoder = decoder
         self.variational = variational
         self.output_names = (*heads, *LATENT_OUTPUTS[: 3 if variational else 1])
+
+    def train_for(self, outputs: Collection[str]) -> None:
+        """Tell the heads which outputs are read in training, so that they need not compute the others then."""
+        for module in self.decoder.modules():
+            if isinstance(module, TrainsForOutputs):
+                module.train_for(outputs)
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the latents (N, C, h, w) of images (N, 3, H, W) in [-1, 1]; of a variational encoder the mean."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from imginav.pixels import psnr_db, to_bytes, to_floats
     from imginav.plugin.checkpoint import Checkpoint, load_checkpoint
     from imginav.plugin.commands import Commands
-    from imginav.plugin.components import MOST_LAYOUTS, LossFunction, Sample
+    from imginav.plugin.components import MOST_LAYOUTS, LossFunction, Sample, TrainsForOutputs
     from imginav.plugin.file_plugins import use_files
     from imginav.plugin.heads import Heads
     from imginav.plugin.palette import UNMATCHED, Palette
@@ -85,6 +85,7 @@ __all__ = [
     "Sample",
     "TrainingData",
     "TrainingRun",
+    "TrainsForOutputs",
     "above",
     "answer",
     "apart",
@@ -133,7 +134,7 @@ _MODULES = {
     "imginav.pixels": "psnr_db to_bytes to_floats",
     "imginav.plugin.checkpoint": "Checkpoint load_checkpoint",
     "imginav.plugin.commands": "Commands",
-    "imginav.plugin.components": "MOST_LAYOUTS LossFunction Sample",
+    "imginav.plugin.components": "MOST_LAYOUTS LossFunction Sample TrainsForOutputs",
     "imginav.plugin.file_plugins": "use_files",
     "imginav.plugin.heads": "Heads",
     "imginav.plugin.palette": "UNMATCHED Palette",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 from attrs import field, frozen
 
@@ -180,8 +180,16 @@ class Head(Component):
         """Return a module from features (N, in_channels, H / patch, W / patch) to the output of this head.
 
         `patch` is the side in pixels of what one feature stands for; 1 where the features have the image's size. A
-        head of several outputs gives a dictionary of them, by the names of `outputs`.
+        head of several outputs gives a dictionary of them, by the names of `outputs`; see also `TrainsForOutputs`.
         """
+
+
+@runtime_checkable
+class TrainsForOutputs(Protocol):
+    """A module of a decoder that may leave out outputs which no loss reads, while it is in training mode."""
+
+    def train_for(self, outputs: Collection[str]) -> None:
+        """Take the names of the outputs that losses read; called once, before the training."""
 
 
 @frozen(kw_only=True)

@@ -20,6 +20,7 @@ from imginav.plugin.hookspecs import hookimpl
 from imginav.plugin.plugin_faults import plugin_faults_named
 from imginav.plugin.registry import InstalledHooks, installed
 from imginav.plugin.validators import seconds_of
+from imginav.processes.allocator import keep_freed_memory
 from imginav.processes.distributed import ALONE, World
 from imginav.processes.stop_request import Interrupted, StopRequest
 from imginav.runs.evaluation_result import EvaluationResult, load_evaluation
@@ -147,6 +148,7 @@ def follow_experiment(resolved: ResolvedManifest, world: World, stop_request: St
 
 def _begin(resolved: ResolvedManifest, stop_request: StopRequest, world: World) -> None:
     """Keep to the time limit, and refuse to begin where ranks would train different things."""
+    keep_freed_memory()
     if limit := resolved.manifest.train.time_limit:
         stop_request.limit(seconds_of(limit))
     refuse_other_manifests(resolved, world)

@@ -52,6 +52,7 @@ def assemble(
     noted = source.check_pixels() if trains else ""
     model = build_model(manifest, source.spec)
     objective = Objective(manifest.losses, model.output_names, source.spec.targets)
+    model.train_for(objective.outputs)
     split = everything(source) if whole else split_as(source, manifest.train)
     epochs = manifest.train.epochs if trains else 0
     steps = epochs * steps_per_epoch(len(split.train), manifest.data, manifest.train)
@@ -74,6 +75,8 @@ def assemble(
         log(f"note: {noted}")
     if prepared:
         source.prepare(manifest.machine.cache or None, log)
+        if trains and manifest.machine.layouts != "host":
+            data.keep_on_device(device.device, manifest.machine.layouts)
     return Assembly(model=model, objective=objective, data=data, device=device, steps=steps)
 
 

@@ -15,7 +15,10 @@ from imginav.training.metric_definitions import TOTAL, loss_columns
 
 
 class Objective:
-    """The losses of a run by name; a call gives each unweighted term and their weighted sum."""
+    """The losses of a run by name; a call gives each unweighted term and their weighted sum.
+
+    `outputs` are the names of the model's outputs that they read.
+    """
 
     def __init__(self, losses: Mapping[str, Loss], outputs: Iterable[str], targets: Iterable[str]) -> None:
         """Build the losses; raises UserError for one that reads an output or a target that does not exist."""
@@ -25,7 +28,7 @@ class Objective:
         if TOTAL in losses:
             raise UserError(f"losses.{TOTAL}: the name {TOTAL!r} is kept for the sum of all losses; choose another")
         self.weights = {name: loss.weight for name, loss in losses.items()}
-        self._read = tuple(dict.fromkeys(name for loss in losses.values() for name in loss.required_outputs()))
+        self.outputs = tuple(dict.fromkeys(name for loss in losses.values() for name in loss.required_outputs()))
         self._functions: dict[str, LossFunction] = {}
         for name, loss in losses.items():
             with _named(name):
@@ -49,7 +52,7 @@ class Objective:
 
     def nothing(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return terms of no layout at all: zeros whose gradients, zeros as well, go where those of the losses go."""
-        zero = torch.stack([outputs[name].float().sum() * 0.0 for name in self._read]).sum()
+        zero = torch.stack([outputs[name].float().sum() * 0.0 for name in self.outputs]).sum()
         return {**dict.fromkeys(self._functions, zero), TOTAL: zero}
 
     def columns(self, terms: Mapping[str, float], part: str) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal
 
 import torch
@@ -65,11 +66,18 @@ class PaletteHeadModule(nn.Module):
         super().__init__()
         self.logits = logits
         self._always_mean = always_mean
+        self._trains_colours = True
         # They are the data set's, not the network's: no weight, and not in its checkpoints.
         self.register_buffer("colours", colours, persistent=False)
 
+    def train_for(self, outputs: Collection[str]) -> None:
+        """Mix no colours in training where no loss reads them: the mean of colours costs a tenth of a step."""
+        self._trains_colours = "rgb" in outputs
+
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         logits = self.logits(features)
+        if self.training and not self._trains_colours:
+            return {"segmentation": logits}
         mean = self.training or self._always_mean
         return {
             "rgb": self._mean_colour(logits) if mean else self._likeliest_colour(logits),

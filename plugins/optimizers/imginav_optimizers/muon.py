@@ -11,6 +11,7 @@ from torch import nn
 
 from imginav import Optimizer
 from imginav.plugin import at_least, between
+from imginav_optimizers.stacked_muon import StackedMuon
 
 
 @frozen(kw_only=True)
@@ -35,20 +36,15 @@ class Muon(Optimizer):
 
 
 class MuonWithAdamW(torch.optim.Optimizer):
-    """torch's Muon and AdamW as one optimizer to whatever schedules, scales or saves it.
-
-    torch's Muon takes matrices only, so each kernel is lent to it as one.
-    """
+    """Muon and AdamW as one optimizer to whatever schedules, scales or saves it."""
 
     def __init__(self, kernels: list[nn.Parameter], others: list[nn.Parameter], config: Muon) -> None:
         groups: list[dict[str, Any]] = []
-        self._kernels = kernels
-        self._matrices = [nn.Parameter(kernel.detach().flatten(1)) for kernel in kernels]
         self._inner: dict[str, torch.optim.Optimizer] = {}
         if kernels:
             groups.append({"params": kernels, "lr": config.learning_rate})
-            self._inner["muon"] = torch.optim.Muon(
-                self._matrices, lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
+            self._inner["muon"] = StackedMuon(
+                kernels, lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
             )
         if others:
             groups.append({"params": others, "lr": config.adamw_learning_rate})
@@ -62,16 +58,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # it has no loss
         for group, optimizer in zip(self.param_groups, self._inner.values(), strict=True):
             optimizer.param_groups[0]["lr"] = group["lr"]
-        for kernel, matrix in zip(self._kernels, self._matrices, strict=True):
-            # In this order whatever the memory format is, so that a checkpoint's momentum fits on every device.
-            matrix.data = kernel.detach().flatten(1)
-            matrix.grad = None if kernel.grad is None else kernel.grad.flatten(1)
-        for optimizer in self._inner.values():
             optimizer.step()
-        for kernel, matrix in zip(self._kernels, self._matrices, strict=True):
-            if matrix.data_ptr() != kernel.data_ptr():  # the memory format made a copy of it
-                kernel.copy_(matrix.view_as(kernel))
-            matrix.grad = None
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {name: optimizer.state_dict() for name, optimizer in self._inner.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
 import pytest
 import torch
@@ -13,6 +15,7 @@ from imginav.model.autoencoder import build_autoencoder
 from imginav.pixels import to_bytes
 from imginav.plugin.palette import UNMATCHED, Palette
 from imginav.seeds import Seeds
+from imginav.training.trainer import Trainer
 from imginav_decoders import ConvDecoder
 from imginav_encoders import ConvEncoder
 from imginav_heads import PaletteHead, RgbHead
@@ -160,3 +163,23 @@ def test_the_mean_colour_lies_within_the_range_of_pixels(head: PaletteHeadModule
     assert image.min() >= -1
     assert image.max() <= 1
     assert F.mse_loss(image, image.round()) > 1e-4
+
+
+def test_colours_that_no_loss_reads_are_not_mixed_in_training(head: PaletteHeadModule) -> None:
+    head.train_for(("segmentation", "latent"))
+    assert head(features()).keys() == {"segmentation"}
+    assert head.eval()(features()).keys() == {"rgb", "segmentation"}
+    head.train().train_for(("rgb",))
+    assert head(features()).keys() == {"rgb", "segmentation"}
+
+
+@pytest.mark.parametrize(("losses", "trained"), [({}, False), ({"losses.mse": "{}"}, True)])
+def test_a_trainer_tells_it_what_losses_read(
+    losses: dict[str, str], trained: bool, make_trainer: Callable[..., Trainer]
+) -> None:
+    settings = {"losses.mse": "false", "decoder.heads.rgb": "false", "decoder.heads.segmentation": "false"}
+    settings |= {"decoder.heads.palette": "{}", **losses}
+    trainer = make_trainer(*(f"{key}={value}" for key, value in settings.items()))
+    outputs = trainer.model.train()(torch.zeros(1, 3, 32, 32))
+    assert ("rgb" in outputs) is trained
+    assert trainer.validate()["val_mse"] > 0

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from imginav_optimizers import Muon
 from imginav_optimizers.muon import MuonWithAdamW
+from imginav_optimizers.stacked_muon import NEWTON_SCHULZ, StackedMuon, orthogonal, orthogonal_directions
+
+
+class Calls(TorchDispatchMode):
+    """Counts what torch is asked to compute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if str(function).split(".")[1] in ("bmm", "baddbmm", "cat", "stack", "div", "add_", "linalg_vector_norm"):
+            self.names[str(function)] += 1
+        return function(*args, **(kwargs or {}))
 
 
 def network(memory_format: torch.memory_format = torch.contiguous_format) -> nn.Sequential:
@@ -36,10 +53,12 @@ def weights(model: nn.Module) -> list[Tensor]:
 
 
 def test_a_kernel_moves_as_torchs_muon_moves_its_matrix() -> None:
+    """But for the rounding of bf16, in which torch makes it orthogonal."""
     model = network()
     matrix = nn.Parameter(model[0].weight.detach().flatten(1).clone())
     alone = torch.optim.Muon([matrix], lr=0.1, momentum=0.9, weight_decay=0.02)
     optimizer = Muon(learning_rate=0.1, momentum=0.9, weight_decay=0.02).build(model)
+    start = matrix.detach().clone()
     for seed in range(3):
         torch.manual_seed(seed)
         optimizer.zero_grad()
@@ -47,7 +66,69 @@ def test_a_kernel_moves_as_torchs_muon_moves_its_matrix() -> None:
         matrix.grad = model[0].weight.grad.flatten(1).clone()
         alone.step()
         optimizer.step()
-        torch.testing.assert_close(model[0].weight.flatten(1), matrix)
+    moved, expected = model[0].weight.detach().flatten(1) - start, matrix.detach() - start
+    assert (moved - expected).norm() < 0.02 * expected.norm()
+
+
+def in_double(matrix: Tensor) -> Tensor:
+    """Return what five Newton-Schulz steps make of a matrix's singular values, of which they are polynomials."""
+    left, values, right = torch.linalg.svd(matrix.double() / matrix.double().norm(), full_matrices=False)
+    a, b, c = NEWTON_SCHULZ
+    for _ in range(5):
+        values = a * values + b * values**3 + c * values**5
+    return (left * values) @ right
+
+
+@pytest.mark.parametrize("smallest", [1.0, 1e-2, 1e-4, 1e-6, 0.0])
+def test_small_singular_values_come_out_as_they_should(smallest: float) -> None:
+    torch.manual_seed(0)
+    matrices = [torch.randn(16, 3) @ torch.randn(3, 40) + smallest * torch.randn(16, 40) for _ in range(3)]
+    for actual, matrix in zip(orthogonal(matrices), matrices, strict=True):
+        expected = in_double(matrix)
+        assert (actual - expected).norm() < 1e-3 * expected.norm()
+
+
+def test_matrices_of_all_shapes_are_made_orthogonal_together_as_each_alone() -> None:
+    torch.manual_seed(0)
+    matrices = [torch.randn(shape) for shape in [(8, 20), (4, 6), (8, 9), (4, 6), (8, 20), (1, 1)]]
+    together = orthogonal(matrices)
+    for actual, matrix in zip(together, matrices, strict=True):
+        torch.testing.assert_close(actual, orthogonal([matrix])[0])
+
+
+def test_a_tall_matrix_steps_as_torchs_muon_lets_it() -> None:
+    torch.manual_seed(0)
+    tall = torch.randn(48, 12)
+    (update,) = orthogonal_directions([tall])
+    torch.testing.assert_close(update, 2 * orthogonal([tall.T])[0].T)
+
+
+def test_more_layers_of_the_same_shapes_take_no_more_calls_to_make_orthogonal() -> None:
+    def calls(layers: int) -> Counter[str]:
+        matrices = [torch.randn(8, 20) for _ in range(layers)]
+        with Calls() as seen:
+            orthogonal(matrices)
+        return seen.names
+
+    assert calls(20) == calls(2)
+    assert calls(2)["aten.bmm.default"] < 20
+
+
+def test_a_checkpoint_of_torchs_muon_goes_on() -> None:
+    model = network()
+    kernels = [p for p in model.parameters() if p.dim() == 4]
+    train(model, Muon().build(model), 2)
+    matrices = [nn.Parameter(kernel.detach().flatten(1)) for kernel in kernels]
+    before = torch.optim.Muon(matrices)
+    for matrix, kernel in zip(matrices, kernels, strict=True):
+        matrix.grad = kernel.grad.flatten(1)
+    before.step()
+    optimizer = StackedMuon(kernels, lr=0.1, momentum=0.95, weight_decay=0.0)
+    optimizer.load_state_dict(before.state_dict())
+    for matrix, kernel in zip(matrices, kernels, strict=True):
+        momentum = optimizer.state[kernel]["momentum_buffer"]
+        torch.testing.assert_close(momentum, before.state[matrix]["momentum_buffer"].view_as(kernel))
+    optimizer.step()
 
 
 def test_biases_and_norms_move_as_torchs_adamw_moves_them() -> None:
