@@ -244,5 +244,15 @@ def test_the_way_from_the_command_line_to_the_loop_and_to_backward_is_short(
     settings = [*SMALL, "data.type=layouts", f"data.manifest={layouts}"]
     assert cli.main(["run", str(PHASE), *(part for s in settings for part in ("--set", s))]) == 130
     way = stacks[0][stacks[0].index("main") :]
-    assert way == ["main", "run", "run_experiment", "fit", "_train_epoch", "train_step", "backward"]
+    assert way == [
+        "main",
+        "run",
+        "run_experiment",
+        "fit",
+        "_train_epoch",
+        "train_step",
+        "compute",
+        "_run_backward",
+        "backward",
+    ]
     assert "interrupted" in capsys.readouterr().err

@@ -123,6 +123,7 @@ class Machine:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 where the device computes in it, else fp32
     channels_last: bool | Literal["auto"] = "auto"  # memory format; auto: on a CPU, and where it is compiled
     compile: bool | Literal["auto"] = "auto"  # torch.compile; auto: on a GPU, for runs of 3,000 steps and more
+    capture: bool = False  # whether steps are recorded as CUDA graphs: on one GPU, in bf16 and fp32
     accumulate: int = field(
         default=1, validator=from_to(1, MOST_OF_A_BATCH)
     )  # parts in which a batch is computed, to save memory

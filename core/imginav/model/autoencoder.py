@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeAlias, cast
 
 import torch
@@ -26,17 +26,21 @@ LATENT_OUTPUTS = ("latent", "mean", "log_variance")
 
 @frozen
 class LatentNoise:
-    """Draws for some rows of a batch: the same in whichever parts, and by whichever processes, it is computed."""
+    """Draws for the latents of a batch: the same in whichever parts, and by whichever processes, it is computed."""
 
     generator: torch.Generator
     seed: int
-    rows: slice
-    total: int  # of the whole batch
+    total: int  # layouts of the whole batch
 
-    def __call__(self, mean: Tensor) -> Tensor:
-        shape = self.total, *mean.shape[1:]
+    def draw(self, shape: Sequence[int]) -> Tensor:
+        """Return the draws (total, C, h, w) for latents of a shape (C, h, w)."""
         self.generator.manual_seed(self.seed)
-        return torch.randn(shape, generator=self.generator, device=mean.device, dtype=torch.float32)[self.rows]
+        device = self.generator.device
+        return torch.randn((self.total, *shape), generator=self.generator, device=device, dtype=torch.float32)
+
+    def of(self, rows: slice) -> Noise:
+        """Return what draws for some rows of the batch."""
+        return lambda mean: self.draw(mean.shape[1:])[rows]
 
 
 class Autoencoder(nn.Module):

@@ -39,6 +39,7 @@ class Device:
     workers: int  # processes that load data
     parts: int = 1  # in which a batch is computed, one after the other, to save memory
     compiled: bool = False  # whether networks are compiled
+    captures: bool = False  # whether the steps of a training are recorded as CUDA graphs
     world: World = ALONE  # the processes that compute together, each on a device of its own
 
     @property
@@ -130,7 +131,9 @@ def open_device(machine: Machine, steps: int = 0, world: World = ALONE) -> Devic
     # Measured (docs/performance.md): faster on a CPU and compiled, slower on a GPU as it stands.
     channels_last = device.type == "cpu" or compiled if machine.channels_last == "auto" else machine.channels_last
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    return Device(device, dtype, memory_format, workers, machine.accumulate, compiled, world)
+    # A scaler reads its scale at each step, and processes that train together wait for each other within it.
+    captures = machine.capture and device.type == "cuda" and world.size == 1 and dtype is not torch.float16
+    return Device(device, dtype, memory_format, workers, machine.accumulate, compiled, captures, world)
 
 
 @contextmanager

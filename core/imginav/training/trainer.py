@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from attrs import asdict, evolve, frozen
-from torch import Tensor, nn
+from torch import Tensor
 
 from imginav.data.batches import layouts_in
 from imginav.errors import UserError, refuse_old_name
 from imginav.manifest.tables import Train
-from imginav.model.autoencoder import LatentNoise
 from imginav.processes.distributed import ALONE, Shard, World
 from imginav.processes.stop_request import Interrupted, StopRequest
 from imginav.seeds import Seeds
@@ -22,6 +21,7 @@ from imginav.training import library_seeds
 from imginav.training.assembly import Assembly
 from imginav.training.best_epoch import BestEpoch
 from imginav.training.epoch_totals import EpochTotals
+from imginav.training.gradients import Gradients
 from imginav.training.metric_definitions import TOTAL, metric_columns
 from imginav.training.optimization import Optimization
 from imginav.training.run_hooks import RunHooks
@@ -74,8 +74,7 @@ class Trainer:
         self._settings = settings
         self._seeds = Seeds(settings.seed)
         self._trained_weights = TrainedWeights(self.model)
-        self._network: nn.Module = self.model  # as it is called to train
-        self._noise = torch.Generator(self.device.device)
+        self._gradients = Gradients(assembly, optimization, note=lambda text: self.notes.append(text))
         self._stop_request = StopRequest()
         self._training = False
         self._advanced = False  # whether this attempt has taken a step or finished an epoch
@@ -109,7 +108,7 @@ class Trainer:
 
     def connect(self) -> None:
         """Bring the gradients of all processes together in each step from now on."""
-        self._network = self.world.wrap(self.model, self.device.device, self._unreached)
+        self._gradients.connect(self.world)
 
     def stop(self, reason: str) -> None:
         """End the training after the epoch that runs; the reason is for people."""
@@ -189,23 +188,8 @@ class Trainer:
         """
         self._seed_libraries("step")
         shard = shard or Shard(0, len(batch["rgb"]))
-        seed = self._seeds.derive("noise", self.step)
-        parts = list(self.device.parts_of(batch))
-        means = {} if parts else self._dummy_step()
-        done = shard.start
-        for number, part in enumerate(parts, start=1):
-            rows = slice(done, done := done + len(part["rgb"]))
-            share = (rows.stop - rows.start) / shard.total
-            with self.world.no_sync(self._network, last=number == len(parts)):
-                with self.device.autocast():
-                    outputs = self._network(part["rgb"], LatentNoise(self._noise, seed, rows, shard.total))
-                terms = self.objective(outputs, part)
-                # The mean over the processes is to be the mean over the rows.
-                self.optimization.backward(terms[TOTAL] * (share * self.world.size))
-            means = {name: means.get(name, 0.0) + term.detach() * share for name, term in terms.items()}
-        means = self.world.all_reduce(means)
-        self.optimization.unscale()
-        self.gradient_norm = norm = self.optimization.gradient_norm()
+        means, norm = self._gradients.compute(batch, shard, self._seeds.derive("noise", self.step))
+        self.gradient_norm = norm
         if self._steps_per_check > 1:
             self._pending.append(PendingCheck(self.step + 1, self._batch_number, means, norm))
             if len(self._pending) == self._steps_per_check:
@@ -218,22 +202,6 @@ class Trainer:
         self.optimization.step()
         self.step += 1
         return means
-
-    def _dummy_step(self) -> dict[str, Tensor]:
-        """Take part in a step without a row of its batch: the others wait for the gradients of this process as well."""
-        with self.device.autocast():
-            outputs = self._network(self.device.images(self.data.blank()))
-        terms = self.objective.nothing(outputs)
-        self.optimization.backward(terms[TOTAL])
-        return {name: term.detach() for name, term in terms.items()}
-
-    def _unreached(self) -> list[Tensor]:
-        """Return the parameters that no loss reaches: a head may have none that reads it."""
-        with self.device.autocast():
-            outputs = self.model(self.device.images(self.data.blank()), torch.zeros_like)
-        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        gradients = torch.autograd.grad(self.objective.nothing(outputs)[TOTAL], parameters, allow_unused=True)
-        return [parameter for parameter, gradient in zip(parameters, gradients, strict=True) if gradient is None]
 
     def _seed_libraries(self, place: str) -> None:
         """Put the generators that plugins draw from (dropout) where they are at this place of any such run."""

@@ -153,7 +153,7 @@ class Poison:
 
         poisoned_loss.columns = loss.columns  # type: ignore[attr-defined]
         poisoned_loss.weights = loss.weights  # type: ignore[attr-defined]
-        trainer.objective = poisoned_loss  # type: ignore[assignment]
+        trainer.objective = trainer._gradients._objective = poisoned_loss  # type: ignore[assignment]
         trainer.optimization.backward = poisoned_backward  # type: ignore[method-assign]
 
 
