@@ -13,20 +13,10 @@ from imginav.manifest.tables import Machine
 from imginav.training.device import open_device
 from imginav_benches import Subject
 from imginav_benches.measuring import Scaled
+from imginav_benches.peers import PEERS, images_of, latents_of
 
 SIZES = {"cpu": 256, "cuda": 512}
 """Side of the images, by the type of the device: Stable Diffusion's takes half a minute for one of 512 on two cores."""
-
-STABLE_DIFFUSION = {
-    "block_out_channels": (128, 256, 512, 512),
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "layers_per_block": 2,
-    "latent_channels": 4,
-}
-"""As the models of that name come with it; the other two are so by default (TAESD, and DC-AE f32c32)."""
-
-PEERS = {"AutoencoderTiny": {}, "AutoencoderKL": STABLE_DIFFUSION, "AutoencoderDC": {}}
 
 HEAVY = ("AutoencoderKL", "AutoencoderDC")
 """Take seconds for an image on two cores."""
@@ -69,11 +59,11 @@ def test_beside(
         return one_pass
 
     with torch.no_grad(), device.autocast():
-        latents, peer_latents = model.encode(images), _latents(peer, images)
+        latents, peer_latents = model.encode(images), latents_of(peer, images)
     if operation == "encode":
-        ours, theirs = computed(model.encode, images), computed(lambda value: _latents(peer, value), images)
+        ours, theirs = computed(model.encode, images), computed(lambda value: latents_of(peer, value), images)
     else:
-        ours, theirs = computed(model.decode, latents), computed(lambda value: peer.decode(value).sample, peer_latents)
+        ours, theirs = computed(model.decode, latents), computed(lambda value: images_of(peer, value), peer_latents)
     channels, height, width = peer_latents.shape[1:]
     benchmark.extra_info |= {
         "operation": operation,
@@ -82,11 +72,3 @@ def test_beside(
         "peer_latent": (height, width, channels),
     }
     interleaved_briefly(ours, theirs, peer=type(peer).__name__)
-
-
-def _latents(peer: nn.Module, images: Tensor) -> Tensor:
-    """Return the latents as a diffusion model takes them; of a variational peer the means."""
-    encoded = peer.encode(images)
-    if hasattr(encoded, "latent_dist"):
-        return encoded.latent_dist.mean
-    return encoded.latents if hasattr(encoded, "latents") else encoded.latent
