@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -27,13 +27,16 @@ COLUMNS_AT_ONCE = 64
 """Of a layout that lies turned in memory, which are copied while their bytes are at hand."""
 
 
+Place: TypeAlias = tuple[float, float]
+"""Where a square lies, downwards and to the right, as shares from 0 to less than 1 of the places that there are."""
+
+
 class Draw(NamedTuple):
     """One layout of a batch, and what is drawn for it: whichever process reads it, it is the same."""
 
     layout: int  # its index
     crop: int | None = None  # side in pixels of the square that is cut out of it; none: it stays whole
-    top: float = 0.0  # where the square lies, as a share of the places that there are for it
-    left: float = 0.0
+    places: tuple[Place, ...] = ((0.0, 0.0),)  # where it may be cut, see `fullest`
     symmetry: int = 0  # see `turn`; 0: it stays as it is
 
 
@@ -64,13 +67,15 @@ class TrainingBatches:
     whole_batch_size: int  # of whole layouts in place of crops
     crop: int | None  # side in pixels; none: whole layouts
     crops: int  # of each layout in an epoch, or times that it is seen whole
+    candidates: int  # places for each crop
     crop_epochs: float  # how many epochs crop; those after them show whole layouts
     augment: bool
 
     def of(self, epoch: int, start: int = 0) -> Iterator[list[Draw]]:
         """Return the batches of an epoch from number `start` on; they count from 0."""
         order = torch.randperm(len(self.indices) * self.crops, generator=self.seeds.generator("shuffle", epoch))
-        places = torch.rand(len(order), 2, generator=self.seeds.generator("crop", epoch), dtype=torch.float64)
+        shape = len(order), self.candidates, 2
+        places = torch.rand(shape, generator=self.seeds.generator("crop", epoch), dtype=torch.float64)
         turns = torch.randint(SYMMETRIES, (len(order),), generator=self.seeds.generator("augment", epoch))
         crop = self.crop if epoch <= self.crop_epochs else None
         size = self.whole_batch_size if crop is None else self.batch_size
@@ -78,8 +83,13 @@ class TrainingBatches:
             part = slice(number * size, (number + 1) * size)
             drawn = zip(order[part].tolist(), places[part].tolist(), turns[part].tolist(), strict=True)
             yield [
-                Draw(self.indices[position % len(self.indices)], crop, top, left, symmetry if self.augment else 0)
-                for position, (top, left), symmetry in drawn
+                Draw(
+                    self.indices[position % len(self.indices)],
+                    crop,
+                    tuple((top, left) for top, left in candidates),
+                    symmetry if self.augment else 0,
+                )
+                for position, candidates, symmetry in drawn
             ]
 
 
@@ -125,7 +135,7 @@ class LayoutReader(TorchDataset[Loaded]):
                 unreadable.append(Unreadable(draw.layout, str(error)))
                 continue
             if draw.crop is not None:
-                sample = crop(sample, draw.crop, draw.top, draw.left)
+                sample = fullest([crop(sample, draw.crop, *place) for place in draw.places])
             indices.append(draw.layout)
             samples.append(turn(sample, draw.symmetry) if draw.symmetry else sample)
         return Loaded(indices, stack(samples, self._source.spec.palette) if samples else {}, unreadable)
@@ -165,6 +175,26 @@ def crop(sample: Sample, side: int, top: float, left: float) -> Sample:
 def corner(height: int, width: int, side: int, top: float, left: float) -> tuple[int, int]:
     """Return the row and the column of the first pixel of the square that `top` and `left` place, see `crop`."""
     return int(top * (height - side + 1)), int(left * (width - side + 1))
+
+
+def fullest(samples: Sequence[Sample]) -> Sample:
+    """Return the sample in which neighbouring pixels differ most often; of several, the first.
+
+    Of a drawn layout most is flat: what there is to learn lies where classes meet.
+    """
+    if len(samples) == 1:
+        return samples[0]
+    name = "segmentation" if "segmentation" in samples[0] else "rgb"
+    pixels = np.stack([sample[name] for sample in samples])
+    return samples[int(boundaries(torch.from_numpy(pixels)).argmax())]
+
+
+def boundaries(pixels: Tensor) -> Tensor:
+    """Return how many pairs of neighbours differ in each of some class maps (N, H, W) or images (N, H, W, 3)."""
+    below, beside = pixels[:, 1:] != pixels[:, :-1], pixels[:, :, 1:] != pixels[:, :, :-1]
+    if pixels.dim() == 4:
+        below, beside = below.any(dim=3), beside.any(dim=3)
+    return below.sum(dim=(1, 2)) + beside.sum(dim=(1, 2))
 
 
 def turn(sample: Sample, symmetry: int) -> Sample:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from imginav.data.batches import Draw, Loaded, Unreadable, corner
+from imginav.data.batches import Draw, Loaded, Place, Unreadable, boundaries, corner
 from imginav.plugin.palette import Palette
 
 
@@ -36,30 +36,48 @@ class DeviceLayouts:
 
     def _arrays(self, draws: Sequence[Draw]) -> dict[str, Tensor]:
         """Return what `stack` makes of these samples: of `rgb` and `colours` the one that it has."""
-        batch = {name: self._take(name, draws) for name in self._rows if name != "rgb"}
+        chosen = self._chosen(draws)
+        batch = {name: self._take(name, draws, chosen) for name in self._rows if name != "rgb"}
         coloured = [place for place, draw in enumerate(draws) if draw.layout in self._row.get("rgb", {})]
         if not coloured:
             return {**batch, "colours": self._colours}
-        rgb = self._take("rgb", [draws[place] for place in coloured])
+        where = self._to_device(coloured)
+        rgb = self._take("rgb", [draws[place] for place in coloured], chosen[where])
         if len(coloured) < len(draws):
             images = self._colours[batch["segmentation"].int()]
-            images[self._to_device(coloured)] = rgb
+            images[where] = rgb
             rgb = images
         return {"rgb": rgb, **batch}
 
-    def _take(self, name: str, draws: Sequence[Draw]) -> Tensor:
+    def _chosen(self, draws: Sequence[Draw]) -> Tensor:
+        """Return which of its places each draw cuts, as `fullest` chooses."""
+        candidates = len(draws[0].places) if draws[0].crop else 1
+        if candidates == 1:
+            return torch.zeros(len(draws), dtype=torch.int64, device=self._device)
+        name = "segmentation" if "segmentation" in self._rows else "rgb"
+        counts = [
+            boundaries(self._take(name, draws, torch.full((len(draws),), candidate, device=self._device)))
+            for candidate in range(candidates)
+        ]
+        return torch.stack(counts, dim=1).argmax(dim=1)
+
+    def _take(self, name: str, draws: Sequence[Draw], chosen: Tensor) -> Tensor:
         """Return what all draws cut out of one kind of arrays (N, side, side, …), or (N,) where it has no pixels."""
         rows = self._rows[name].tensor
         numbers = [self._row[name][draw.layout] for draw in draws]
         if rows.dim() < 3:
             return rows[self._to_device(numbers)]
-        # One affine map for each draw, from its pixels to those of all layouts in a row: a start, and a step each way.
-        maps = [_affine(draw, number, rows.shape[1]) for draw, number in zip(draws, numbers, strict=True)]
-        start, down, right = self._to_device(maps).view(-1, 3, 1, 1).unbind(1)
+        # One affine map for each place, from its pixels to those of all layouts in a row: a start, and a step each way.
+        maps = [
+            [_affine(draw, place, number, rows.shape[1]) for place in draw.places]
+            for draw, number in zip(draws, numbers, strict=True)
+        ]
+        of_chosen = self._to_device(maps)[torch.arange(len(draws), device=self._device), chosen]
+        start, down, right = of_chosen.view(-1, 3, 1, 1).unbind(1)
         steps = torch.arange(draws[0].crop or rows.shape[1], device=self._device)
         return rows.flatten(0, 2)[start + down * steps[:, None] + right * steps]
 
-    def _to_device(self, numbers: Sequence[int] | Sequence[tuple[int, ...]]) -> Tensor:
+    def _to_device(self, numbers: Sequence[object]) -> Tensor:
         tensor = torch.tensor(numbers)
         return (tensor.pin_memory() if self._device.type == "cuda" else tensor).to(self._device, non_blocking=True)
 
@@ -91,10 +109,10 @@ class _Rows:
         return self._filled - 1
 
 
-def _affine(draw: Draw, row: int, image_size: int) -> tuple[int, int, int]:
+def _affine(draw: Draw, place: Place, row: int, image_size: int) -> tuple[int, int, int]:
     """Return where the first pixel of a draw is among those of all layouts, and what a step down and right adds."""
     side = draw.crop or image_size
-    top, left = corner(image_size, image_size, side, draw.top, draw.left)
+    top, left = corner(image_size, image_size, side, *place)
     # As `turn` does: mirrored at the diagonal first, then upside down, then from left to right.
     down, right = (1, image_size) if draw.symmetry & 4 else (image_size, 1)
     start = (row * image_size + top) * image_size + left

@@ -31,7 +31,7 @@ from imginav.seeds import Seeds
 from imginav.terminal import show_progress
 
 MOST_DRAWS = 50_000_000
-"""Of an epoch: their order, places and turns take 1.6 GB."""
+"""Places of an epoch's crops: with their order and turns they take 1.6 GB."""
 
 
 LARGEST_SHARE = 0.5
@@ -90,11 +90,13 @@ def steps_per_epoch(layouts: int, dataset: Dataset, train: Train) -> int:
     Raises UserError where these are more than memory holds the order of.
     """
     passes = passes_per_epoch(layouts, dataset, train)
-    if (draws := layouts * dataset.crops * passes) > MOST_DRAWS:
+    draws, most = layouts * dataset.crops * passes, MOST_DRAWS // dataset.crop_candidates
+    if draws > most:
         key = f"train.min_epoch_steps = {train.min_epoch_steps}" if passes > 1 else f"data.crops = {dataset.crops}"
+        places = f" with data.crop_candidates = {dataset.crop_candidates}" if dataset.crop_candidates > 1 else ""
         raise UserError(
-            f"{key} makes {draws:,} crops of {layouts:,} training layouts, in each epoch; {MOST_DRAWS:,} are the most: "
-            f"lower {key.partition(' ')[0]}, and raise train.epochs"
+            f"{key} makes {draws:,} crops of {layouts:,} training layouts, in each epoch; {most:,} are the "
+            f"most{places}: lower {key.partition(' ')[0]}, and raise train.epochs"
         )
     return math.ceil(draws / train.batch_size)
 
@@ -143,6 +145,7 @@ class Data:
             whole_batch_size=whole_batch_size,
             crop=dataset.crop,
             crops=dataset.crops * passes_per_epoch(len(self.split.train), dataset, train),
+            candidates=dataset.crop_candidates,
             crop_epochs=train.epochs - dataset.whole_epochs,
             augment=dataset.augment,
         )

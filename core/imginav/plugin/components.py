@@ -36,6 +36,9 @@ MOST_LAYOUTS = 1_000_000
 MOST_CROPS = 1024
 """Of a layout in an epoch; of the usual 128 pixels, 16 of them cover one of 512."""
 
+MOST_CANDIDATES = 16
+"""Places for a crop; all of them are looked at."""
+
 MOST_CHANNELS = 4096
 """Of one level; the widest networks of this kind have 512."""
 
@@ -112,6 +115,9 @@ class Dataset(Component):
         default=None, validator=from_to(8, 4096)
     )  # side of training crops in pixels; none: whole layouts
     crops: int = field(default=1, validator=from_to(1, MOST_CROPS))  # of each training layout in an epoch
+    crop_candidates: int = field(
+        default=1, validator=from_to(1, MOST_CANDIDATES)
+    )  # places drawn for each crop; the one where classes meet most often is cut
     whole_epochs: int = field(
         default=0, validator=from_to(0, 1_000_000)
     )  # the last so many epochs train on whole layouts in place of crops: on as many pixels, so on a part of the set
@@ -131,6 +137,10 @@ class Dataset(Component):
             raise ValueError(f"expected a crop of at most image_size = {self.image_size}, found {self.crop}")
         if self.crops > 1 and self.crop is None:
             raise ValueError(f"expected a crop, the side of each in pixels, with crops = {self.crops}, found none")
+        if self.crop_candidates > 1 and self.crop is None:
+            raise ValueError(
+                f"expected a crop, the side of it in pixels, with crop_candidates = {self.crop_candidates}, found none"
+            )
         if self.whole_epochs and self.crop is None:
             raise ValueError(f"expected a crop for the epochs before whole_epochs = {self.whole_epochs}, found none")
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from imginav import UserError
-from imginav.data.batches import SYMMETRIES, TrainingBatches, crop, in_order, layouts_in, rgb_of, stack, turn
+from imginav.data.batches import SYMMETRIES, TrainingBatches, crop, fullest, in_order, layouts_in, rgb_of, stack, turn
 from imginav.plugin.components import Sample
 from imginav.seeds import Seeds
 from imginav.training.trainer import Trainer
@@ -33,7 +33,9 @@ def places(height: int, width: int) -> Sample:
 
 def batches(**changes: Any) -> TrainingBatches:
     values = {"indices": range(100, 150), "seeds": Seeds(7), "steps": 7, "batch_size": 8, "whole_batch_size": 2}
-    return TrainingBatches(**{**values, "crop": 16, "crops": 1, "crop_epochs": 9, "augment": True, **changes})
+    return TrainingBatches(
+        **{**values, "crop": 16, "crops": 1, "candidates": 1, "crop_epochs": 9, "augment": True, **changes}
+    )
 
 
 # Crops and turns
@@ -55,6 +57,25 @@ def test_crops_come_from_everywhere_and_reach_all_edges() -> None:
     sample = places(10, 10)
     corners = {int(crop(sample, 8, y / 30, x / 30)["segmentation"][0, 0]) for y in range(30) for x in range(30)}
     assert corners == {10 * y + x for y in range(3) for x in range(3)}
+
+
+@pytest.mark.parametrize("name", ["segmentation", "rgb"])
+def test_of_several_places_the_one_is_cut_where_classes_meet_most_often(name: str) -> None:
+    pixels = np.zeros((12, 12) if name == "segmentation" else (12, 12, 3), dtype=np.uint8)
+    pixels[8:, 8:] = 1  # an edge of 2 × 4 pixels in the lower right corner
+    pixels[0, 0] = 1  # a speck that meets two neighbours in the upper left one
+    samples = [crop({name: pixels}, 6, *place) for place in ((0.0, 0.9), (0.0, 0.0), (0.99, 0.99), (0.99, 0.99))]
+    assert fullest(samples) is samples[2]
+    assert fullest(samples[:2]) is samples[1]
+    assert fullest(samples[:1]) is samples[0]
+
+
+def test_candidates_are_drawn_for_each_crop_and_one_alone_is_drawn_as_before() -> None:
+    draws = [draw for batch in batches(candidates=3).of(1) for draw in batch]
+    assert {len(draw.places) for draw in draws} == {3}
+    assert len({place for draw in draws for place in draw.places}) == 150
+    places = torch.rand(50, 2, generator=Seeds(7).generator("crop", 1), dtype=torch.float64)
+    assert [list(draw.places[0]) for batch in batches().of(1) for draw in batch] == places.tolist()
 
 
 def test_the_eight_symmetries_of_a_square_are_all_there_and_the_same_of_everything() -> None:
@@ -89,7 +110,7 @@ def test_what_is_left_of_an_epoch_is_the_end_of_it(epoch: int, start: int, augme
 
 def test_crops_and_turns_are_drawn_anew_for_each_epoch_and_apart_from_each_other() -> None:
     draws = {epoch: {d.layout: d for batch in batches().of(epoch) for d in batch} for epoch in (1, 2)}
-    assert all(draws[1][layout].top != draws[2][layout].top for layout in draws[1])
+    assert all(draws[1][layout].places != draws[2][layout].places for layout in draws[1])
     assert {draw.symmetry for draw in draws[1].values()} == set(range(SYMMETRIES))
     turns = [[draw.symmetry for draw in draws[epoch].values()] for epoch in (1, 2)]
     assert turns[0] != turns[1]
@@ -114,7 +135,7 @@ def test_the_last_epochs_show_whole_layouts_in_as_many_batches() -> None:
 def test_several_crops_of_each_layout_are_drawn_apart_from_each_other() -> None:
     draws = [draw for batch in batches(crops=3, steps=19).of(1) for draw in batch]
     assert sorted(draw.layout for draw in draws) == sorted([*range(100, 150)] * 3)
-    assert len({(draw.top, draw.left) for draw in draws}) == 150
+    assert len({draw.places for draw in draws}) == 150
     # They are spread over the epoch, and not one after the other.
     first = [draw.layout for draw in draws[:50]]
     assert 25 < len(set(first)) < 50

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from imginav import DataSpec, UserError
-from imginav.data.batches import SYMMETRIES, Draw, LayoutReader, in_order
+from imginav.data.batches import SYMMETRIES, Draw, LayoutReader, Place, in_order
 from imginav.data.device_layouts import DeviceLayouts
 from imginav.plugin.components import LayoutSource, Sample
 from imginav.training.trainer import Trainer
@@ -22,6 +22,7 @@ MakeTrainer = Callable[..., Trainer]
 
 SIDE = 12
 CPU = torch.device("cpu")
+SHARES = st.floats(0, 1, exclude_max=True)
 
 
 class Drawn(LayoutSource):
@@ -41,8 +42,9 @@ class Drawn(LayoutSource):
             raise UserError(f"layout {index} is torn")
         generator = np.random.default_rng(index)
         sample = {"label": generator.integers(0, 2, (), dtype=np.uint8)}
-        if self.classes:
-            sample["segmentation"] = generator.integers(0, len(PALETTE), (SIDE, SIDE), dtype=np.uint8)
+        if self.classes:  # mostly of one class, so that crops differ in how often classes meet
+            classes = generator.integers(0, len(PALETTE), (SIDE, SIDE), dtype=np.uint8)
+            sample["segmentation"] = np.where(generator.random((SIDE, SIDE)) < 0.2, classes, 1).astype(np.uint8)
         if self.kinds[index] == "p":
             sample["rgb"] = generator.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
         return sample
@@ -67,11 +69,11 @@ def assert_same(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 @given(
     kinds=st.text("cpx", min_size=1, max_size=6),
     crop=st.one_of(st.none(), st.integers(1, SIDE)),
+    candidates=st.integers(1, 3),
     drawn=st.lists(
         st.tuples(
             st.integers(0, 5),
-            st.floats(0, 1, exclude_max=True),
-            st.floats(0, 1, exclude_max=True),
+            st.lists(st.tuples(SHARES, SHARES), min_size=3, max_size=3),
             st.integers(0, SYMMETRIES - 1),
         ),
         min_size=1,
@@ -79,10 +81,10 @@ def assert_same(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     ),
 )
 def test_a_batch_is_bit_for_bit_the_one_that_is_read(
-    kinds: str, crop: int | None, drawn: Sequence[tuple[int, float, float, int]]
+    kinds: str, crop: int | None, candidates: int, drawn: Sequence[tuple[int, list[Place], int]]
 ) -> None:
     source = Drawn(kinds)
-    draws = [Draw(n % len(kinds), crop, top, left, symmetry) for n, top, left, symmetry in drawn]
+    draws = [Draw(n % len(kinds), crop, tuple(places[:candidates]), symmetry) for n, places, symmetry in drawn]
     expected, actual = LayoutReader(source)[draws], kept(source).batch(draws)
     assert_same(actual.layouts, expected.layouts)
     assert actual.indices == expected.indices
@@ -91,13 +93,13 @@ def test_a_batch_is_bit_for_bit_the_one_that_is_read(
 
 def test_images_without_classes_are_kept_as_pixels() -> None:
     source = Drawn("ppppp", classes=False)
-    draws = [Draw(index, 7, 0.3, 0.9, symmetry=index + 2) for index in (4, 0, 3, 3)]
+    draws = [Draw(index, 7, ((0.3, 0.9), (0.7, 0.1)), symmetry=index + 2) for index in (4, 0, 3, 3)]
     assert_same(kept(source).batch(draws).layouts, LayoutReader(source)[draws].layouts)
 
 
-@pytest.mark.parametrize("crop", ["data.crop=16", "data.augment=true"])
-def test_a_training_sees_the_same_batches_wherever_its_layouts_are(make_trainer: MakeTrainer, crop: str) -> None:
-    held, read = (make_trainer(crop, f"machine.layouts={where}").data for where in ("device", "host"))
+@pytest.mark.parametrize("data", [["data.crop=16", "data.crop_candidates=3"], ["data.augment=true"]])
+def test_a_training_sees_the_same_batches_wherever_its_layouts_are(make_trainer: MakeTrainer, data: list[str]) -> None:
+    held, read = (make_trainer(*data, f"machine.layouts={where}").data for where in ("device", "host"))
     for epoch in (1, 2):
         for actual, expected in zip(held.train_batches(epoch), read.train_batches(epoch), strict=True):
             assert_same(actual, expected)
