@@ -135,7 +135,7 @@ class LayoutReader(TorchDataset[Loaded]):
                 unreadable.append(Unreadable(draw.layout, str(error)))
                 continue
             if draw.crop is not None:
-                sample = fullest([crop(sample, draw.crop, *place) for place in draw.places])
+                sample = crop(sample, draw.crop, *fullest(sample, draw.crop, draw.places))
             indices.append(draw.layout)
             samples.append(turn(sample, draw.symmetry) if draw.symmetry else sample)
         return Loaded(indices, stack(samples, self._source.spec.palette) if samples else {}, unreadable)
@@ -177,24 +177,18 @@ def corner(height: int, width: int, side: int, top: float, left: float) -> tuple
     return int(top * (height - side + 1)), int(left * (width - side + 1))
 
 
-def fullest(samples: Sequence[Sample]) -> Sample:
-    """Return the sample in which neighbouring pixels differ most often; of several, the first.
+def fullest(sample: Sample, side: int, places: Sequence[Place]) -> Place:
+    """Return the place whose square has most pixels that differ from their upper left neighbour; of several, the first.
 
     Of a drawn layout most is flat: what there is to learn lies where classes meet.
     """
-    if len(samples) == 1:
-        return samples[0]
-    name = "segmentation" if "segmentation" in samples[0] else "rgb"
-    pixels = np.stack([sample[name] for sample in samples])
-    return samples[int(boundaries(torch.from_numpy(pixels)).argmax())]
-
-
-def boundaries(pixels: Tensor) -> Tensor:
-    """Return how many pairs of neighbours differ in each of some class maps (N, H, W) or images (N, H, W, 3)."""
-    below, beside = pixels[:, 1:] != pixels[:, :-1], pixels[:, :, 1:] != pixels[:, :, :-1]
-    if pixels.dim() == 4:
-        below, beside = below.any(dim=3), beside.any(dim=3)
-    return below.sum(dim=(1, 2)) + beside.sum(dim=(1, 2))
+    if len(places) == 1:
+        return places[0]
+    name = "segmentation" if "segmentation" in sample else "rgb"
+    squares = [crop({name: sample[name]}, side, *place)[name] for place in places]
+    differ = [square[1:, 1:] != square[:-1, :-1] for square in squares]
+    counts = [np.count_nonzero(pixels.any(axis=2) if pixels.ndim == 3 else pixels) for pixels in differ]
+    return places[int(np.argmax(counts))]
 
 
 def turn(sample: Sample, symmetry: int) -> Sample:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from imginav.data.batches import Draw, Loaded, Place, Unreadable, boundaries, corner
+from imginav.data.batches import Draw, Loaded, Place, Unreadable, corner
 from imginav.plugin.palette import Palette
 
 
@@ -55,10 +55,12 @@ class DeviceLayouts:
         if candidates == 1:
             return torch.zeros(len(draws), dtype=torch.int64, device=self._device)
         name = "segmentation" if "segmentation" in self._rows else "rgb"
-        counts = [
-            boundaries(self._take(name, draws, torch.full((len(draws),), candidate, device=self._device)))
-            for candidate in range(candidates)
-        ]
+        unturned = [draw._replace(symmetry=0) for draw in draws]
+        counts = []
+        for candidate in range(candidates):
+            pixels = self._take(name, unturned, torch.full((len(draws),), candidate, device=self._device))
+            differ = pixels[:, 1:, 1:] != pixels[:, :-1, :-1]
+            counts.append((differ.any(dim=3) if differ.dim() == 4 else differ).sum(dim=(1, 2)))
         return torch.stack(counts, dim=1).argmax(dim=1)
 
     def _take(self, name: str, draws: Sequence[Draw], chosen: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from imginav import hookimpl
 from imginav.plugin import Registry
+from imginav_metrics.bits import LayoutBits
 from imginav_metrics.heads import Classification, Segmentation
 from imginav_metrics.lpips import Lpips
 from imginav_metrics.palette import PaletteClasses
@@ -10,6 +11,7 @@ from imginav_metrics.structure import Structure
 
 __all__ = [
     "Classification",
+    "LayoutBits",
     "Lpips",
     "PaletteClasses",
     "PixelErrors",
@@ -22,6 +24,7 @@ __all__ = [
 @hookimpl
 def imginav_components(registry: Registry) -> None:
     """Register this package's metrics."""
+    registry.add("metric", "bits", LayoutBits)
     registry.add("metric", "classification", Classification)
     registry.add("metric", "lpips", Lpips)
     registry.add("metric", "palette", PaletteClasses)

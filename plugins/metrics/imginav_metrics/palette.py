@@ -42,6 +42,7 @@ class PaletteClasses(Metric):
         near = f"at most {self.boundary_tolerance} px away along either axis"
         return {
             "palette_accuracy": f"share of pixels that are rebuilt in their class, {how}",
+            "exact_share": f"share of layouts that are rebuilt without a single wrong pixel, {how}",
             "foreground_accuracy": f"share of pixels of all classes but background that are rebuilt in theirs, {how}",
             "mean_iou": "intersection over union of the pixels of a class (Jaccard, 1912), of all layouts together, "
             f"the mean over the classes that occur in truth or reconstruction, {how}",
@@ -105,6 +106,7 @@ class PaletteRows(Measurement):
         walls = self._wall is not None
         return {
             "palette_accuracy": accuracy(confusion),
+            "exact_share": exact_share(rows["confusion"]),
             "foreground_accuracy": accuracy(foreground),
             "mean_iou": mean_of_known(intersection_over_union(confusion)),
             "wall_recall": share(total["wall_found"], total["wall_true"]) if walls else torch.nan,
@@ -122,6 +124,13 @@ class PaletteRows(Measurement):
 
     def confusion(self, rows: Mapping[str, Tensor]) -> Mapping[str, Mapping[str, int]]:
         return named_counts(rows["confusion"].sum(dim=0), self._palette.names)
+
+
+def exact_share(confusions: Tensor) -> float:
+    """Return the share of layouts whose confusion matrices (N, K, K) have nothing wrong; NaN where all are empty."""
+    pixels = confusions.sum(dim=(1, 2))
+    exact = confusions.diagonal(dim1=1, dim2=2).sum(dim=1) == pixels
+    return share((exact & (pixels > 0)).sum(), (pixels > 0).sum())
 
 
 def nearest_classes(images: Tensor, palette: Palette) -> tuple[Tensor, Tensor]:

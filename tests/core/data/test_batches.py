@@ -62,12 +62,12 @@ def test_crops_come_from_everywhere_and_reach_all_edges() -> None:
 @pytest.mark.parametrize("name", ["segmentation", "rgb"])
 def test_of_several_places_the_one_is_cut_where_classes_meet_most_often(name: str) -> None:
     pixels = np.zeros((12, 12) if name == "segmentation" else (12, 12, 3), dtype=np.uint8)
-    pixels[8:, 8:] = 1  # an edge of 2 × 4 pixels in the lower right corner
-    pixels[0, 0] = 1  # a speck that meets two neighbours in the upper left one
-    samples = [crop({name: pixels}, 6, *place) for place in ((0.0, 0.9), (0.0, 0.0), (0.99, 0.99), (0.99, 0.99))]
-    assert fullest(samples) is samples[2]
-    assert fullest(samples[:2]) is samples[1]
-    assert fullest(samples[:1]) is samples[0]
+    pixels[8:, 8:] = 1  # an edge of 7 pixels in the lower right corner
+    pixels[0, 0] = 1  # a speck that one pixel in the upper left corner differs from
+    places = ((0.0, 0.9), (0.0, 0.0), (0.99, 0.99), (0.98, 0.98))
+    assert fullest({name: pixels}, 6, places) == places[2]
+    assert fullest({name: pixels}, 6, places[:2]) == places[1]
+    assert fullest({name: pixels}, 6, places[:1]) == places[0]
 
 
 def test_candidates_are_drawn_for_each_crop_and_one_alone_is_drawn_as_before() -> None:

@@ -302,3 +302,12 @@ def test_without_pixels_or_classes_it_cannot_be_measured(spec: DataSpec) -> None
         PaletteClasses().build(spec, ["segmentation"], 4)
     with pytest.raises(CannotMeasure, match="the data set does not say which class a pixel is of"):
         PaletteClasses().build(evolve(spec, targets=("rgb", "label")), ["rgb"], 4)
+
+
+def test_a_layout_is_exact_where_no_known_pixel_is_wrong(measure: Measure) -> None:
+    exact = layout("bb..", "??..")
+    wrong = layout("b...", "....")
+    unknown = layout("????", "????")
+    truth = torch.cat([exact, exact, unknown])
+    assert measure(truth, torch.cat([layout("bb..", "bb.."), wrong, wrong]))["exact_share"] == 0.5
+    assert math.isnan(measure(unknown, wrong)["exact_share"])
