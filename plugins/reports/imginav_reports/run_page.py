@@ -26,6 +26,7 @@ from imginav_reports.histogram import layout_histogram
 from imginav_reports.html import figure, fixed, page, with_spread
 from imginav_reports.inline_images import Picture, embedded, evenly
 from imginav_reports.interactive_curves import library, plots_of_epochs, plots_of_steps
+from imginav_reports.latent_bits import latent_bits
 from imginav_reports.metrics_file import read_metrics
 from imginav_reports.saved_runs import run_if_any
 from imginav_reports.verdict import BLANK, times_better, verdict_on
@@ -109,6 +110,7 @@ def write(evaluation: EvaluationResult, folder: Path, resolved: ResolvedManifest
         verdict=verdict_on(evaluation, folder, run_if_any(folder)),
         tiles=_tiles(evaluation),
         probed=probed(evaluation),
+        bits=latent_bits(evaluation),
         notes=evaluation.notes[:NOTES_SHOWN],
         more_notes=evaluation.notes[NOTES_SHOWN:NOTES_LISTED],
         notes_left_out=max(0, len(evaluation.notes) - NOTES_LISTED),
@@ -204,6 +206,11 @@ def _tiles_of_quality(evaluation: EvaluationResult) -> list[Tile]:
     for name, title in (("val_mean_iou", "mean IoU"), ("val_wall_recall", "wall recall")):
         if name in metrics:
             tiles.append(Tile(title, figure(metrics[name], 3), _by_type(evaluation, name), f"{FIGURE}{name}"))
+    if "val_exact_share" in metrics:
+        value = f"{metrics['val_exact_share']:.1%}"
+        tiles.append(
+            Tile("rebuilt exactly", value, "of the layouts, without a wrong pixel", f"{FIGURE}val_exact_share")
+        )
     return tiles
 
 

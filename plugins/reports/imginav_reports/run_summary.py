@@ -7,6 +7,7 @@ from pathlib import Path
 from imginav.runs.evaluation_result import EvaluationResult
 from imginav.runs.run_folder import REPORT
 from imginav_reports.html import with_spread
+from imginav_reports.latent_bits import latent_bits
 from imginav_reports.saved_runs import run_if_any
 from imginav_reports.verdict import BLANK, times_better, verdict_on
 
@@ -36,6 +37,8 @@ def facts(evaluation: EvaluationResult) -> list[tuple[str, str]]:
     if evaluation.stop_reason:
         facts.append(("ended", evaluation.stop_reason))
     facts += [*_quality(evaluation), ("latent", f"{height}×{width}×{channels} (H×W×C){_scaling(evaluation)}")]
+    if bits := latent_bits(evaluation):
+        facts.append(("bits", bits.summary))
     encoder, decoder = evaluation.encoder_parameters, evaluation.decoder_parameters
     facts.append(("parameters", f"{encoder:,} in the encoder, {decoder:,} in the decoder"))
     if latency := evaluation.latency:

@@ -1,0 +1,69 @@
+"""The bits of a latent beside those of a layout."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from imginav.runs.evaluation_result import Channel, EvaluationResult, NoiseLevel
+from imginav_reports.latent_bits import latent_bits
+from imginav_reports.run_summary import facts
+from imginav_tests import evaluations
+
+
+def of_layouts(bits: float, **changes: Any) -> EvaluationResult:
+    """Return the evaluation of a latent of 8 × 8 cells, whose channels are as wide as all values together."""
+    found = {
+        "std": 2.0,
+        "channels": tuple(Channel(mean=0.0, std=2.0, dead=False) for _ in range(3)),
+        "noise": tuple(NoiseLevel(level=level, mse=0.0, mse_added=0.0) for level in (0.0, 0.05, 0.2)),
+        **changes,
+    }
+    return evaluations.evaluation(metrics={"val_bits_per_layout": bits}, latent_statistics=evaluations.latent(**found))
+
+
+def test_a_channel_carries_the_capacity_of_a_gaussian_one_at_the_strongest_noise() -> None:
+    bits = latent_bits(of_layouts(100.0))
+    assert bits is not None
+    assert bits.level == 0.2
+    assert bits.capacity == pytest.approx(64 * 3 * 0.5 * math.log2(26))
+    assert bits.ratio == pytest.approx(bits.capacity / 100)
+
+
+def test_a_narrow_channel_carries_less_and_a_dead_one_nothing() -> None:
+    channels = tuple(Channel(mean=0.0, std=std, dead=not std) for std in (4.0, 0.4, 0.0))
+    bits = latent_bits(of_layouts(100.0, channels=channels))
+    assert bits is not None
+    assert bits.capacity == pytest.approx(64 * 0.5 * (math.log2(101) + 1))
+
+
+@pytest.mark.parametrize(("content", "oversized"), [(100.0, True), (113.0, False)])
+def test_a_latent_that_is_far_larger_than_its_content_is_called_oversized(content: float, oversized: bool) -> None:
+    bits = latent_bits(of_layouts(content))
+    assert bits is not None
+    assert bits.is_oversized is oversized
+    assert ("oversized" in bits.summary) is oversized
+    assert ("bits", bits.summary) in facts(of_layouts(content))
+
+
+def test_the_sentence_has_both_figures_and_the_noise() -> None:
+    bits = latent_bits(of_layouts(200.0))
+    assert bits is not None
+    assert bits.summary == (
+        "A layout holds 200 bits, and its latent can carry 451 bits at noise of 0.2 standard deviations, "
+        "2.3 times as much."
+    )
+
+
+@pytest.mark.parametrize(
+    "changes", [{"noise": ()}, {"std": 0.0}, {"noise": (NoiseLevel(level=0.0, mse=0, mse_added=0),)}]
+)
+def test_without_noise_or_width_nothing_is_said(changes: dict[str, Any]) -> None:
+    assert latent_bits(of_layouts(100.0, **changes)) is None
+
+
+def test_layouts_without_classes_have_no_bits() -> None:
+    assert latent_bits(evaluations.evaluation(latent_statistics=evaluations.latent())) is None
+    assert latent_bits(evaluations.evaluation(metrics={"val_bits_per_layout": 100.0})) is None
