@@ -40,5 +40,30 @@ class Cosine(LRSchedule):
         return LambdaLR(optimizer, factor)
 
 
+@frozen(kw_only=True)
+class Linear(LRSchedule):
+    """A straight line from the optimizer's learning rate down to 0, after a warm-up and as long a plateau as wanted.
+
+    Without a plateau, the schedule of which convergence theory says most (Defazio et al., "Optimal Linear Decay Learning
+    Rate Schedules and Further Refinements", 2023); with one, warm-up, stable and decay (Hu et al., "MiniCPM", 2024).
+    """
+
+    warmup: float = field(default=0.02, validator=from_to(0, 1))  # share of all steps in which the rate rises
+    plateau: float = field(default=0.0, validator=from_to(0, 1))  # share of all steps at the peak, before it falls
+
+    def __attrs_post_init__(self) -> None:
+        if (shares := self.warmup + self.plateau) > 1:
+            raise ValueError(f"expected warmup and plateau to be 1 at most together, found {shares:g}")
+
+    def build(self, optimizer: Optimizer, total_steps: int) -> LambdaLR:
+        falls_from = (self.warmup + self.plateau) * total_steps
+
+        def factor(step: int) -> float:
+            fall = (total_steps - step) / max(1.0, total_steps - falls_from)
+            return max(0.0, min(fall, _rise(step, self.warmup * total_steps)))
+
+        return LambdaLR(optimizer, factor)
+
+
 def _rise(step: int, warmup_steps: float) -> float:
     return min(1.0, (step + 1) / warmup_steps) if warmup_steps > 0 else 1.0

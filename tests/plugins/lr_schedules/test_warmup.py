@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from imginav import LRSchedule
-from imginav_lr_schedules import Constant, Cosine
+from imginav_lr_schedules import Constant, Cosine, Linear
 
 
 def rates(schedule: LRSchedule, total_steps: int, beyond: int = 0) -> list[float]:
@@ -60,12 +60,29 @@ def test_a_final_share_of_one_is_constant() -> None:
     assert rates(Cosine(warmup=0.0, final=1.0), 5) == [1.0] * 5
 
 
-@pytest.mark.parametrize("schedule", [Constant(warmup=1.0), Cosine(warmup=1.0)])
+def test_linear_falls_in_equal_steps_after_its_warmup() -> None:
+    assert rates(Linear(warmup=0.0), 4) == pytest.approx([1.0, 0.75, 0.5, 0.25])
+    assert rates(Linear(warmup=0.2), 10) == pytest.approx([0.5, 1.0, *(1 - step / 8 for step in range(8))])
+
+
+def test_linear_stays_at_its_peak_as_long_as_it_is_told() -> None:
+    assert rates(Linear(warmup=0.2, plateau=0.4), 10, beyond=2) == pytest.approx(
+        [0.5, 1.0, *[1.0] * 4, 1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
+    )
+
+
+def test_a_plateau_that_the_warmup_leaves_no_room_for_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected warmup and plateau to be 1 at most together, found 1.25"):
+        Linear(warmup=0.5, plateau=0.75)
+    assert rates(Linear(warmup=0.5, plateau=0.5), 4) == pytest.approx([0.5, 1.0, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("schedule", [Constant(warmup=1.0), Cosine(warmup=1.0), Linear(warmup=1.0)])
 def test_a_warmup_may_take_the_whole_run(schedule: LRSchedule) -> None:
     assert rates(schedule, 4) == pytest.approx([0.25, 0.5, 0.75, 1.0])
 
 
-@pytest.mark.parametrize("schedule", [Constant(), Cosine(), Cosine(warmup=0.0, final=0.5)])
+@pytest.mark.parametrize("schedule", [Constant(), Cosine(), Cosine(warmup=0.0, final=0.5), Linear()])
 def test_a_run_of_one_step_takes_the_full_rate(schedule: LRSchedule) -> None:
     assert rates(schedule, 1) == [1.0]
 
