@@ -61,7 +61,7 @@ epochs = 4
 batch_size = 4
 split = 0.75
 optimizer = { type = "rmsprop", learning_rate = 1e-3, smoothing = 0.9 }
-lr_schedule = { type = "linear", final = 0.5 }
+lr_schedule = { type = "linear_decay", final = 0.5 }
 
 [callbacks]
 target_loss = { value = 100.0 }
@@ -195,7 +195,7 @@ def test_the_encoder_can_be_variational(page: Registry) -> None:
 def test_the_optimizer_and_its_schedule_do_what_they_say(page: Registry) -> None:
     network = torch.nn.Linear(2, 1)
     optimizer = page.find("optimizer", "rmsprop")(learning_rate=0.1, smoothing=0.9).build(network)
-    schedule = page.find("lr_schedule", "linear")(final=0.5).build(optimizer, 10)
+    schedule = page.find("lr_schedule", "linear_decay")(final=0.5).build(optimizer, 10)
     assert optimizer.defaults["alpha"] == 0.9
     before = network.weight.detach().clone()
     rates = []

@@ -53,11 +53,11 @@ class Autoencoder(nn.Module):
         self.variational = variational
         self.output_names = (*heads, *LATENT_OUTPUTS[: 3 if variational else 1])
 
-    def train_for(self, outputs: Collection[str]) -> None:
-        """Tell the heads which outputs are read in training, so that they need not compute the others then."""
+    def train_for(self, outputs: Collection[str], in_patches: Collection[str]) -> None:
+        """Tell the heads which outputs are read in training, and which of them in whatever order their pixels are."""
         for module in self.decoder.modules():
             if isinstance(module, TrainsForOutputs):
-                module.train_for(outputs)
+                module.train_for(outputs, in_patches)
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the latents (N, C, h, w) of images (N, 3, H, W) in [-1, 1]; of a variational encoder the mean."""

@@ -196,10 +196,14 @@ class Head(Component):
 
 @runtime_checkable
 class TrainsForOutputs(Protocol):
-    """A module of a decoder that may leave out outputs which no loss reads, while it is in training mode."""
+    """A module of a decoder that knows cheaper ways to what losses read, while it is in training mode."""
 
-    def train_for(self, outputs: Collection[str]) -> None:
-        """Take the names of the outputs that losses read; called once, before the training."""
+    def train_for(self, outputs: Collection[str], in_patches: Collection[str]) -> None:
+        """Take the names of the outputs that losses read; it is called once, before the training.
+
+        The others may be left out. Those of `in_patches` may be given as patches (N, K, p · p, H / p, W / p), which
+        `torch.nn.functional.pixel_shuffle` would put in place as (N, K, H, W).
+        """
 
 
 @frozen(kw_only=True)
@@ -228,6 +232,8 @@ class Loss(Component):
     """A term of the training objective: an output compared with a target of the batch."""
 
     kind: ClassVar[str] = "loss"
+
+    takes_patches: ClassVar[bool] = False  # whether it takes outputs in patches as well, see `TrainsForOutputs`
 
     output: str = "rgb"  # the decoder head, `latent`, or for variational encoders `mean` or `log_variance`
     target: str = "rgb"  # what it is compared with: rgb, segmentation or label

@@ -52,7 +52,7 @@ def assemble(
     noted = source.check_pixels() if trains else ""
     model = build_model(manifest, source.spec)
     objective = Objective(manifest.losses, model.output_names, source.spec.targets)
-    model.train_for(objective.outputs)
+    model.train_for(objective.outputs, objective.in_patches)
     split = everything(source) if whole else split_as(source, manifest.train)
     epochs = manifest.train.epochs if trains else 0
     steps = epochs * steps_per_epoch(len(split.train), manifest.data, manifest.train)

@@ -17,7 +17,8 @@ from imginav.training.metric_definitions import TOTAL, loss_columns
 class Objective:
     """The losses of a run by name; a call gives each unweighted term and their weighted sum.
 
-    `outputs` are the names of the model's outputs that they read.
+    `outputs` are the names of the model's outputs that they read, and `in_patches` those that all readers take in
+    patches.
     """
 
     def __init__(self, losses: Mapping[str, Loss], outputs: Iterable[str], targets: Iterable[str]) -> None:
@@ -29,6 +30,8 @@ class Objective:
             raise UserError(f"losses.{TOTAL}: the name {TOTAL!r} is kept for the sum of all losses; choose another")
         self.weights = {name: loss.weight for name, loss in losses.items()}
         self.outputs = tuple(dict.fromkeys(name for loss in losses.values() for name in loss.required_outputs()))
+        in_place = {name for loss in losses.values() if not loss.takes_patches for name in loss.required_outputs()}
+        self.in_patches = tuple(name for name in self.outputs if name not in in_place)
         self._functions: dict[str, LossFunction] = {}
         for name, loss in losses.items():
             with _named(name):

@@ -44,8 +44,9 @@ class Cosine(LRSchedule):
 class Linear(LRSchedule):
     """A straight line from the optimizer's learning rate down to 0, after a warm-up and as long a plateau as wanted.
 
-    Without a plateau, the schedule of which convergence theory says most (Defazio et al., "Optimal Linear Decay Learning
-    Rate Schedules and Further Refinements", 2023); with one, warm-up, stable and decay (Hu et al., "MiniCPM", 2024).
+    Without a plateau, it is the one that convergence theory favours (Defazio et al., "Optimal Linear Decay Learning
+    Rate Schedules and Further Refinements", 2023); with one, it is "warm-up, stable, decay" (Hu et al., "MiniCPM",
+    2024).
     """
 
     warmup: float = field(default=0.02, validator=from_to(0, 1))  # share of all steps in which the rate rises

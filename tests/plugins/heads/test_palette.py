@@ -166,10 +166,10 @@ def test_the_mean_colour_lies_within_the_range_of_pixels(head: PaletteHeadModule
 
 
 def test_colours_that_no_loss_reads_are_not_mixed_in_training(head: PaletteHeadModule) -> None:
-    head.train_for(("segmentation", "latent"))
+    head.train_for(("segmentation", "latent"), ())
     assert head(features()).keys() == {"segmentation"}
     assert head.eval()(features()).keys() == {"rgb", "segmentation"}
-    head.train().train_for(("rgb",))
+    head.train().train_for(("rgb",), ())
     assert head(features()).keys() == {"rgb", "segmentation"}
 
 
@@ -183,3 +183,42 @@ def test_a_trainer_tells_it_what_losses_read(
     outputs = trainer.model.train()(torch.zeros(1, 3, 32, 32))
     assert ("rgb" in outputs) is trained
     assert trainer.validate()["val_mse"] > 0
+
+
+def test_logits_stay_in_patches_in_training_where_every_loss_takes_them(head: PaletteHeadModule) -> None:
+    in_place = head(features())["segmentation"]
+    head.train_for(("segmentation",), ("segmentation",))
+    patches = head(features())["segmentation"]
+    assert patches.shape == (2, in_place.shape[1], 4, 6, 5)
+    assert torch.equal(F.pixel_shuffle(patches.flatten(1, 2), 2), in_place)
+    assert torch.equal(head.eval()(features())["segmentation"], in_place)
+    # The mean of the colours needs every logit in its place.
+    head.train().train_for(("rgb", "segmentation"), ("segmentation",))
+    assert torch.equal(head(features())["segmentation"], in_place)
+
+
+def test_logits_of_single_pixels_are_no_patches(spec: DataSpec) -> None:
+    head = PaletteHead().build(8, spec, 1)
+    assert isinstance(head, PaletteHeadModule)
+    head.train_for(("segmentation",), ("segmentation",))
+    assert head(features())["segmentation"].dim() == 4
+
+
+def test_patches_change_no_training(make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = [
+        "machine.precision=fp32",
+        "encoder.type=residual",
+        "decoder.type=residual",
+        "losses.mse=false",
+        "decoder.heads.rgb=false",
+        "decoder.heads.segmentation=false",
+        "decoder.heads.palette={}",
+    ]
+    rows = []
+    for taken in (True, False):
+        monkeypatch.setattr(CrossEntropy, "takes_patches", taken)
+        trainer = make_trainer(*settings)
+        assert trainer.objective.in_patches == (("segmentation",) if taken else ())
+        trainer.fit()
+        rows.append([row["train_loss"] for row in trainer.history])
+    assert rows[0] == pytest.approx(rows[1], rel=1e-4)

@@ -94,3 +94,20 @@ def test_a_target_that_does_not_fit_the_output_is_refused(output: str, target: s
     message = rf"CrossEntropy loss: output '{output}' has shape {shapes}; compare logits \(N, K, …\) with .* \(N, …\)"
     with pytest.raises(UserError, match=message):
         CrossEntropy(output=output, target=target)(outputs, batch)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_logits_in_patches_cost_what_they_cost_in_their_place(memory_format: torch.memory_format) -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(2, 5 * 9, 4, 3, generator=generator).to(memory_format=memory_format).requires_grad_()
+    target = torch.randint(0, 5, (2, 12, 9), generator=generator)
+    target[0, :5, :4] = UNMATCHED
+    (expected,) = torch.autograd.grad(in_place := pixels(F.pixel_shuffle(features, 3), target), features)
+    (gradient,) = torch.autograd.grad(in_patches := pixels(features.unflatten(1, (5, 9)), target), features)
+    torch.testing.assert_close(in_patches, in_place)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_patches_that_are_not_of_the_layouts_size_are_refused() -> None:
+    with pytest.raises(UserError, match=r"has shape \(2, 5, 9, 4, 3\), target 'segmentation' has \(2, 12, 12\)"):
+        pixels(torch.randn(2, 5, 9, 4, 3), torch.zeros(2, 12, 12, dtype=torch.long))

@@ -72,7 +72,7 @@ def test_linear_stays_at_its_peak_as_long_as_it_is_told() -> None:
 
 
 def test_a_plateau_that_the_warmup_leaves_no_room_for_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected warmup and plateau to be 1 at most together, found 1.25"):
+    with pytest.raises(ValueError, match=r"expected warmup and plateau to be 1 at most together, found 1\.25"):
         Linear(warmup=0.5, plateau=0.75)
     assert rates(Linear(warmup=0.5, plateau=0.5), 4) == pytest.approx([0.5, 1.0, 1.0, 1.0])
 
