@@ -16,6 +16,9 @@ LARGEST_PATCH = 4
 """Side in pixels of the patches that become the first features: drawn in flat colours they need no layer at the
 image's own resolution, where a layer costs most."""
 
+MOST_HIDDEN = 4096
+"""Features of a hidden layer."""
+
 MOST_BLOCKS = 32
 """Of a level; deeper networks of this kind do not exist."""
 
@@ -28,6 +31,9 @@ class ResidualEncoder(Encoder):
     """
 
     blocks: int = field(default=1, validator=from_to(0, MOST_BLOCKS))  # residual blocks at each level
+    hidden: int | None = field(
+        default=None, validator=from_to(1, MOST_HIDDEN)
+    )  # features between the pixels of a patch and its own; none: a linear map
 
     def build(self) -> nn.Module:
         return ResidualEncoderModule(self)
@@ -40,7 +46,7 @@ class ResidualEncoderModule(nn.Module):
         super().__init__()
         patch, widths = patch_and_widths(config.base_channels, config.downsampling_steps)
         channels = config.latent_channels * (2 if config.variational else 1)
-        self.first = nn.Conv2d(3, widths[0], patch, stride=patch)
+        self.first = patch_layers(patch, widths[0], config.hidden)
         self.levels = nn.Sequential(level(widths[0], config.blocks))
         for before, width in pairwise(widths):
             self.levels.append(nn.Conv2d(before, width, 2, stride=2))
@@ -50,6 +56,16 @@ class ResidualEncoderModule(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         latents: Tensor = self.to_latent(self.levels(self.first(images)))
         return latents
+
+
+def patch_layers(patch: int, features: int, hidden: int | None) -> nn.Module:
+    """Return the layers from patches of pixels to their features.
+
+    A linear map to fewer features than a patch has numbers loses what the pixels were; one to hidden features need not.
+    """
+    if hidden is None:
+        return nn.Conv2d(3, features, patch, stride=patch)
+    return nn.Sequential(nn.Conv2d(3, hidden, patch, stride=patch), nn.SiLU(), nn.Conv2d(hidden, features, 1))
 
 
 class ResidualBlock(nn.Module):

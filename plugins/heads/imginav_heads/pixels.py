@@ -7,10 +7,14 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from attrs import frozen
+from attrs import field, frozen
 from torch import Tensor, nn
 
 from imginav import DataSpec, Head
+from imginav.plugin import from_to
+
+MOST_HIDDEN = 4096
+"""Features of a hidden layer."""
 
 GROUPS = 8
 """Groups of each GroupNorm."""
@@ -42,6 +46,9 @@ class PaletteHead(Head):
     """
 
     colours: Literal["likeliest", "mean"] = "likeliest"  # of decoded images; their mean has the lower MSE
+    hidden: int | None = field(
+        default=None, validator=from_to(1, MOST_HIDDEN)
+    )  # features between those of a patch and its logits; none: a linear map
 
     def outputs(self, name: str) -> tuple[str, ...]:
         return ("rgb", "segmentation")
@@ -53,7 +60,7 @@ class PaletteHead(Head):
                 'it out with decoder.heads.palette = false, and name decoder.heads.rgb = { type = "rgb" }'
             )
         colours = torch.tensor(spec.palette.colours, dtype=torch.float32) / 127.5 - 1.0
-        logits = nn.Sequential(*_pixel_layers(in_channels, len(spec.palette), patch))
+        logits = nn.Sequential(*_pixel_layers(in_channels, len(spec.palette), patch, self.hidden))
         return PaletteHeadModule(logits, colours, always_mean=self.colours == "mean")
 
 
@@ -100,11 +107,13 @@ class PaletteHeadModule(nn.Module):
         return F.embedding(logits.argmax(dim=1), self.colours).permute(0, 3, 1, 2)
 
 
-def _pixel_layers(in_channels: int, out_channels: int, patch: int) -> list[nn.Module]:
+def _pixel_layers(in_channels: int, out_channels: int, patch: int, hidden: int | None = None) -> list[nn.Module]:
     """Return the layers from features of patches of pixels to values of each pixel."""
     if patch > 1:
         # The decoder has worked its features out; another layer that looks around would cost more than all before it.
-        return [nn.Conv2d(in_channels, out_channels * patch**2, 1), nn.PixelShuffle(patch)]
+        # A linear map of few features cannot draw any shape between any two classes, though.
+        before = [nn.Conv2d(in_channels, hidden, 1), nn.SiLU()] if hidden else []
+        return [*before, nn.Conv2d(hidden or in_channels, out_channels * patch**2, 1), nn.PixelShuffle(patch)]
     return [
         nn.Conv2d(in_channels, in_channels, 3, padding=1),
         nn.GroupNorm(GROUPS, in_channels),

@@ -31,6 +31,21 @@ def test_the_parameters_are_those_of_its_layers() -> None:
     assert parameter_count(deeper) == expected + sum(residual_block(width) for width in (32, 64, 128))
 
 
+def test_a_hidden_layer_keeps_what_a_linear_map_to_few_features_loses() -> None:
+    wide = ResidualEncoder(hidden=96).build()
+    linear = parameter_count(ResidualEncoder().build())
+    assert parameter_count(wide) == linear - conv(3, 32, 4) + conv(3, 96, 4) + conv(96, 32, 1)
+    assert wide(torch.zeros(1, 3, 32, 48)).shape == (1, 16, 2, 3)
+    torch.manual_seed(0)
+    # A change of a patch that the linear map does not see: 48 numbers, 32 features.
+    first = ResidualEncoder().build().first
+    assert isinstance(first, torch.nn.Conv2d)
+    unseen = torch.linalg.svd(first.weight.flatten(1))[2][-1].view(1, 3, 4, 4)
+    assert first(unseen).flatten(1).sub(first.bias).abs().max() < 1e-5
+    changed, still = wide.first(unseen), wide.first(torch.zeros(1, 3, 4, 4))
+    assert (changed - still).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("variational", [False, True])
 @pytest.mark.parametrize(("steps", "size"), [(1, (16, 6)), (2, (32, 20)), (3, (24, 40)), (4, (32, 48)), (6, (64, 128))])
 def test_the_latent_is_smaller_by_two_to_the_steps(steps: int, size: tuple[int, int], variational: bool) -> None:

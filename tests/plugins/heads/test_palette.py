@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from imginav import DataSpec, UserError
-from imginav.model.autoencoder import build_autoencoder
+from imginav.model.autoencoder import build_autoencoder, parameter_count
 from imginav.pixels import to_bytes
 from imginav.plugin.palette import UNMATCHED, Palette
 from imginav.seeds import Seeds
@@ -21,6 +21,7 @@ from imginav_encoders import ConvEncoder
 from imginav_heads import PaletteHead, RgbHead
 from imginav_heads.pixels import PaletteHeadModule
 from imginav_losses import MSE, CrossEntropy
+from imginav_tests.layers import conv
 
 
 @pytest.fixture
@@ -222,3 +223,12 @@ def test_patches_change_no_training(make_trainer: Callable[..., Trainer], monkey
         trainer.fit()
         rows.append([row["train_loss"] for row in trainer.history])
     assert rows[0] == pytest.approx(rows[1], rel=1e-4)
+
+
+def test_a_hidden_layer_stands_before_the_logits(spec: DataSpec) -> None:
+    head = PaletteHead(hidden=24).build(8, spec, 2)
+    assert isinstance(head, PaletteHeadModule)
+    assert parameter_count(head) == conv(8, 24, 1) + conv(24, 4 * len(spec.palette), 1)
+    assert head(features())["segmentation"].shape == (2, len(spec.palette), 12, 10)
+    head.train_for(("segmentation",), ("segmentation",))
+    assert head(features())["segmentation"].shape == (2, len(spec.palette), 4, 6, 5)
