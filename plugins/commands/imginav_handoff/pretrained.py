@@ -129,7 +129,11 @@ class Pretrained(nn.Module):
         with torch.inference_mode(), evaluation_mode(self.encoder):
             mean, *log_variance = self.encoder(images.to(**self._place(images)))
         # Whoever trains on what an inference mode has made is told of it by autograd only when it is too late.
-        return mean.clone(), log_variance[0].clone() if log_variance else None
+        # They lie in memory as everybody expects it, whatever the network computes in.
+        mean, *log_variance = (
+            latents.clone(memory_format=torch.contiguous_format) for latents in (mean, *log_variance)
+        )
+        return mean, log_variance[0] if log_variance else None
 
     @overload
     def decode(
@@ -155,7 +159,7 @@ class Pretrained(nn.Module):
             images: Tensor = self.decoder(latents.to(**self._place(latents)))
         if size is not None:
             images = cut(images, size)
-        return pictures_of(images) if as_pil else images.clone()
+        return pictures_of(images) if as_pil else images.clone(memory_format=torch.contiguous_format)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the reconstructions (N, 3, H, W) of images, with gradients, in the mode that the module is in."""
@@ -172,7 +176,13 @@ class Pretrained(nn.Module):
         return (parameter for parameter in self.parameters() if parameter.is_floating_point())
 
 
-def load(path: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Pretrained:
+def load(
+    path: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    engine: Literal["eager", "compiled"] = "eager",
+) -> Pretrained:
     """Return a trained autoencoder, from a run, a checkpoint (.pt) or a folder that `imginav export` wrote.
 
     A run is given by its folder, or by its name in the experiments folder of `imginav.toml` (`outputs` without one);
@@ -180,7 +190,8 @@ def load(path: str | Path, *, device: str | torch.device = "cpu", dtype: torch.d
     has saved again; a warning says what is not known of it then.
 
     `encode` takes pictures, or images (N, 3, H, W) in [-1, 1], and gives scaled latents (N, C, h, w), `decode` the way
-    back; both compute on `device` in `dtype`. The scaling factor of a checkpoint is that of the evaluation which lies
+    back; both compute on `device` in `dtype`. With the engine `compiled`, torch.compile makes them faster, which takes
+    its time at the first call of each; graphs of the formats `onnx` and `pt2` have engines of their own. The scaling factor of a checkpoint is that of the evaluation which lies
     beside it, of these very weights. Raises UserError where there is none, and where the file or folder cannot be
     loaded.
     """
@@ -190,7 +201,29 @@ def load(path: str | Path, *, device: str | torch.device = "cpu", dtype: torch.d
         pretrained = _of_folder(path, registry)
     else:
         pretrained = _of_checkpoint(weights_named(path, log=_silent), registry)
-    return pretrained.to(device=device, dtype=dtype)
+    pretrained = pretrained.to(device=device, dtype=dtype)
+    for part in pretrained.children():
+        if _is_graph(part):
+            if engine == "compiled":
+                raise UserError(
+                    f"{path}: engine = 'compiled' is for weights; this is a graph, with an engine of its own"
+                )
+        else:
+            _make_fast(part, engine)
+    return pretrained
+
+
+def _is_graph(part: nn.Module) -> bool:
+    return isinstance(part, torch.fx.GraphModule) or next(part.parameters(), None) is None
+
+
+def _make_fast(part: nn.Module, engine: str) -> None:
+    """Keep kernels on a CPU in the memory format in which it convolves fastest, and compile where that is wanted."""
+    for parameter in part.parameters():
+        if parameter.dim() == 4 and parameter.device.type == "cpu":
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    if engine == "compiled":
+        part.compile()
 
 
 def _silent(_: str) -> None:

@@ -31,9 +31,9 @@ class ResidualEncoder(Encoder):
     """
 
     blocks: int = field(default=1, validator=from_to(0, MOST_BLOCKS))  # residual blocks at each level
-    hidden: int | None = field(
-        default=None, validator=from_to(1, MOST_HIDDEN)
-    )  # features between the pixels of a patch and its own; none: a linear map
+    hidden: int = field(
+        default=0, validator=from_to(0, MOST_HIDDEN)
+    )  # features between the pixels of a patch and its own; 0: a linear map
 
     def build(self) -> nn.Module:
         return ResidualEncoderModule(self)
@@ -58,12 +58,12 @@ class ResidualEncoderModule(nn.Module):
         return latents
 
 
-def patch_layers(patch: int, features: int, hidden: int | None) -> nn.Module:
+def patch_layers(patch: int, features: int, hidden: int) -> nn.Module:
     """Return the layers from patches of pixels to their features.
 
     A linear map to fewer features than a patch has numbers loses what the pixels were; one to hidden features need not.
     """
-    if hidden is None:
+    if not hidden:
         return nn.Conv2d(3, features, patch, stride=patch)
     return nn.Sequential(nn.Conv2d(3, hidden, patch, stride=patch), nn.SiLU(), nn.Conv2d(hidden, features, 1))
 

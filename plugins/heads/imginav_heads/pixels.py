@@ -46,9 +46,9 @@ class PaletteHead(Head):
     """
 
     colours: Literal["likeliest", "mean"] = "likeliest"  # of decoded images; their mean has the lower MSE
-    hidden: int | None = field(
-        default=None, validator=from_to(1, MOST_HIDDEN)
-    )  # features between those of a patch and its logits; none: a linear map
+    hidden: int = field(
+        default=0, validator=from_to(0, MOST_HIDDEN)
+    )  # features between those of a patch and its logits; 0: a linear map
 
     def outputs(self, name: str) -> tuple[str, ...]:
         return ("rgb", "segmentation")
@@ -107,7 +107,7 @@ class PaletteHeadModule(nn.Module):
         return F.embedding(logits.argmax(dim=1), self.colours).permute(0, 3, 1, 2)
 
 
-def _pixel_layers(in_channels: int, out_channels: int, patch: int, hidden: int | None = None) -> list[nn.Module]:
+def _pixel_layers(in_channels: int, out_channels: int, patch: int, hidden: int = 0) -> list[nn.Module]:
     """Return the layers from features of patches of pixels to values of each pixel."""
     if patch > 1:
         # The decoder has worked its features out; another layer that looks around would cost more than all before it.

@@ -29,6 +29,14 @@ class LatentBits:
         return self.ratio >= OVERSIZED
 
     @property
+    def line(self) -> str:
+        """Both figures as a line of a table."""
+        return (
+            f"{_kilobits(self.content)} in a layout, {_kilobits(self.capacity)} at most in its latent at noise of "
+            f"{self.level:g} standard deviations: {self.ratio:.2g}×{', oversized' if self.is_oversized else ''}"
+        )
+
+    @property
     def summary(self) -> str:
         """Both figures in one sentence."""
         oversized = ": it is oversized, and fewer channels or cells may do" if self.is_oversized else ""

@@ -38,7 +38,7 @@ def facts(evaluation: EvaluationResult) -> list[tuple[str, str]]:
         facts.append(("ended", evaluation.stop_reason))
     facts += [*_quality(evaluation), ("latent", f"{height}×{width}×{channels} (H×W×C){_scaling(evaluation)}")]
     if bits := latent_bits(evaluation):
-        facts.append(("bits", bits.summary))
+        facts.append(("bits", bits.line))
     encoder, decoder = evaluation.encoder_parameters, evaluation.decoder_parameters
     facts.append(("parameters", f"{encoder:,} in the encoder, {decoder:,} in the decoder"))
     if latency := evaluation.latency:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,6 +91,34 @@ def test_it_computes_in_any_dtype(make_checkpoint: MakeCheckpoint, dtype: torch.
     decoded = pretrained.decode(pretrained.encode(images))
     assert (decoded.dtype, decoded.shape) == (dtype, images.shape)
     assert torch.isfinite(decoded).all()
+
+
+def test_the_memory_format_that_is_fastest_is_not_seen_from_outside(
+    make_checkpoint: MakeCheckpoint, make_trainer: MakeTrainer
+) -> None:
+    images = layouts_of(make_trainer())[:2]
+    pretrained = imginav.load(make_checkpoint())
+    kernels = [p for p in pretrained.parameters() if p.dim() == 4 and p.shape[2] > 1]
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+    latents = pretrained.encode(images)
+    decoded = pretrained.decode(latents)
+    assert latents.is_contiguous()
+    assert decoded.is_contiguous()
+    for parameter in pretrained.parameters():
+        parameter.data = parameter.data.contiguous()
+    torch.testing.assert_close(pretrained.encode(images), latents, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(pretrained.decode(latents), decoded, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_compiled_engine_gives_the_same(make_checkpoint: MakeCheckpoint, make_trainer: MakeTrainer) -> None:
+    if shutil.which(os.environ.get("CXX", "g++")) is None:
+        pytest.skip("no C++ compiler here, which torch.compile needs on a CPU")
+    images, path = layouts_of(make_trainer())[:2], make_checkpoint("encoder.variational=true")
+    eager, compiled = imginav.load(path), imginav.load(path, engine="compiled")
+    latents = eager.encode(images)
+    torch.testing.assert_close(compiled.encode(images), latents, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(compiled.decode(latents), eager.decode(latents), rtol=1e-4, atol=1e-4)
 
 
 def test_what_it_gives_can_be_trained_on_and_keeps_no_gradients(make_checkpoint: MakeCheckpoint) -> None:

@@ -45,7 +45,8 @@ def test_a_latent_that_is_far_larger_than_its_content_is_called_oversized(conten
     assert bits is not None
     assert bits.is_oversized is oversized
     assert ("oversized" in bits.summary) is oversized
-    assert ("bits", bits.summary) in facts(of_layouts(content))
+    assert ("oversized" in bits.line) is oversized
+    assert ("bits", bits.line) in facts(of_layouts(content))
 
 
 def test_the_sentence_has_both_figures_and_the_noise() -> None:
@@ -55,6 +56,7 @@ def test_the_sentence_has_both_figures_and_the_noise() -> None:
         "A layout holds 200 bits, and its latent can carry 451 bits at noise of 0.2 standard deviations, "
         "2.3 times as much."
     )
+    assert bits.line == "200 bits in a layout, 451 bits at most in its latent at noise of 0.2 standard deviations: 2.3×"
 
 
 @pytest.mark.parametrize(
