@@ -191,9 +191,9 @@ def load(
 
     `encode` takes pictures, or images (N, 3, H, W) in [-1, 1], and gives scaled latents (N, C, h, w), `decode` the way
     back; both compute on `device` in `dtype`. With the engine `compiled`, torch.compile makes them faster, which takes
-    its time at the first call of each; graphs of the formats `onnx` and `pt2` have engines of their own. The scaling factor of a checkpoint is that of the evaluation which lies
-    beside it, of these very weights. Raises UserError where there is none, and where the file or folder cannot be
-    loaded.
+    its time at the first call of each; graphs, of the formats `onnx` and `pt2`, have engines of their own. The scaling
+    factor of a checkpoint is that of the evaluation which lies beside it, of these very weights. Raises UserError where
+    there is none, and where the file or folder cannot be loaded.
     """
     path = Path(path)
     registry = installed()

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 import imginav
 from imginav import Exporter, Pretrained, TrainedAutoencoder, UserError
 from imginav_exporters import OnnxExporter, Pt2Exporter
+from imginav_handoff import pretrained as handoff
 from imginav_tests.pickled_code import Code
 
 MakeTrained = Callable[..., TrainedAutoencoder]
@@ -167,6 +168,21 @@ def test_a_pretrained_one_may_be_made_of_graphs(exported: Exported) -> None:
     expected = Pretrained(trained.encoder, trained.decoder, trained.latent).encode(images)
     torch.testing.assert_close(pretrained.encode(images), expected)
     assert pretrained.decode(expected).shape == images.shape
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS, ids=lambda exporter: type(exporter).__name__)
+def test_a_graph_is_loaded_as_it_is_and_not_compiled(
+    exported: Exported, exporter: Exporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, folder = exported(exporter, **NETWORKS[0])
+    pretrained = Pretrained(*exporter.open(folder, trained.latent), trained.latent)
+    monkeypatch.setattr(handoff, "_of_folder", lambda *_: pretrained)
+    images = torch.rand(1, 3, 32, 32) * 2 - 1
+    loaded = imginav.load(folder)
+    expected = Pretrained(trained.encoder, trained.decoder, trained.latent).encode(images)
+    torch.testing.assert_close(loaded.encode(images), expected, atol=1e-4, rtol=1e-4)
+    with pytest.raises(UserError, match="engine = 'compiled' is for weights, and this is a graph; leave it out"):
+        imginav.load(folder, engine="compiled")
 
 
 class DependsOnWhatItSees(nn.Module):
