@@ -44,6 +44,9 @@ def test_a_hidden_layer_keeps_what_a_linear_map_to_few_features_loses() -> None:
     assert first(unseen).flatten(1).sub(first.bias).abs().max() < 1e-5
     changed, still = wide.first(unseen), wide.first(torch.zeros(1, 3, 4, 4))
     assert (changed - still).abs().max() > 1e-3
+    # It is more than a linear map of fewer features through more of them.
+    doubled = wide.first(2 * unseen)
+    assert (doubled - still - 2 * (changed - still)).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("variational", [False, True])
