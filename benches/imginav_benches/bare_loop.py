@@ -11,6 +11,7 @@ from torch import Tensor
 
 from imginav.manifest.tables import Train
 from imginav.training.trainer import Trainer
+from imginav_losses import CrossEntropy
 
 
 class BareLoop:
@@ -27,6 +28,8 @@ class BareLoop:
         # The same batches: what is compared is the loop, not the reading of layouts.
         self.data = trainer.data
         self.path = path
+        # In training, the model gives logits in the order in which this loss takes them.
+        self.cross_entropy = CrossEntropy(output="segmentation", target="segmentation")
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         # Prepared layouts are class indices, a third of the bytes; the device colours them.
@@ -35,8 +38,8 @@ class BareLoop:
         images = F.embedding(classes, colours).permute(0, 3, 1, 2).contiguous(memory_format=self.memory_format)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
             outputs = self.model(images)
-        latent, segmentation = outputs["latent"].float(), outputs["segmentation"].float()
-        return F.cross_entropy(segmentation, classes) + 1e-3 * latent.square().mean()
+        floats = {name: output.float() for name, output in outputs.items()}
+        return self.cross_entropy(floats, {"segmentation": classes}) + 1e-3 * floats["latent"].square().mean()
 
     def step(self, batch: dict[str, Tensor]) -> float:
         self.optimizer.zero_grad(set_to_none=True)

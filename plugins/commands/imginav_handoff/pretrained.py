@@ -191,8 +191,8 @@ def load(
 
     `encode` takes pictures, or images (N, 3, H, W) in [-1, 1], and gives scaled latents (N, C, h, w), `decode` the way
     back; both compute on `device` in `dtype`. With the engine `compiled`, torch.compile makes them faster, which takes
-    its time at the first call of each; graphs, of the formats `onnx` and `pt2`, have engines of their own. The scaling
-    factor of a checkpoint is that of the evaluation which lies beside it, of these very weights. Raises UserError where
+    its time at the first call of each; it is for runs, checkpoints and the format `safetensors`. The scaling factor of
+    a checkpoint is that of the evaluation which lies beside it, of these very weights. Raises UserError where
     there is none, and where the file or folder cannot be loaded.
     """
     path = Path(path)
@@ -202,19 +202,14 @@ def load(
     else:
         pretrained = _of_checkpoint(weights_named(path, log=_silent), registry)
     pretrained = pretrained.to(device=device, dtype=dtype)
-    for part in pretrained.children():
-        if _is_graph(part):
-            if engine == "compiled":
-                raise UserError(
-                    f"{path}: engine = 'compiled' is for weights; this is a graph, with an engine of its own"
-                )
-        else:
-            _make_fast(part, engine)
+    parts = [part for part in pretrained.children() if isinstance(part, (ScaledEncoder, ScaledDecoder))]
+    if engine == "compiled" and not parts:
+        raise UserError(
+            f"{path}: engine = 'compiled' is for runs, checkpoints and exports of the format safetensors; leave it out"
+        )
+    for part in parts:
+        _make_fast(part, engine)
     return pretrained
-
-
-def _is_graph(part: nn.Module) -> bool:
-    return isinstance(part, torch.fx.GraphModule) or next(part.parameters(), None) is None
 
 
 def _make_fast(part: nn.Module, engine: str) -> None:

@@ -111,7 +111,7 @@ def test_false_takes_out_a_head_of_several_outputs_with_all_of_them(load_text: L
         ("rgb", "segmentation"),
         ("rgb",),
     ]
-    palette = {"type": "palette", "colours": "likeliest"}
+    palette = {"type": "palette", "colours": "likeliest", "hidden": 0}
     assert [e.changes["decoder.heads.p"] for e in phase.experiments] == [palette, False, False]
 
 

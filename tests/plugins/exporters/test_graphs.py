@@ -181,7 +181,7 @@ def test_a_graph_is_loaded_as_it_is_and_not_compiled(
     loaded = imginav.load(folder)
     expected = Pretrained(trained.encoder, trained.decoder, trained.latent).encode(images)
     torch.testing.assert_close(loaded.encode(images), expected, atol=1e-4, rtol=1e-4)
-    with pytest.raises(UserError, match="engine = 'compiled' is for weights, and this is a graph; leave it out"):
+    with pytest.raises(UserError, match="is for runs, checkpoints and exports of the format safetensors; leave"):
         imginav.load(folder, engine="compiled")
 
 

@@ -111,6 +111,7 @@ def test_the_memory_format_that_is_fastest_is_not_seen_from_outside(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # the compiler's own way to it
 def test_the_compiled_engine_gives_the_same(make_checkpoint: MakeCheckpoint, make_trainer: MakeTrainer) -> None:
     if shutil.which(os.environ.get("CXX", "g++")) is None:
         pytest.skip("no C++ compiler here, which torch.compile needs on a CPU")
