@@ -30,6 +30,7 @@ from attrs import asdict, frozen
 from torch import nn
 
 from imginav import UserError
+from imginav.data.batches import layouts_in
 from imginav.files import write_text
 from imginav.formatting import format_bytes
 from imginav.manifest.loading import load
@@ -180,7 +181,7 @@ def _endless(trainer: Trainer) -> Iterator[dict[str, torch.Tensor]]:
     while True:
         trainer.epoch += 1
         for layouts in trainer.data.train_batches(trainer.epoch):
-            if len(next(iter(layouts.values()))) == trainer.data.batch_size:
+            if layouts_in(layouts) == trainer.data.batch_size:
                 yield layouts
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 
+import gpu
 import pytest
 import torch
 
@@ -14,18 +13,6 @@ from imginav.manifest.tables import Machine
 from imginav.training.device import open_device
 from imginav_benches import step_cost
 from imginav_benches.step_cost import PROFILED_STEPS, Roofline, StepCost, Traffic, covered, measure_step
-
-PATH = Path(__file__).parents[2] / "benches" / "gpu.py"
-
-
-@pytest.fixture(scope="module")
-def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gpu", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_bytes_of_operations_are_what_they_read_and_write() -> None:
@@ -84,8 +71,8 @@ def test_idle_and_roofline_of_a_step() -> None:
 
 
 @pytest.mark.slow
-def test_it_runs_on_a_cpu(bench: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert bench.main(["--device", "cpu", "--tiny", "--to", str(tmp_path / "gpu.json")]) == 0
+def test_it_runs_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpu.main(["--device", "cpu", "--tiny", "--to", str(tmp_path / "gpu.json")]) == 0
     figures = json.loads((tmp_path / "gpu.json").read_text())
     (step,) = figures["steps"]
     assert (step["way"], step["batch"], step["notes"]) == ("eager", 4, [])
@@ -97,6 +84,6 @@ def test_it_runs_on_a_cpu(bench: ModuleType, tmp_path: Path, capsys: pytest.Capt
     assert "Encoding and decoding, 64 px" in printed
 
 
-def test_a_device_that_is_not_there_is_one_sentence(bench: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    assert bench.main(["--device", "cuda:77"]) == 2
+def test_a_device_that_is_not_there_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpu.main(["--device", "cuda:77"]) == 2
     assert capsys.readouterr().err.startswith("gpu: machine.device = 'cuda:77' cannot be used")

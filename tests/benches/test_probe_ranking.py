@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
+import probe_ranking
 import pytest
 
-PATH = Path(__file__).parents[2] / "benches" / "probe_ranking.py"
 
-
-@pytest.fixture(scope="module")
-def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("probe_ranking", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_values_are_ranked_beside_both_judges(bench: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+def test_values_are_ranked_beside_both_judges(capsys: pytest.CaptureFixture[str]) -> None:
     rows = {
         f"arm {place}": {
             "val MSE": 0.1 * place,
@@ -34,7 +20,7 @@ def test_values_are_ranked_beside_both_judges(bench: ModuleType, capsys: pytest.
         for place in range(5)
     }
     rows["without a long probe"] = {"val MSE": 0.7, "short probe_fdd": 0.0}
-    bench.show(rows)
+    probe_ranking.show(rows)
     _, by_fdd, by_pieces = re.split("Spearman's correlation with ", capsys.readouterr().out)
     assert by_fdd.startswith("long probe_fdd")
     assert re.findall(r"^ (val MSE|short probe_fdd|long \S+) +(\S+) +\S+ to \S+ +(\d+)", by_fdd, re.MULTILINE) == [
@@ -45,15 +31,15 @@ def test_values_are_ranked_beside_both_judges(bench: ModuleType, capsys: pytest.
     assert re.findall(r"^ short probe_fdd +(\S+)", by_pieces, re.MULTILINE) == ["-1.00"]
 
 
-def test_fewer_than_four_autoencoders_are_not_ranked(bench: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    bench.show({f"arm {n}": {"val MSE": n, "long probe_fdd": n, "long probe_pieces": n} for n in range(3)})
+def test_fewer_than_four_autoencoders_are_not_ranked(capsys: pytest.CaptureFixture[str]) -> None:
+    probe_ranking.show({f"arm {n}": {"val MSE": n, "long probe_fdd": n, "long probe_pieces": n} for n in range(3)})
     assert len(re.findall(r"^ val MSE", capsys.readouterr().out, re.MULTILINE)) == 0
 
 
-def test_the_interval_of_a_weak_order_is_wide(bench: ModuleType) -> None:
+def test_the_interval_of_a_weak_order_is_wide() -> None:
     rng = np.random.default_rng(1)
     one = np.arange(10.0)
-    correlation, low, high = bench.rank_correlation(one, one + rng.normal(0, 8, 10))
+    correlation, low, high = probe_ranking.rank_correlation(one, one + rng.normal(0, 8, 10))
     assert -1 <= low < correlation < high <= 1
     assert high - low > 0.4
-    assert bench.rank_correlation(one, one) == pytest.approx((1, 1, 1))
+    assert probe_ranking.rank_correlation(one, one) == pytest.approx((1, 1, 1))

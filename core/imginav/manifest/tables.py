@@ -129,7 +129,7 @@ class Machine:
     )  # parts in which a batch is computed, to save memory
     workers: int | Literal["auto"] = "auto"  # processes that load data; auto: none on a CPU, up to 8 beside a GPU
     layouts: Literal["auto", "device", "host"] = (
-        "auto"  # where they are kept while training; auto: as bytes on the GPU where half of its memory stays free
+        "auto"  # where they are kept while training; auto: on the GPU as bytes if they fit into half of its free memory
     )
     threads: int | None = field(default=None, validator=from_to(1, 1024))  # of the CPU; none: as many as torch takes
     cache: Path | Literal[False] = Path(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from imginav.pixels import psnr_db, to_bytes, to_floats
     from imginav.plugin.checkpoint import Checkpoint, load_checkpoint
     from imginav.plugin.commands import Commands
-    from imginav.plugin.components import MOST_LAYOUTS, LossFunction, Sample, TrainsForOutputs
+    from imginav.plugin.components import MOST_CHANNELS, MOST_LAYOUTS, LossFunction, Sample, TrainsForOutputs
     from imginav.plugin.file_plugins import use_files
     from imginav.plugin.heads import Heads
     from imginav.plugin.palette import UNMATCHED, Palette
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DISK_FULL",
     "MEMORY_UNITS",
+    "MOST_CHANNELS",
     "MOST_LAYOUTS",
     "UNMATCHED",
     "BestEpoch",
@@ -134,7 +135,7 @@ _MODULES = {
     "imginav.pixels": "psnr_db to_bytes to_floats",
     "imginav.plugin.checkpoint": "Checkpoint load_checkpoint",
     "imginav.plugin.commands": "Commands",
-    "imginav.plugin.components": "MOST_LAYOUTS LossFunction Sample TrainsForOutputs",
+    "imginav.plugin.components": "MOST_CHANNELS MOST_LAYOUTS LossFunction Sample TrainsForOutputs",
     "imginav.plugin.file_plugins": "use_files",
     "imginav.plugin.heads": "Heads",
     "imginav.plugin.palette": "UNMATCHED Palette",

@@ -10,14 +10,11 @@ from attrs import field, frozen
 from torch import Tensor, nn
 
 from imginav import Encoder
-from imginav.plugin import from_to
+from imginav.plugin import MOST_CHANNELS, from_to
 
 LARGEST_PATCH = 4
 """Side in pixels of the patches that become the first features: drawn in flat colours they need no layer at the
 image's own resolution, where a layer costs most."""
-
-MOST_HIDDEN = 4096
-"""Features of a hidden layer."""
 
 MOST_BLOCKS = 32
 """Of a level; deeper networks of this kind do not exist."""
@@ -32,7 +29,7 @@ class ResidualEncoder(Encoder):
 
     blocks: int = field(default=1, validator=from_to(0, MOST_BLOCKS))  # residual blocks at each level
     hidden: int = field(
-        default=0, validator=from_to(0, MOST_HIDDEN)
+        default=0, validator=from_to(0, MOST_CHANNELS)
     )  # features between the pixels of a patch and its own; 0: a linear map
 
     def build(self) -> nn.Module:

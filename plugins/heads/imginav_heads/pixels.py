@@ -11,10 +11,7 @@ from attrs import field, frozen
 from torch import Tensor, nn
 
 from imginav import DataSpec, Head
-from imginav.plugin import from_to
-
-MOST_HIDDEN = 4096
-"""Features of a hidden layer."""
+from imginav.plugin import MOST_CHANNELS, from_to
 
 GROUPS = 8
 """Groups of each GroupNorm."""
@@ -47,7 +44,7 @@ class PaletteHead(Head):
 
     colours: Literal["likeliest", "mean"] = "likeliest"  # of decoded images; their mean has the lower MSE
     hidden: int = field(
-        default=0, validator=from_to(0, MOST_HIDDEN)
+        default=0, validator=from_to(0, MOST_CHANNELS)
     )  # features between those of a patch and its logits; 0: a linear map
 
     def outputs(self, name: str) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ class Cosine(LRSchedule):
 
 @frozen(kw_only=True)
 class Linear(LRSchedule):
-    """A straight line from the optimizer's learning rate down to 0, after a warm-up and as long a plateau as wanted.
+    """Linear decay of the learning rate to 0, after a warm-up and an optional plateau.
 
     Without a plateau, it is the one that convergence theory favours (Defazio et al., "Optimal Linear Decay Learning
     Rate Schedules and Further Refinements", 2023); with one, it is "warm-up, stable, decay" (Hu et al., "MiniCPM",

@@ -1,4 +1,4 @@
-"""How much a layout holds: the bits in which its class map can be written without a loss."""
+"""The information in a layout: the length of its class map in bits under lossless coding."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PRIOR = 0.5
 
 @frozen(kw_only=True)
 class LayoutBits(Metric):
-    """The bits in which a layout's classes can be coded without a loss, each layout for itself."""
+    """Length in bits of a layout's class map under a lossless code that adapts to each layout."""
 
     @property
     def definitions(self) -> Mapping[str, str]:

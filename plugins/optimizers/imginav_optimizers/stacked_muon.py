@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-"""Coefficients of the quintic step, and how many steps follow each other (Jordan et al., 2024)."""
+"""Coefficients of the quintic step (Jordan et al., 2024)."""
 
 NEWTON_SCHULZ_STEPS = 5
+"""Quintic steps that follow each other."""
 
 SMALLEST_NORM = 1e-7
-"""Below it a direction counts as none, and is not scaled up."""
+"""Lower bound on the norm that a direction is divided by."""
 
 
 class StackedMuon(torch.optim.Optimizer):
