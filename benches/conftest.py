@@ -13,13 +13,20 @@ import torch
 from attrs import evolve
 
 from imginav import UserError
+from imginav.manifest.loading import load
 from imginav.manifest.tables import Machine
+from imginav.plugin.checkpoint import Checkpoint
+from imginav.plugin.registry import installed
+from imginav.runs.experiment import build_trainer
+from imginav.runs.run_folder import EVALUATION
 from imginav.training.device import open_device
 from imginav_benches import Pace, Subject, arms, cases_of, chosen, measure_in_turns, same_network_once
 from imginav_benches.cases import base_case
 from imginav_benches.measuring import QUICK, THOROUGH, Scaled, as_it_is, tiny
 from imginav_benches.planning import Diffusion
+from imginav_benches.subjects import FINAL
 from imginav_benches.tables import write_tables
+from imginav_evaluation.evaluate import Weights, evaluate
 
 SAVED_AS = "benches"
 
@@ -131,6 +138,26 @@ def scaled(pytestconfig: pytest.Config) -> Scaled:
 def subject_alone(pytestconfig: pytest.Config) -> Subject:
     """The first autoencoder that is measured."""
     return pytestconfig.stash[SUBJECTS][0]
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory, scaled: Scaled) -> Path:
+    """The network of Phase 1.5 as it is initialised, as a checkpoint with its evaluation beside it."""
+    settings = ["data.count=8", f"data.image_size={scaled(512)}", "data.crop=64", "machine.cache=false"]
+    settings += ["evaluation.sampled_layouts=1", "evaluation.pairs=1"]
+    resolved = load(FINAL, installed(), settings=settings, scale="full", use_site=False)
+    trainer = build_trainer(resolved, log=lambda _: None)
+    path = tmp_path_factory.mktemp("run") / "checkpoint_best.pt"
+    Checkpoint(
+        model=trainer.model.state_dict(),
+        epoch=1,
+        metrics={},
+        manifest=resolved.to_toml(),
+        origins=resolved.origins,
+        spec=trainer.data.source.spec,
+    ).save(path)
+    evaluate(Weights.of(trainer), resolved, path.parent, timed=False).save(path.parent / EVALUATION)
+    return path
 
 
 @pytest.fixture

@@ -14,37 +14,11 @@ import torch
 from PIL import Image
 
 import imginav
-from imginav.manifest.loading import load
-from imginav.plugin.checkpoint import Checkpoint
 from imginav.plugin.registry import installed
-from imginav.runs.experiment import build_trainer
-from imginav.runs.run_folder import EVALUATION
 from imginav_benches.measuring import Scaled
-from imginav_benches.subjects import FINAL
-from imginav_evaluation.evaluate import Weights, evaluate
 from imginav_handoff.latent_cache import EmbedRequest, embed
 
 LAYOUTS, BATCH, LATENTS = 64, 16, 512
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory, scaled: Scaled) -> Path:
-    """Leave the network of Phase 1.5 as it is initialised, and what it is worth."""
-    settings = ["data.count=8", f"data.image_size={scaled(512)}", "data.crop=64", "machine.cache=false"]
-    settings += ["evaluation.sampled_layouts=1", "evaluation.pairs=1"]
-    resolved = load(FINAL, installed(), settings=settings, scale="full", use_site=False)
-    trainer = build_trainer(resolved, log=lambda _: None)
-    path = tmp_path_factory.mktemp("run") / "checkpoint_best.pt"
-    Checkpoint(
-        model=trainer.model.state_dict(),
-        epoch=1,
-        metrics={},
-        manifest=resolved.to_toml(),
-        origins=resolved.origins,
-        spec=trainer.data.source.spec,
-    ).save(path)
-    evaluate(Weights.of(trainer), resolved, path.parent, timed=False).save(path.parent / EVALUATION)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +35,7 @@ def listed(tmp_path_factory: pytest.TempPathFactory, scaled: Scaled) -> Path:
 
 @pytest.mark.benchmark(group="embedding")
 def test_embed(
-    checkpoint: Path,
+    untrained: Path,
     listed: Path,
     tmp_path: Path,
     benchmark: Any,
@@ -75,11 +49,11 @@ def test_embed(
 
     def ours() -> None:
         to = tmp_path / f"latents {next(numbers)}"
-        request = EmbedRequest(checkpoint=checkpoint, to=to, data=listed, settings=(cache,))
+        request = EmbedRequest(checkpoint=untrained, to=to, data=listed, settings=(cache,))
         embed(request, registry, log=lambda _: None)
 
     def bare() -> None:
-        model = imginav.load(checkpoint).encoder
+        model = imginav.load(untrained).encoder
         latents = []
         with torch.inference_mode():
             for start in range(0, scaled(LAYOUTS), scaled(BATCH)):
@@ -94,12 +68,12 @@ def test_embed(
 
 @pytest.mark.benchmark(group="reading latents")
 def test_read(
-    checkpoint: Path, tmp_path: Path, benchmark: Any, interleaved: Callable[..., None], scaled: Scaled
+    untrained: Path, tmp_path: Path, benchmark: Any, interleaved: Callable[..., None], scaled: Scaled
 ) -> None:
     """In random order, scaled, beside torch.load of a file for each, as many trainers keep them."""
     to, count = tmp_path / "latents", scaled(LATENTS)
     settings = (f"data.count={count}", "machine.cache=false", "data.image_size=64")
-    embed(EmbedRequest(checkpoint=checkpoint, to=to, settings=settings), installed(), log=lambda _: None)
+    embed(EmbedRequest(checkpoint=untrained, to=to, settings=settings), installed(), log=lambda _: None)
     latents = imginav.LatentDataset(to)
     for index in range(count):
         torch.save(latents[index]["latents"].half(), tmp_path / f"{index}.pt")
@@ -113,9 +87,9 @@ def test_read(
 
 
 @pytest.mark.benchmark(group="a loaded autoencoder")
-def test_encode(checkpoint: Path, benchmark: Any, interleaved: Callable[..., None], scaled: Scaled) -> None:
+def test_encode(untrained: Path, benchmark: Any, interleaved: Callable[..., None], scaled: Scaled) -> None:
     """With its checks, and a tensor that can be trained on, beside its encoder alone."""
-    autoencoder = imginav.load(checkpoint)
+    autoencoder = imginav.load(untrained)
     images = torch.rand(4, 3, scaled(512), scaled(512)) * 2 - 1
 
     def bare() -> None:
