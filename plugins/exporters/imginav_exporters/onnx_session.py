@@ -14,11 +14,11 @@ class OnnxModule(nn.Module):
     def __init__(self, session: Any, *, several: bool) -> None:
         """Take a session; `several` makes what it gives a tuple, whatever its length."""
         super().__init__()
-        self._session = session
+        self.session = session
         self._several = several
         self._input = session.get_inputs()[0].name
 
     def forward(self, given: Tensor) -> Tensor | tuple[Tensor, ...]:
-        computed = self._session.run(None, {self._input: given.detach().float().cpu().contiguous().numpy()})
+        computed = self.session.run(None, {self._input: given.detach().float().cpu().contiguous().numpy()})
         outputs = tuple(map(torch.from_numpy, computed))
         return outputs if self._several else outputs[0]

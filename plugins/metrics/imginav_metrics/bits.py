@@ -19,6 +19,9 @@ NEIGHBOURS = ((0, -1), (-1, 0), (-1, -1), (-1, 1))
 PRIOR = 0.5
 """Count that each symbol starts with (Krichevsky & Trofimov, 1981)."""
 
+CELL = 16
+"""Side in pixels of the cells of which the fullest are looked for: those of the usual latent."""
+
 
 @frozen(kw_only=True)
 class LayoutBits(Metric):
@@ -30,7 +33,9 @@ class LayoutBits(Metric):
             "bits_per_layout": "bits of a layout's classes under an adaptive context model, the mean over layouts: "
             "line by line, each pixel is coded as one of the distinct classes of its left, upper, upper left and "
             "upper right neighbours, or as another one, by counts for each way in which these are equal (a "
-            "Krichevsky-Trofimov estimator); a property of the layouts, not of the autoencoder"
+            "Krichevsky-Trofimov estimator); a property of the layouts, not of the autoencoder",
+            "bits_in_fullest_tenth": "share of these bits that lie in the fullest tenth of each layout's cells of "
+            f"{CELL} × {CELL} px; .1 where all cells are equally full",
         }
 
     def build(self, spec: DataSpec, outputs: Collection[str], image_size: int) -> Measurement:
@@ -47,27 +52,65 @@ class LayoutBitsRows(Measurement):
 
     def rows(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         truth = batch["segmentation"]
-        return {"bits": bits_of(torch.where(truth == UNMATCHED, self._classes, truth), self._classes + 1)}
+        coded = CodedLayouts.of(torch.where(truth == UNMATCHED, self._classes, truth), self._classes + 1)
+        cells = coded.bits_of_cells(CELL)
+        tenth = max(1, round(cells.shape[1] / 10))
+        return {
+            "bits": coded.bits(),
+            "bits_of_cells": cells.sum(dim=1),
+            "bits_of_fullest": cells.topk(tenth, dim=1).values.sum(dim=1),
+        }
 
     def figures(self, rows: Mapping[str, Tensor]) -> Mapping[str, float]:
-        return {"bits_per_layout": float(rows["bits"].mean())}
+        return {
+            "bits_per_layout": float(rows["bits"].mean()),
+            "bits_in_fullest_tenth": float(rows["bits_of_fullest"].sum() / rows["bits_of_cells"].sum()),
+        }
 
 
-def bits_of(layouts: Tensor, classes: int) -> Tensor:
-    """Return the bits (N,) in which class indices (N, H, W) below `classes` are coded, each layout for itself.
+@frozen(eq=False)
+class CodedLayouts:
+    """Layouts under the code, each for itself: what is coded of each pixel, and how often that occurs."""
 
-    An adaptive coder learns the counts as it goes. How many bits it spends in a context does not depend on the order in
-    which the symbols came, so they follow from the counts at the end.
-    """
-    context, symbol = _contexts_and_symbols(layouts)
-    symbols = len(NEIGHBOURS) + 1
-    counts = _histograms(context * symbols + symbol, len(NEIGHBOURS) ** len(NEIGHBOURS) * symbols)
-    possible = _possible_symbols(layouts.device)
-    of_contexts = _bits_of_counts(counts.view(len(layouts), -1, symbols), possible).sum(dim=1)
-    # Outside of the others, a class that no neighbour has.
-    new = torch.where(symbol == len(NEIGHBOURS), layouts, classes)
-    of_new = _histograms(new, classes + 1)[:, :classes]
-    return of_contexts + _bits_of_counts(of_new, torch.ones(classes, dtype=torch.bool, device=layouts.device))
+    layouts: Tensor  # class indices (N, H, W)
+    context: Tensor  # (N, H, W): in which way the neighbours are equal
+    symbol: Tensor  # (N, H, W): the first neighbour of the pixel's class, or their number, where none has it
+    of_contexts: Tensor  # (N, contexts, symbols): how often each symbol occurs in each context
+    of_new: Tensor  # (N, classes): how often each class occurs where no neighbour has it
+
+    @classmethod
+    def of(cls, layouts: Tensor, classes: int) -> CodedLayouts:
+        """Count what is coded of class indices (N, H, W) below `classes`."""
+        context, symbol = _contexts_and_symbols(layouts)
+        symbols = len(NEIGHBOURS) + 1
+        of_contexts = _histograms(context * symbols + symbol, len(NEIGHBOURS) ** len(NEIGHBOURS) * symbols)
+        # Outside of the others, a class that no neighbour has.
+        new = torch.where(symbol == len(NEIGHBOURS), layouts, classes)
+        of_new = _histograms(new, classes + 1)[:, :classes]
+        return cls(layouts, context, symbol, of_contexts.view(len(layouts), -1, symbols), of_new)
+
+    def bits(self) -> Tensor:
+        """Return the bits (N,) of each layout.
+
+        An adaptive coder learns the counts as it goes. How many bits it spends in a context does not depend on the
+        order in which the symbols came, so they follow from the counts at the end.
+        """
+        of_contexts = _bits_of_counts(self.of_contexts, _possible_symbols(self.layouts.device)).sum(dim=1)
+        return of_contexts + _bits_of_counts(self.of_new, torch.ones_like(self.of_new[0], dtype=torch.bool))
+
+    def bits_of_cells(self, side: int) -> Tensor:
+        """Return the bits (N, cells) of squares of pixels, where the counts at the end are known from the start."""
+        possible = _possible_symbols(self.layouts.device)
+        of_symbols = _bits_of_each(self.of_contexts, possible).flatten(1)
+        of_classes = _bits_of_each(self.of_new, torch.ones_like(self.of_new[0], dtype=torch.bool))
+        place = (self.context * possible.shape[1] + self.symbol).flatten(1)
+        bits = of_symbols.gather(1, place)
+        bits += torch.where(
+            self.symbol.flatten(1) == len(NEIGHBOURS), of_classes.gather(1, self.layouts.flatten(1)), 0.0
+        )
+        height, width = self.layouts.shape[1:]
+        padded = F.pad(bits.view(-1, 1, height, width), (0, -width % side, 0, -height % side))
+        return F.avg_pool2d(padded, side).flatten(1) * side**2
 
 
 def _contexts_and_symbols(layouts: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,3 +150,9 @@ def _bits_of_counts(counts: Tensor, possible: Tensor) -> Tensor:
     each = torch.lgamma(counts + PRIOR) - math.lgamma(PRIOR)
     nats = torch.lgamma(prior + counts.sum(dim=-1)) - torch.lgamma(prior) - (each * possible).sum(dim=-1)
     return nats / math.log(2)
+
+
+def _bits_of_each(counts: Tensor, possible: Tensor) -> Tensor:
+    """Return the bits of each symbol (…, K) where these counts, with `PRIOR` more for each, are its probabilities."""
+    expected = (counts + PRIOR) * possible
+    return -(expected / expected.sum(dim=-1, keepdim=True)).log2().nan_to_num(neginf=0.0)

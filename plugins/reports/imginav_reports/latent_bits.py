@@ -19,30 +19,50 @@ class LatentBits:
     content: float  # of a layout's classes, coded without a loss
     capacity: float  # of its latent, under Gaussian noise of `level`
     level: float  # standard deviation of the noise, in standard deviations of the latent
+    fullest: float | None = None  # share of the content in the fullest tenth of the cells; none: not measured
 
     @property
     def ratio(self) -> float:
         return self.capacity / self.content
 
     @property
+    def crowding(self) -> float | None:
+        """Times as many bits in the fullest tenth of the cells as a tenth of the latent can carry."""
+        return None if self.fullest is None else self.fullest * self.content / (0.1 * self.capacity)
+
+    @property
     def is_oversized(self) -> bool:
-        return self.ratio >= OVERSIZED
+        """Whether it can carry far more than the layouts hold, also where they are fullest."""
+        return self.ratio >= OVERSIZED and (self.crowding or 0.0) <= 1
 
     @property
     def line(self) -> str:
-        """Both figures as a line of a table."""
+        """The figures as a line of a table."""
+        crowding = "" if self.crowding is None else f" ({1 / self.crowding:.2g}× in the fullest tenth)"
+        oversized = ", oversized" if self.is_oversized else ""
         return (
             f"{_kilobits(self.content)} in a layout, {_kilobits(self.capacity)} at most in its latent at noise of "
-            f"{self.level:g} standard deviations: {self.ratio:.2g}×{', oversized' if self.is_oversized else ''}"
+            f"{self.level:g} standard deviations: {self.ratio:.2g}×{crowding}{oversized}"
         )
 
     @property
     def summary(self) -> str:
-        """Both figures in one sentence."""
+        """The figures in a sentence or two."""
         oversized = ": it is oversized, and fewer channels or cells may do" if self.is_oversized else ""
-        return (
+        said = (
             f"A layout holds {_kilobits(self.content)}, and its latent can carry {_kilobits(self.capacity)} at noise "
             f"of {self.level:g} standard deviations, {self.ratio:.2g} times as much{oversized}."
+        )
+        if self.fullest is None or self.crowding is None:
+            return said
+        if self.crowding > 1:
+            return (
+                f"{said} But a tenth of the layout has {self.fullest:.0%} of its bits: {self.crowding:.2g} times what "
+                "a tenth of the latent can carry."
+            )
+        return (
+            f"{said} Also the fullest tenth of the layout, with {self.fullest:.0%} of its bits, fits "
+            f"{1 / self.crowding:.2g} times into a tenth of the latent."
         )
 
 
@@ -60,7 +80,12 @@ def latent_bits(evaluation: EvaluationResult) -> LatentBits | None:
     noise = max(levels) * latent.std
     height, width, _ = evaluation.latent
     of_cell = sum(0.5 * math.log2(1 + (channel.std / noise) ** 2) for channel in latent.channels)
-    return LatentBits(content=content, capacity=height * width * of_cell, level=max(levels))
+    return LatentBits(
+        content=content,
+        capacity=height * width * of_cell,
+        level=max(levels),
+        fullest=evaluation.metrics.get("val_bits_in_fullest_tenth"),
+    )
 
 
 def _kilobits(bits: float) -> str:

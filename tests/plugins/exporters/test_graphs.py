@@ -23,6 +23,7 @@ from torch import Tensor, nn
 import imginav
 from imginav import Exporter, Pretrained, TrainedAutoencoder, UserError
 from imginav_exporters import OnnxExporter, Pt2Exporter
+from imginav_exporters.onnx_session import OnnxModule
 from imginav_handoff import pretrained as handoff
 from imginav_tests.pickled_code import Code
 
@@ -83,6 +84,16 @@ def test_graphs_compute_what_the_network_does_at_any_batch_and_size(
             rebuilt, again = trained.decoder(expected[0]), decoder(expected[0])
         assert again.shape == (batch, 3, height, width)
         assert float(((rebuilt - again).abs() > 1e-4).float().mean()) < 1e-3
+
+
+@pytest.mark.slow
+def test_threads_of_onnxruntime_do_not_wait_on_processors_that_torch_needs(exported: Exported) -> None:
+    """They would by default, and what torch computes next to them would take more than twice as long."""
+    trained, folder = exported(OnnxExporter(), **NETWORKS[1])
+    for part in OnnxExporter().open(folder, trained.latent):
+        assert isinstance(part, OnnxModule)
+        options = part.session.get_session_options()
+        assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 
 @pytest.mark.slow

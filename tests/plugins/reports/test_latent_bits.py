@@ -13,7 +13,7 @@ from imginav_reports.run_summary import facts
 from imginav_tests import evaluations
 
 
-def of_layouts(bits: float, **changes: Any) -> EvaluationResult:
+def of_layouts(bits: float, fullest: float | None = None, **changes: Any) -> EvaluationResult:
     """Return the evaluation of a latent of 8 × 8 cells, whose channels are as wide as all values together."""
     found = {
         "std": 2.0,
@@ -21,7 +21,8 @@ def of_layouts(bits: float, **changes: Any) -> EvaluationResult:
         "noise": tuple(NoiseLevel(level=level, mse=0.0, mse_added=0.0) for level in (0.0, 0.05, 0.2)),
         **changes,
     }
-    return evaluations.evaluation(metrics={"val_bits_per_layout": bits}, latent_statistics=evaluations.latent(**found))
+    metrics = {"val_bits_per_layout": bits, **({} if fullest is None else {"val_bits_in_fullest_tenth": fullest})}
+    return evaluations.evaluation(metrics=metrics, latent_statistics=evaluations.latent(**found))
 
 
 def test_a_channel_carries_the_capacity_of_a_gaussian_one_at_the_strongest_noise() -> None:
@@ -69,3 +70,30 @@ def test_without_noise_or_width_nothing_is_said(changes: dict[str, Any]) -> None
 def test_layouts_without_classes_have_no_bits() -> None:
     assert latent_bits(evaluations.evaluation(latent_statistics=evaluations.latent())) is None
     assert latent_bits(evaluations.evaluation(metrics={"val_bits_per_layout": 100.0})) is None
+
+
+@pytest.mark.parametrize(("fullest", "oversized"), [(0.44, True), (0.46, False)])
+def test_what_is_too_small_where_layouts_are_fullest_is_not_called_oversized(fullest: float, oversized: bool) -> None:
+    """A tenth of this latent carries 45.1 bits."""
+    bits = latent_bits(of_layouts(100.0, fullest))
+    assert bits is not None
+    assert bits.ratio > 4
+    assert bits.crowding == pytest.approx(fullest * 100 / (0.1 * bits.capacity))
+    assert bits.is_oversized is oversized
+    assert ("oversized" in bits.summary) is ("oversized" in bits.line) is oversized
+
+
+def test_the_sentences_say_how_full_the_fullest_tenth_is() -> None:
+    bits, sparse = latent_bits(of_layouts(200.0, 0.6)), latent_bits(of_layouts(50.0, 0.45))
+    assert bits is not None
+    assert sparse is not None
+    assert bits.summary.endswith(
+        "2.3 times as much. But a tenth of the layout has 60% of its bits: 2.7 times what a tenth of the latent can "
+        "carry."
+    )
+    assert bits.line.endswith("standard deviations: 2.3× (0.38× in the fullest tenth)")
+    assert sparse.summary.endswith(
+        "fewer channels or cells may do. Also the fullest tenth of the layout, with 45% of its bits, fits 2 times into "
+        "a tenth of the latent."
+    )
+    assert sparse.line.endswith("standard deviations: 9× (2× in the fullest tenth), oversized")
