@@ -191,11 +191,13 @@ def test_a_job_that_goes_on_for_another_is_shown_and_cancelled_as_it(
     # 103 goes on for the first element, and 104 for the follower, which has looked for such jobs by then.
     wait_until((work.parent / "pbs" / "state" / "104.json").exists, seconds=30)
     wait_until(lambda: len(runs()) == 3, seconds=30)
+    goes_on = work.parent / "pbs" / "state" / "103.json"
     place = JobId(job=array, index=1)
     assert cluster.states([array])[place].status == "R"
     assert sorted(line.split()[0] for line in runs()) == ["1", "1", "2"]
     cluster.cancel([place])
-    (work / "waits.1").unlink()
+    wait_until(lambda: any(e["signals"] for e in pbs.read(goes_on)["elements"].values()), seconds=30)
+    (work / "waits.1").unlink()  # its run ends well, but after the job has got SIGTERM
     wait_until(lambda: not any(state.is_active for state in cluster.states([array, follower]).values()), seconds=30)
     assert not [line for line in runs() if line.startswith("3")]
     with pytest.raises(UserError, match=r"qdel '101\[1\]\.server' was refused: .*Job has finished"):
