@@ -1,6 +1,6 @@
-"""One layout encoded and decoded by whatever can compute a trained autoencoder, beside `imginav.load` as it is.
+"""Encoding and decoding one layout with each inference engine, beside `imginav.load` without options.
 
-Compiling is not timed: it comes before the first pass. What AOTInductor makes is for the very shapes that it is shown.
+Compilation is not timed. AOTInductor compiles for the shapes of the example alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from imginav_handoff.pretrained import architecture_of
 PARTS = ("encode", "decode")
 
 AGREES = 0.99
-"""Share of values that are as `imginav.load` has them: off by the last digit, a pixel may be of another class."""
+"""Share of values within the tolerance: after rounding, another class may be the likeliest of a pixel."""
 
 Engine = Callable[[Path, str, Tensor, Path], nn.Module]
 """Takes a checkpoint, the part of it, an example of what goes in, and a folder for files; returns what computes it."""

@@ -88,7 +88,7 @@ class OnnxExporter(Exporter):
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors, which are raised as well
-        # Its threads would wait for more work on the processors that torch computes on next.
+        # Spinning threads would occupy the processors that torch computes on next.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
 
         def session(part: str) -> Any:

@@ -20,7 +20,7 @@ PRIOR = 0.5
 """Count that each symbol starts with (Krichevsky & Trofimov, 1981)."""
 
 CELL = 16
-"""Side in pixels of the cells of which the fullest are looked for: those of the usual latent."""
+"""Side in pixels of the cells for `bits_in_fullest_tenth`: what a position of the default latent stands for."""
 
 
 @frozen(kw_only=True)
@@ -99,7 +99,10 @@ class CodedLayouts:
         return of_contexts + _bits_of_counts(self.of_new, torch.ones_like(self.of_new[0], dtype=torch.bool))
 
     def bits_of_cells(self, side: int) -> Tensor:
-        """Return the bits (N, cells) of squares of pixels, where the counts at the end are known from the start."""
+        """Return the bits (N, cells) of squares of `side` pixels, coded with the final counts from the start.
+
+        So the cells that are coded first do not pay for learning the counts. Those at the edges may be smaller.
+        """
         possible = _possible_symbols(self.layouts.device)
         of_symbols = _bits_of_each(self.of_contexts, possible).flatten(1)
         of_classes = _bits_of_each(self.of_new, torch.ones_like(self.of_new[0], dtype=torch.bool))

@@ -16,7 +16,7 @@ OVERSIZED = 4.0
 class LatentBits:
     """Bits of a layout, and of the latent at some noise."""
 
-    content: float  # of a layout's classes, coded without a loss
+    content: float  # of a layout's class map under lossless coding
     capacity: float  # of its latent, under Gaussian noise of `level`
     level: float  # standard deviation of the noise, in standard deviations of the latent
     fullest: float | None = None  # share of the content in the fullest tenth of the cells; none: not measured
@@ -26,43 +26,38 @@ class LatentBits:
         return self.capacity / self.content
 
     @property
-    def crowding(self) -> float | None:
-        """Times as many bits in the fullest tenth of the cells as a tenth of the latent can carry."""
-        return None if self.fullest is None else self.fullest * self.content / (0.1 * self.capacity)
+    def ratio_where_fullest(self) -> float | None:
+        """The ratio for the fullest tenth of the cells and a tenth of the latent."""
+        return None if self.fullest is None else 0.1 * self.capacity / (self.fullest * self.content)
 
     @property
     def is_oversized(self) -> bool:
-        """Whether it can carry far more than the layouts hold, also where they are fullest."""
-        return self.ratio >= OVERSIZED and (self.crowding or 0.0) <= 1
+        """Whether it can carry far more than a layout holds, and enough where the layout is fullest."""
+        return self.ratio >= OVERSIZED and (self.ratio_where_fullest is None or self.ratio_where_fullest >= 1)
 
     @property
     def line(self) -> str:
         """The figures as a line of a table."""
-        crowding = "" if self.crowding is None else f" ({1 / self.crowding:.2g}× in the fullest tenth)"
+        fullest = "" if self.fullest is None else f" ({self.ratio_where_fullest:.2g}× in the fullest tenth)"
         oversized = ", oversized" if self.is_oversized else ""
         return (
             f"{_kilobits(self.content)} in a layout, {_kilobits(self.capacity)} at most in its latent at noise of "
-            f"{self.level:g} standard deviations: {self.ratio:.2g}×{crowding}{oversized}"
+            f"{self.level:g} standard deviations: {self.ratio:.2g}×{fullest}{oversized}"
         )
 
     @property
     def summary(self) -> str:
         """The figures in a sentence or two."""
-        oversized = ": it is oversized, and fewer channels or cells may do" if self.is_oversized else ""
-        said = (
-            f"A layout holds {_kilobits(self.content)}, and its latent can carry {_kilobits(self.capacity)} at noise "
-            f"of {self.level:g} standard deviations, {self.ratio:.2g} times as much{oversized}."
-        )
-        if self.fullest is None or self.crowding is None:
-            return said
-        if self.crowding > 1:
-            return (
-                f"{said} But a tenth of the layout has {self.fullest:.0%} of its bits: {self.crowding:.2g} times what "
-                "a tenth of the latent can carry."
+        fullest = ""
+        if self.fullest is not None:
+            fullest = (
+                f" The fullest tenth of a layout has {self.fullest:.0%} of its bits, and a tenth of the latent can "
+                f"carry {self.ratio_where_fullest:.2g} times as much."
             )
+        oversized = " It is oversized: fewer channels or cells may do." if self.is_oversized else ""
         return (
-            f"{said} Also the fullest tenth of the layout, with {self.fullest:.0%} of its bits, fits "
-            f"{1 / self.crowding:.2g} times into a tenth of the latent."
+            f"A layout holds {_kilobits(self.content)}, and its latent can carry {_kilobits(self.capacity)} at noise "
+            f"of {self.level:g} standard deviations, {self.ratio:.2g} times as much.{fullest}{oversized}"
         )
 
 

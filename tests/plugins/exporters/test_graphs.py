@@ -87,8 +87,8 @@ def test_graphs_compute_what_the_network_does_at_any_batch_and_size(
 
 
 @pytest.mark.slow
-def test_threads_of_onnxruntime_do_not_wait_on_processors_that_torch_needs(exported: Exported) -> None:
-    """They would by default, and what torch computes next to them would take more than twice as long."""
+def test_threads_of_onnxruntime_do_not_spin(exported: Exported) -> None:
+    """They would by default, and torch, which computes in turns with them, would take more than twice as long."""
     trained, folder = exported(OnnxExporter(), **NETWORKS[1])
     for part in OnnxExporter().open(folder, trained.latent):
         assert isinstance(part, OnnxModule)

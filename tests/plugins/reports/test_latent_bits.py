@@ -78,7 +78,7 @@ def test_what_is_too_small_where_layouts_are_fullest_is_not_called_oversized(ful
     bits = latent_bits(of_layouts(100.0, fullest))
     assert bits is not None
     assert bits.ratio > 4
-    assert bits.crowding == pytest.approx(fullest * 100 / (0.1 * bits.capacity))
+    assert bits.ratio_where_fullest == pytest.approx(0.1 * bits.capacity / (fullest * 100))
     assert bits.is_oversized is oversized
     assert ("oversized" in bits.summary) is ("oversized" in bits.line) is oversized
 
@@ -88,12 +88,17 @@ def test_the_sentences_say_how_full_the_fullest_tenth_is() -> None:
     assert bits is not None
     assert sparse is not None
     assert bits.summary.endswith(
-        "2.3 times as much. But a tenth of the layout has 60% of its bits: 2.7 times what a tenth of the latent can "
-        "carry."
+        "2.3 times as much. The fullest tenth of a layout has 60% of its bits, and a tenth of the latent can carry "
+        "0.38 times as much."
     )
     assert bits.line.endswith("standard deviations: 2.3× (0.38× in the fullest tenth)")
-    assert sparse.summary.endswith(
-        "fewer channels or cells may do. Also the fullest tenth of the layout, with 45% of its bits, fits 2 times into "
-        "a tenth of the latent."
-    )
+    assert sparse.summary.endswith("can carry 2 times as much. It is oversized: fewer channels or cells may do.")
     assert sparse.line.endswith("standard deviations: 9× (2× in the fullest tenth), oversized")
+
+
+def test_a_latent_whose_channels_are_all_constant_can_carry_nothing() -> None:
+    channels = tuple(Channel(mean=mean, std=0.0, dead=True) for mean in (1.0, 5.0))
+    bits = latent_bits(of_layouts(100.0, 0.5, channels=channels))
+    assert bits is not None
+    assert bits.line.endswith("standard deviations: 0× (0× in the fullest tenth)")
+    assert not bits.is_oversized
